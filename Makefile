@@ -1,0 +1,53 @@
+# `make` alone lists what there is. Everything here runs in .venv, which `setup` builds from poetry.lock.
+.DEFAULT_GOAL := help
+VENV := .venv/bin
+
+.PHONY: help setup demo dev test unit database processes check format bench docs lock clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup:  ## build .venv from the lock (a no-op when nothing changed)
+	@scripts/setup
+
+demo: setup  ## run the main job on a real Postgres and a real Redis, and watch it (ARGS="--prompt …")
+	@$(VENV)/uvian demo $(ARGS)
+
+dev: setup  ## everything up until Ctrl-C, with the URLs to connect
+	@$(VENV)/uvian dev $(ARGS)
+
+test: unit database processes  ## every test that pip alone can run, with coverage
+	@$(VENV)/coverage combine --quiet
+	@$(VENV)/coverage report
+
+unit: setup  ## tests without servers
+	@$(VENV)/coverage erase
+	@$(VENV)/coverage run -m pytest -q -m 'not database and not processes' $(ARGS)
+
+database: setup  ## tests on a real Postgres and a real Redis
+	@$(VENV)/coverage run -m pytest -q -m database $(ARGS)
+
+processes: setup  ## tests that start, kill and restart real workers and servers
+	@$(VENV)/coverage run -m pytest -q -m processes $(ARGS)
+
+check: setup  ## lint, format, types, layers, generated files
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports --no-cache --no-timings
+
+format: setup  ## let ruff write the files as it wants them
+	@$(VENV)/ruff check --fix --quiet . || true
+	@$(VENV)/ruff format .
+
+bench: setup  ## measure against the peers, as ratios (ARGS="--json --check")
+	@$(VENV)/python -m benchmarks $(ARGS)
+
+docs: setup  ## write the generated pages again
+	@$(VENV)/python scripts/generate_docs.py
+
+lock: setup  ## resolve poetry.lock again
+	@.venv/poetry/bin/poetry lock
+
+clean:  ## remove what was built and downloaded
+	rm -rf .venv .uvian .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis

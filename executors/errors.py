@@ -1,0 +1,115 @@
+"""What can go wrong while a job runs, in words its user may read.
+
+    ExecutorError
+    ├── InvalidInput            the request can never work: not retried
+    │   └── NotFound            … because what it names is not there, or not this user's
+    ├── ProviderRejected        the provider refuses this content or request: not retried
+    ├── ProviderUnavailable     the provider is away or broken: retried with backoff
+    ├── RateLimited             come back later: retried at the reset time, burns no attempt
+    ├── Timeout                 the job took longer than its type allows: retried
+    ├── StageError              one of the above, or a bug, with the stage it happened in
+    ├── Cancelled               the user asked the job to stop
+    └── LeaseLost               another worker owns the job now: nothing of this run may be written
+
+Messages carry no secret, no path of the machine and no vendor's raw answer: the cause, with its
+stack trace, is for the log.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "Cancelled",
+    "ExecutorError",
+    "InvalidInput",
+    "LeaseLost",
+    "NotFound",
+    "ProviderRejected",
+    "ProviderUnavailable",
+    "RateLimited",
+    "StageError",
+    "Timeout",
+]
+
+from typing import ClassVar
+
+
+class ExecutorError(Exception):
+    """The job cannot go on. ``code`` is stable and documented; ``message`` is a sentence for the user."""
+
+    code: ClassVar[str] = "internal_error"
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, message: str = "") -> None:
+        self.message = message or (type(self).__doc__ or "").split("\n", maxsplit=1)[0]
+        super().__init__(self.message)
+
+
+class InvalidInput(ExecutorError):
+    """The input is not valid for this type of job."""
+
+    code = "invalid_input"
+
+
+class NotFound(InvalidInput):
+    """What the input refers to does not exist."""
+
+    code = "not_found"
+
+
+class ProviderRejected(ExecutorError):
+    """The provider refused the request."""
+
+    code = "provider_rejected"
+
+
+class ProviderUnavailable(ExecutorError):
+    """The provider is not available at the moment."""
+
+    code = "provider_unavailable"
+    retryable = True
+
+
+class RateLimited(ExecutorError):
+    """The provider's rate limit is reached."""
+
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, retry_after: float, message: str = "") -> None:
+        """``retry_after`` is in seconds from now, as the provider gave it."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Timeout(ExecutorError):
+    """The job took longer than its type allows."""
+
+    code = "timeout"
+    retryable = True
+
+
+class Cancelled(ExecutorError):
+    """The job was cancelled."""
+
+    code = "cancelled"
+
+
+class LeaseLost(ExecutorError):
+    """Another worker owns this job now."""
+
+    code = "lease_lost"
+
+
+class StageError(ExecutorError):
+    """A stage of the job failed: wraps what escaped from it, and keeps its code.
+
+    ``label`` is the human name of the stage ("Palette generation"); the message reads
+    "<label> failed: <sentence>".
+    """
+
+    def __init__(self, stage: str, cause: Exception, *, label: str | None = None) -> None:
+        self.stage = stage
+        self.cause = cause
+        self.label = label or stage.replace("_", " ").capitalize()
+        reason = cause.message if isinstance(cause, ExecutorError) else "an internal error"
+        super().__init__(f"{self.label} failed: {reason}")

@@ -1,0 +1,1 @@
+"""Model providers behind ports by capability, one file per vendor."""

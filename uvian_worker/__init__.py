@@ -1,0 +1,1 @@
+"""Processes and wires: the only package that knows arq and the keys in Redis."""
