@@ -115,9 +115,8 @@ class JobCompleted(Event):
     """The job is done; its output is stored. Nothing follows."""
 
     type = "job.completed"
-    output: Any  #: the executor's output
+    output: Any  #: the executor's output; with `warnings` when parts of it went wrong
     result_id: str | None = None  #: id of the row that was made (a concept, a message, …)
-    warnings: list[dict[str, Any]] = field(default_factory=list)  #: what went wrong without failing it
     stages: list[dict[str, Any]] = field(default_factory=list)  #: `{name, status, ms}`, in order
     cost: str = "0"  #: credits charged, a decimal number as text
 

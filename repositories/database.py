@@ -1,29 +1,92 @@
 """The Database port: what the repositories and the runner ask of Postgres, over any transport.
 
-Two adapters keep it: ``repositories.postgres`` (asyncpg) and, from the next release,
-``repositories.supabase`` (PostgREST). Both pass ``tests/contracts/database.py``. It is therefore as
-small as PostgREST is: functions of the schema ``uvian`` called by name, and single-table reads and
-writes with equality filters. Values go in and come out as JSON knows them: uuids and timestamps as
-text (ISO 8601 with offset), numerics as text, jsonb as Python values.
+Two adapters keep it: ``repositories.postgres`` (asyncpg) and, in a later release,
+``repositories.supabase`` (PostgREST). Both pass ``tests/contracts/database.py``. It is as small as
+PostgREST is: functions of the schema ``uvian`` with named arguments, and reads and writes of one
+table with filters joined by *and*. Values go in and come out as JSON knows them: uuids and
+timestamps as text (ISO 8601), jsonb as Python values, numbers as int or float; an exact numeric is
+asked for as text (``columns=("balance::text",)``).
 """
 
 from __future__ import annotations
 
-__all__ = ["Database", "Filter", "Json", "Order", "Row"]
+__all__ = ["SIGNATURES", "Database", "Filter", "Function", "Json", "Order", "Row", "Table"]
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 Json = Any
 Row = dict[str, Any]
 
+Function = Literal[
+    "calculate_cost",
+    "cancel_job",
+    "claim_jobs",
+    "claim_next_jobs",
+    "create_jobs",
+    "grant_credits",
+    "mark_jobs",
+    "register_worker",
+    "renew_leases",
+    "retire_worker",
+    "retry_job",
+    "save_checkpoints",
+    "settle_jobs",
+    "store_concept",
+    "submit_job",
+    "sweep_jobs",
+]
+
+Table = Literal[
+    "concept_variations",
+    "concepts",
+    "credit_accounts",
+    "credit_entries",
+    "job_leases",
+    "job_prices",
+    "job_runs",
+    "job_state",
+    "job_types",
+    "jobs",
+    "schema_migrations",
+    "sweeps",
+    "workers",
+]
+
+_REQUEST: Final = {"request": "jsonb"}
+
+#: Arguments and their types in SQL, as in the catalog (a test compares them).
+SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
+    "calculate_cost": {"type": "text", "input": "jsonb"},
+    "cancel_job": {"job_id": "uuid", "user_id": "uuid"},
+    "claim_jobs": _REQUEST,
+    "claim_next_jobs": _REQUEST,
+    "create_jobs": _REQUEST,
+    "grant_credits": {"user_id": "uuid", "amount": "numeric", "reference": "text"},
+    "mark_jobs": _REQUEST,
+    "register_worker": _REQUEST,
+    "renew_leases": _REQUEST,
+    "retire_worker": _REQUEST,
+    "retry_job": {"job_id": "uuid", "expected_run": "bigint", "user_id": "uuid"},
+    "save_checkpoints": _REQUEST,
+    "settle_jobs": _REQUEST,
+    "store_concept": _REQUEST,
+    "submit_job": {
+        "type": "text",
+        "input": "jsonb",
+        "idempotency_key": "text",
+        "max_cost": "numeric",
+    },
+    "sweep_jobs": _REQUEST,
+}
+
 
 class Filter(NamedTuple):
-    """One condition; several are joined by *and*. ``op``: eq, lt, lte, gt, gte, in, is_null."""
+    """One condition on one column; ``value`` is a sequence for ``in``, ignored for ``is_null``."""
 
     column: str
-    op: str
-    value: Json
+    op: Literal["eq", "ne", "lt", "lte", "gt", "gte", "in", "is_null"]
+    value: Json = None
 
 
 class Order(NamedTuple):
@@ -36,46 +99,42 @@ class Order(NamedTuple):
 class Database(Protocol):
     """Functions and tables of the schema ``uvian``, as the service.
 
-    Every method raises only errors of ``repositories.errors``; those that derive from
-    ``Transient`` may be retried, and since every function is idempotent, should be.
+    Every method raises only errors of ``repositories.errors``. Those that derive from ``Transient``
+    may be retried: every function of the schema is idempotent.
     """
 
-    async def call(self, function: str, arguments: Mapping[str, Json]) -> Json:
-        """Call ``uvian.<function>`` with named arguments; answers its jsonb (or scalar)."""
+    async def call(self, function: Function, /, **arguments: Json) -> Json:
+        """Call ``uvian.<function>``; answers its jsonb or scalar."""
         ...
 
     async def select(
         self,
-        table: str,
+        table: Table,
         *,
         where: Sequence[Filter] = (),
         columns: Sequence[str] = (),
         order: Sequence[Order] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Rows of one table; ``columns`` empty means all."""
+        """Rows of one table; ``columns`` empty means all, ``"name::text"`` casts one."""
         ...
 
     async def insert(
-        self, table: str, rows: Sequence[Row], *, on_conflict: Sequence[str] = ()
+        self, table: Table, rows: Sequence[Row], *, on_conflict: Sequence[str] | None = None
     ) -> list[Row]:
-        """Insert rows and answer them; with ``on_conflict`` rows that exist are left alone and not answered."""
+        """Insert rows of the same keys and answer them; those that exist by ``on_conflict`` stay as they are."""
         ...
 
-    async def update(self, table: str, values: Row, *, where: Sequence[Filter]) -> list[Row]:
-        """Update the rows that match (at least one filter is required) and answer them."""
+    async def update(self, table: Table, values: Row, *, where: Sequence[Filter]) -> list[Row]:
+        """Update the rows that match (at least one filter) and answer them."""
         ...
 
-    async def delete(self, table: str, *, where: Sequence[Filter]) -> list[Row]:
-        """Delete the rows that match (at least one filter is required) and answer them."""
+    async def delete(self, table: Table, *, where: Sequence[Filter]) -> list[Row]:
+        """Delete the rows that match (at least one filter) and answer them."""
         ...
 
-    async def listen(self, channel: str, callback: Callable[[str], None]) -> bool:
-        """Call back for every NOTIFY; False where the transport has no LISTEN."""
-        ...
-
-    async def ping(self) -> None:
-        """Raise unless the schema answers."""
+    async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
+        """Call back for every NOTIFY until closed; False where the transport has no LISTEN."""
         ...
 
     async def close(self) -> None:

@@ -1,0 +1,136 @@
+"""Micro-batching: while one call is in flight, the next collects.
+
+The lifecycle's functions are set-based, so a hundred jobs that settle at once cost one round trip.
+Each function has a lane of its own; a lane has one call in flight, and all lanes of a process share
+a limit on calls in flight where the transport slows down beyond it.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Lane"]
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+import orjson
+
+from repositories import errors
+
+log = logging.getLogger("uvian.lanes")
+
+MAX_ITEMS = 200
+MAX_BYTES = 1_000_000
+
+Item = dict[str, Any]
+Answer = dict[str, Any]
+
+
+class Lane:
+    """Collects items into calls; ``call`` takes a batch and answers one value per item, in order.
+
+    Transient faults are retried with jitter until ``close`` (the functions are idempotent, and a
+    job that is done must not be lost because Postgres restarts). On a data error or a statement
+    that is too slow the batch is halved until the guilty item stands alone and gets the error.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
+        *,
+        calls: AbstractAsyncContextManager[Any],
+        max_items: int = MAX_ITEMS,
+    ) -> None:
+        self.name = name
+        self._call = call
+        self._calls = calls
+        self._max_items = max_items
+        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._pump: asyncio.Task[None] | None = None
+        self._closing = False
+
+    async def submit(self, item: Item) -> Answer:
+        """Answer of ``call`` for this item; raises what it raised for it."""
+        if self._closing:
+            raise errors.Unavailable(f"{self.name}: closed")
+        answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, answer))
+        if self._pump is None or self._pump.done():
+            self._pump = asyncio.create_task(self._run(), name=f"lane {self.name}")
+        return await answer
+
+    async def close(self) -> None:
+        """Send what waits, once; what fails then stays for the sweeper. Closing twice is fine."""
+        self._closing = True
+        if self._pump is not None:
+            await self._pump
+
+    async def _run(self) -> None:
+        while self._waiting:
+            # One turn of the loop lets those that are ready at the same moment share the call.
+            await asyncio.sleep(0)
+            batch = self._take()
+            async with self._calls:
+                await self._send(batch)
+
+    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
+        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+        size = 0
+        while self._waiting and len(batch) < self._max_items:
+            item, answer = self._waiting[0]
+            if answer.done():  # whoever asked was cancelled
+                self._waiting.popleft()
+                continue
+            size += len(orjson.dumps(item))
+            if batch and size > MAX_BYTES:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _send(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+        if not batch:
+            return
+        try:
+            answers = await self._until_answered([item for item, _ in batch])
+        except (errors.DataError, errors.StatementTooSlow, errors.Refused) as error:
+            if len(batch) == 1:
+                _give(batch[0][1], error)
+                return
+            half = len(batch) // 2
+            await self._send(batch[:half])
+            await self._send(batch[half:])
+        except Exception as error:  # noqa: BLE001 - every waiter must hear of it
+            for _, waiter in batch:
+                _give(waiter, error)
+        else:
+            for (_, waiter), answer in zip(batch, answers, strict=True):
+                if not waiter.done():
+                    waiter.set_result(answer)
+
+    async def _until_answered(self, items: list[Item]) -> Sequence[Answer]:
+        attempt = 0
+        while True:
+            try:
+                return await self._call(items)
+            except errors.Transient as error:
+                if self._closing and attempt >= 3:
+                    raise
+                pause = random.uniform(0.5, 1) * min(0.05 * 2**attempt, 1.0)  # noqa: S311 - jitter
+                log.log(
+                    logging.WARNING if attempt == 3 else logging.DEBUG,
+                    "%s: %s; trying again",
+                    self.name,
+                    error,
+                )
+                attempt += 1
+                await asyncio.sleep(pause)
+
+
+def _give(waiter: asyncio.Future[Answer], error: Exception) -> None:
+    if not waiter.done():
+        waiter.set_exception(error)

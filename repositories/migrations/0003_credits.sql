@@ -1,0 +1,144 @@
+-- min_code: 0.1.0
+-- Credits: reserve with the row, charge and release with the settlement, never more than reserved.
+--
+-- Locks, everywhere: jobs by id, then places (advisory) by (user, type), then accounts by user.
+
+create function uvian._books_are_append_only() returns trigger
+language plpgsql
+set search_path = ''
+as $$
+begin
+  raise exception 'credit_entries is append-only; write a new entry instead' using errcode = 'P0001';
+end $$;
+create trigger append_only before update or delete on uvian.credit_entries
+  for each row execute function uvian._books_are_append_only();
+
+create function uvian.calculate_cost(type text, input jsonb default '{}') returns numeric
+language sql stable security definer
+set search_path = ''
+as $$
+  select coalesce((select p.amount from uvian.job_prices p where p.type = calculate_cost.type), 0)
+$$;
+
+create function uvian._account(of_user uuid) returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select jsonb_build_object('user_id', of_user,
+                            'balance', coalesce(max(a.balance), 0)::text,
+                            'reserved', coalesce(max(a.reserved), 0)::text,
+                            'version', coalesce(max(a.version), 0))
+  from uvian.credit_accounts a where a.user_id = of_user
+$$;
+
+create function uvian._accounts(of_users uuid[]) returns jsonb
+language sql stable
+set search_path = ''
+as $$
+  select coalesce(jsonb_agg(uvian._account(u) order by u), '[]')
+  from (select distinct u from unnest(of_users) u where u is not null) users
+$$;
+
+create function uvian._lock_accounts(of_users uuid[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+begin
+  perform 1 from uvian.credit_accounts a where a.user_id = any (of_users)
+    order by a.user_id for no key update;
+end $$;
+
+-- Holds `amount` for the job; false when the balance does not allow it. The job's state row exists.
+create function uvian._reserve(of_job uuid, of_user uuid, amount numeric) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+declare
+  number integer;
+begin
+  if amount = 0 then
+    return true;
+  end if;
+  update uvian.credit_accounts a
+    set balance = a.balance - amount, reserved = a.reserved + amount,
+        version = a.version + 1, updated_at = now()
+    where a.user_id = of_user and a.balance >= amount;
+  if not found then
+    return false;
+  end if;
+  update uvian.job_state s set reservation = s.reservation + 1, reserved = amount
+    where s.job_id = of_job returning s.reservation into number;
+  insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount)
+    values (of_user, of_job, number, 'reserve', amount);
+  return true;
+end $$;
+
+-- Ends the open reservation: charges the fraction (0 to 1), releases the rest; answers the charge.
+create function uvian._settle_credits(of_job uuid, of_user uuid, fraction numeric) returns numeric
+language plpgsql
+set search_path = ''
+as $$
+declare
+  held numeric;
+  number integer;
+  charged numeric;
+begin
+  select s.reserved, s.reservation into held, number from uvian.job_state s where s.job_id = of_job;
+  if held is null or held = 0 then
+    return 0;
+  end if;
+  charged := round(held * least(greatest(fraction, 0), 1), 6);
+  update uvian.job_state s set reserved = 0 where s.job_id = of_job;
+  update uvian.credit_accounts a
+    set balance = a.balance + (held - charged), reserved = a.reserved - held,
+        version = a.version + 1, updated_at = now()
+    where a.user_id = of_user;
+  if charged > 0 then
+    insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount)
+      values (of_user, of_job, number, 'charge', charged);
+  end if;
+  if held > charged then
+    insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount)
+      values (of_user, of_job, number, 'release', held - charged);
+  end if;
+  return charged;
+end $$;
+
+-- The same (user, reference) grants once; a repeat is answered with the account as it is.
+create function uvian.grant_credits(user_id uuid, amount numeric, reference text) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s'
+as $$
+begin
+  if amount is null or amount <= 0 or amount >= 1e14 or round(amount, 6) = 0 then
+    raise exception using errcode = 'PT422', message = 'invalid_amount',
+      detail = 'The amount must be greater than 0, below 100,000,000,000,000, with at most 6 decimals.';
+  end if;
+  if coalesce(reference, '') = '' then
+    raise exception using errcode = 'PT422', message = 'invalid_reference',
+      detail = 'Name the payment or reason: the same reference is granted once.';
+  end if;
+  -- The account first: entries are only written by who holds it.
+  insert into uvian.credit_accounts as a (user_id) values (grant_credits.user_id)
+    on conflict on constraint credit_accounts_pkey do nothing;
+  perform uvian._lock_accounts(array[grant_credits.user_id]);
+  if not exists (select from uvian.credit_entries e
+                 where e.user_id = grant_credits.user_id and e.reference = grant_credits.reference) then
+    insert into uvian.credit_entries (user_id, kind, amount, reference)
+      values (grant_credits.user_id, 'grant', round(grant_credits.amount, 6), grant_credits.reference);
+    update uvian.credit_accounts a
+      set balance = a.balance + round(grant_credits.amount, 6), version = a.version + 1, updated_at = now()
+      where a.user_id = grant_credits.user_id;
+  end if;
+  return uvian._account(grant_credits.user_id);
+end $$;
+
+revoke all on function
+  uvian._books_are_append_only(), uvian.calculate_cost(text, jsonb), uvian._account(uuid),
+  uvian._accounts(uuid[]), uvian._lock_accounts(uuid[]), uvian._reserve(uuid, uuid, numeric),
+  uvian._settle_credits(uuid, uuid, numeric), uvian.grant_credits(uuid, numeric, text)
+  from public, anon, authenticated;
+grant execute on function uvian.calculate_cost(text, jsonb) to authenticated, service_role;
+grant execute on function uvian.grant_credits(uuid, numeric, text) to service_role;
+
+notify pgrst, 'reload schema';

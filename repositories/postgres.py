@@ -1,0 +1,293 @@
+"""The Database port over asyncpg: straight to the same functions and tables that PostgREST serves.
+
+No prepared statement outlives its call and no session state is used, so that the transaction
+pooler (port 6543) serves it too; only ``listen`` needs a session.
+"""
+
+from __future__ import annotations
+
+__all__ = ["PostgresDatabase"]
+
+import asyncio
+import contextlib
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Final, cast
+
+import asyncpg
+import orjson
+
+from repositories import errors
+from repositories.database import SIGNATURES, Filter, Function, Json, Order, Row, Table
+
+log = logging.getLogger("uvian.database")
+
+_OPERATORS: Final = {"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_COLUMN: Final = re.compile(r"^[a-z][a-z0-9_]*(::text)?$")
+
+
+class PostgresDatabase:
+    """A small pool (and one connection of their own for lease renewals: they must never queue)."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, renewals: asyncpg.Pool, *, listen_dsn: str | None, timeout: float
+    ) -> None:
+        self._pool = pool
+        self._renewals = renewals
+        self._listen_dsn = listen_dsn
+        self._timeout = timeout
+        self._listeners: list[asyncio.Task[None]] = []
+
+    @classmethod
+    async def connect(
+        cls, dsn: str, *, connections: int = 5, listen_dsn: str | None = None, timeout: float = 10.0
+    ) -> PostgresDatabase:
+        """Open the pool; ``timeout`` is in seconds, for connecting and for each call.
+
+        Raises ``Unavailable`` when the server does not answer, ``SchemaMissing`` when the schema
+        ``uvian`` is not there.
+        """
+        pools: list[asyncpg.Pool] = []
+        try:
+            for most in (max(connections - 1, 1), 1):
+                pools.append(  # noqa: PERF401 - the second is not opened when the first fails
+                    await asyncpg.create_pool(
+                        dsn,
+                        min_size=0,
+                        max_size=most,
+                        statement_cache_size=0,
+                        timeout=timeout,
+                        command_timeout=timeout,
+                    )
+                )
+        except Exception as error:
+            for pool in pools:
+                pool.terminate()
+            raise translated(error) from error
+        database = cls(pools[0], pools[1], listen_dsn=listen_dsn, timeout=timeout)
+        try:
+            await database.select("schema_migrations", columns=("version",), limit=1)
+        except BaseException:
+            await database.close()
+            raise
+        return database
+
+    async def call(self, function: Function, /, **arguments: Json) -> Json:
+        """Call a function of the schema; see the port."""
+        types = SIGNATURES[function]
+        named = ", ".join(
+            f"{name} => ${position}::text::{types[name]}"
+            for position, name in enumerate(arguments, 1)
+        )
+        values = [_text(value, types[name]) for name, value in arguments.items()]
+        pool = self._renewals if function == "renew_leases" else self._pool
+        # Every name in the statement comes from SIGNATURES, never from a caller.
+        rows = await self._run(f"select to_jsonb(uvian.{function}({named}))::text", values, pool)
+        answer = rows[0][0]
+        return None if answer is None else orjson.loads(answer)
+
+    async def select(
+        self,
+        table: Table,
+        *,
+        where: Sequence[Filter] = (),
+        columns: Sequence[str] = (),
+        order: Sequence[Order] = (),
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Read rows; see the port."""
+        wanted = ", ".join(_output(column) for column in columns) if columns else "t.*"
+        conditions, values = _conditions(table, where, first=1)
+        sort = ", ".join(f"t.{_name(o.column)}{' desc' if o.descending else ''}" for o in order)
+        statement = (
+            f"select to_json(x)::text from (select {wanted} from uvian.{_name(table)} t{conditions}"  # noqa: S608
+            f"{f' order by {sort}' if sort else ''}{f' limit {int(limit)}' if limit is not None else ''}) x"
+        )
+        return await self._rows(statement, values)
+
+    async def insert(
+        self, table: Table, rows: Sequence[Row], *, on_conflict: Sequence[str] | None = None
+    ) -> list[Row]:
+        """Insert rows; see the port."""
+        if not rows:
+            return []
+        names = ", ".join(_name(column) for column in rows[0])
+        conflict = ""
+        if on_conflict is not None:
+            conflict = f" on conflict ({', '.join(map(_name, on_conflict))}) do nothing"
+        statement = (
+            f"insert into uvian.{_name(table)} as t ({names}) select {names} "  # noqa: S608
+            f"from jsonb_populate_recordset(null::uvian.{table}, $1::text::jsonb){conflict} "
+            f"returning to_json(t)::text"
+        )
+        return await self._rows(statement, [_json(list(rows))])
+
+    async def update(self, table: Table, values: Row, *, where: Sequence[Filter]) -> list[Row]:
+        """Update rows; see the port."""
+        _require(where)
+        changes = ", ".join(f"{_name(column)} = v.{_name(column)}" for column in values)
+        conditions, rest = _conditions(table, where, first=2)
+        statement = (
+            f"update uvian.{_name(table)} t set {changes} "  # noqa: S608
+            f"from jsonb_populate_record(null::uvian.{table}, $1::text::jsonb) v{conditions} "
+            f"returning to_json(t)::text"
+        )
+        return await self._rows(statement, [_json(values), *rest])
+
+    async def delete(self, table: Table, *, where: Sequence[Filter]) -> list[Row]:
+        """Delete rows; see the port."""
+        _require(where)
+        conditions, values = _conditions(table, where, first=1)
+        return await self._rows(
+            f"delete from uvian.{_name(table)} t{conditions} returning to_json(t)::text",  # noqa: S608
+            values,
+        )
+
+    async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
+        """Call back for every NOTIFY, over a session connection that is opened again when it breaks."""
+        if self._listen_dsn is None:
+            return False
+        self._listeners.append(asyncio.create_task(self._keep_listening(channel, callback)))
+        return True
+
+    async def close(self) -> None:
+        """Close the pools; connections that do not end in time are cut."""
+        for task in self._listeners:
+            task.cancel()
+        await asyncio.gather(*self._listeners, return_exceptions=True)
+        self._listeners.clear()
+        for pool in (self._pool, self._renewals):
+            try:
+                await asyncio.wait_for(pool.close(), 5)
+            except (TimeoutError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                pool.terminate()
+
+    async def _rows(self, statement: str, values: Sequence[str]) -> list[Row]:
+        return [orjson.loads(row[0]) for row in await self._run(statement, values, self._pool)]
+
+    async def _run(self, statement: str, values: Sequence[str | None], pool: asyncpg.Pool) -> list[Any]:
+        try:
+            async with pool.acquire(timeout=self._timeout) as connection:
+                return cast("list[Any]", await connection.fetch(statement, *values))
+        except Exception as error:
+            raise translated(error) from error
+
+    async def _keep_listening(self, channel: str, callback: Callable[[], None]) -> None:
+        while True:
+            try:
+                await self._listen_until_closed(channel, callback)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+                log.debug("LISTEN %s broke: %s", channel, error)
+            await asyncio.sleep(1)
+
+    async def _listen_until_closed(self, channel: str, callback: Callable[[], None]) -> None:
+        connection = await asyncpg.connect(
+            self._listen_dsn, timeout=self._timeout, statement_cache_size=0
+        )
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _: closed.set())
+        try:
+            await connection.add_listener(channel, lambda *_: callback())
+            callback()  # what was notified while nobody listened
+            await closed.wait()
+        finally:
+            with contextlib.suppress(Exception):
+                await connection.close(timeout=1)
+
+
+def _name(identifier: str) -> str:
+    if not _COLUMN.match(identifier) or "::" in identifier:
+        raise errors.DataError(f"{identifier!r} is not the name of a table or column")
+    return f'"{identifier}"'
+
+
+def _output(column: str) -> str:
+    name, _, cast_to = column.partition("::")
+    if cast_to not in ("", "text"):
+        raise errors.DataError(f"{column!r}: only ::text is a cast here")
+    return f"t.{_name(name)}::text as {_name(name)}" if cast_to else f"t.{_name(name)}"
+
+
+def _require(where: Sequence[Filter]) -> None:
+    if not where:
+        raise errors.DataError("an update or delete without a filter is refused")
+
+
+def _conditions(table: str, where: Sequence[Filter], *, first: int) -> tuple[str, list[str]]:
+    """Conditions whose values take the type of their column by way of a record of the table."""
+    parts: list[str] = []
+    values: list[str] = []
+    for condition in where:
+        column = _name(condition.column)
+        if condition.op == "is_null":
+            parts.append(f"t.{column} is null")
+            continue
+        position = first + len(values)
+        if condition.op == "in":
+            values.append(_json([{condition.column: value} for value in condition.value]))
+            parts.append(
+                f"t.{column} = any (array(select r.{column} from "
+                f"jsonb_populate_recordset(null::uvian.{_name(table)}, ${position}::text::jsonb) r))"
+            )
+        else:
+            values.append(_json({condition.column: condition.value}))
+            parts.append(
+                f"t.{column} {_OPERATORS[condition.op]} "
+                f"(jsonb_populate_record(null::uvian.{_name(table)}, ${position}::text::jsonb)).{column}"
+            )
+    return (f" where {' and '.join(parts)}" if parts else ""), values
+
+
+def _json(value: Json) -> str:
+    try:
+        return orjson.dumps(value).decode()
+    except (TypeError, ValueError) as error:
+        raise errors.DataError(f"not JSON: {error}") from error
+
+
+def _text(value: Json, sql_type: str) -> str | None:
+    if sql_type == "jsonb":
+        return _json(value)
+    return None if value is None else str(value)
+
+
+_TRANSIENT_STATES: Final = {"57P01", "57P02", "57P03", "57P05", "53300", "40001", "40P01", "55006"}
+_SCHEMA_STATES: Final = {"3F000", "42883", "42P01", "42703"}
+
+
+def translated(error: Exception) -> errors.RepositoryError:
+    """The one seam where asyncpg's errors become ours."""
+    if isinstance(error, errors.RepositoryError):
+        return error
+    if isinstance(error, TimeoutError):
+        return errors.TimedOut("Postgres did not answer in time")
+    state = getattr(error, "sqlstate", None)
+    if state is not None:
+        return _by_state(str(state), cast("asyncpg.PostgresError", error))
+    if isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.PostgresError)):
+        return errors.Unavailable(f"Postgres is not reachable: {error or type(error).__name__}")
+    return errors.Permanent(f"{type(error).__name__}: {error}")
+
+
+def _by_state(state: str, error: asyncpg.PostgresError) -> errors.RepositoryError:  # noqa: PLR0911 - a table
+    message = str(error.args[0]) if error.args else state
+    if state.startswith("08") or state in _TRANSIENT_STATES:
+        return errors.Unavailable(message)
+    if state == "55P03":
+        return errors.TimedOut("a lock was not free within a second")
+    if state == "57014":
+        return errors.StatementTooSlow(message)
+    if state in _SCHEMA_STATES:
+        return errors.SchemaMissing(
+            f"The schema uvian is missing or older than this release ({message}). Run: uvian migrate"
+        )
+    if state in ("42501", "28P01", "28000", "3D000"):
+        return errors.NotGranted(f"{message}. Check UVIAN_DATABASE_URL: its role and its database.")
+    if state.startswith("PT") or state == "P0001":
+        return errors.Refused(message, getattr(error, "detail", None) or message)
+    if state == "23505":
+        return errors.Conflict(message)
+    if state.startswith(("22", "23")):
+        return errors.DataError(message)
+    return errors.Permanent(f"{state}: {message}")
