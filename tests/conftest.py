@@ -1,0 +1,87 @@
+"""Servers for the whole session, and a clean database or Redis for each test that asks for one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase, Clones, server_folder
+from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
+
+# A developer's own settings must neither help nor hurt; asyncpg reads PGHOST and its like.
+for _name in [name for name in os.environ if name.startswith(("UVIAN_", "PG"))]:
+    del os.environ[_name]
+
+
+@pytest.fixture(scope="session")
+def _servers() -> Iterator[Path]:
+    with server_folder() as folder:
+        yield folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server(_servers: Path) -> Iterator[EmbeddedPostgres]:
+    """The session's Postgres. A test that stops or kills a server starts its own."""
+    folder = _servers / "postgres"
+    with EmbeddedPostgres(folder, durable=False, binaries=POSTGRES_BINARIES) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def clones(postgres_server: EmbeddedPostgres) -> Clones:
+    """Databases from templates of the session's Postgres."""
+    return Clones(postgres_server)
+
+
+@pytest.fixture(scope="session")
+def database_template(clones: Clones) -> Clones:
+    """The template is there: bootstrapped, and migrated as the customer's role."""
+    clones.prepare()
+    return clones
+
+
+@pytest.fixture
+def database(database_template: Clones) -> Iterator[CleanDatabase]:
+    """A migrated database without rows, gone after the test."""
+    database = database_template.clone()
+    yield database
+    database_template.drop(database)
+
+
+@pytest.fixture
+def database_dsn(database: CleanDatabase) -> str:
+    """The connection string of ``database`` as the owner of the schema."""
+    return database.dsn
+
+
+@pytest.fixture
+def superuser_dsn(database: CleanDatabase) -> str:
+    """The connection string of ``database`` as a superuser, who may write ``auth.users``."""
+    return database.superuser_dsn
+
+
+@pytest.fixture
+def blank_database(clones: Clones) -> Iterator[CleanDatabase]:
+    """A database that was neither bootstrapped nor migrated, gone after the test."""
+    database = clones.blank()
+    yield database
+    clones.drop(database)
+
+
+@pytest.fixture(scope="session")
+def redis_server(_servers: Path) -> Iterator[EmbeddedRedis]:
+    """The session's Redis. A test that stops or kills a server starts its own."""
+    with EmbeddedRedis(_servers / "redis", binary=REDIS_BINARY) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_url(redis_server: EmbeddedRedis) -> str:
+    """The URL of an empty Redis."""
+    with redis.Redis.from_url(redis_server.url) as connection:
+        connection.flushall()
+    return redis_server.url
