@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = [
     "ENDINGS",
     "EVENT_TYPES",
+    "Appended",
     "Audience",
     "CreditsChanged",
     "Event",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple
 
 
@@ -43,6 +44,17 @@ class JobRef(NamedTuple):
     run: int
     attempt: int
     conversation_id: str | None = None
+
+
+class Appended(StrEnum):
+    """What became of an event. Never an error: no job fails because nobody could be told."""
+
+    APPENDED = "appended"  #: it is in the log
+    DUPLICATE = "duplicate"  #: it was in the log already
+    FENCED = "fenced"  #: a later run of the job has written: this one is over
+    SEALED = "sealed"  #: the job has ended in this run
+    MISMATCH = "mismatch"  #: the delta does not continue the text: send a snapshot first
+    LOST = "lost"  #: not delivered; nobody knows
 
 
 class Audience(Enum):

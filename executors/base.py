@@ -1,0 +1,226 @@
+"""All that the author of an executor needs: ``BaseExecutor``, ``JobContext`` and the ports behind it."""
+
+from __future__ import annotations
+
+__all__ = [
+    "BaseExecutor",
+    "EventSink",
+    "Job",
+    "JobContext",
+    "JobInput",
+    "JobServices",
+    "Stage",
+]
+
+import asyncio
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from executors.errors import LeaseLost, StageError
+from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
+from executors.providers.base import ImageModel
+from repositories.concepts import UserConcepts
+from repositories.images import UserImages
+
+log = logging.getLogger("uvian.executors")
+
+
+class EventSink(Protocol):
+    """Where facts go."""
+
+    def emit(self, job: JobRef, event: Event) -> asyncio.Future[Appended]:
+        """Queue one fact, in order, without blocking; the future may be ignored."""
+        ...
+
+
+class JobInput(BaseModel):
+    """Base of input models: what is not declared is refused."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
+
+
+InputT = TypeVar("InputT", bound=BaseModel)
+OutputT = TypeVar("OutputT", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class JobServices:
+    """What an executor may use. Rows and files are those of the job's user, and no others."""
+
+    concepts: UserConcepts
+    images: UserImages
+    image_model: ImageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The job's identity and standing."""
+
+    id: str
+    user_id: str
+    type: str
+    run: int
+    attempt: int  #: attempts burned before this run
+    max_attempts: int
+    created_at: str  #: ISO 8601
+    parent_id: str | None = None
+
+    @property
+    def ref(self) -> JobRef:
+        """How events name it."""
+        return JobRef(self.id, self.user_id, self.run, self.attempt)
+
+
+@dataclass(slots=True)
+class Track:
+    """What has happened in this run so far: the mutable part of a context, read by lease renewals."""
+
+    progress: float = 0.0
+    message: str | None = None
+    stage: str | None = None
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[dict[str, Any]] = field(default_factory=list)
+    done: float = 0.0  #: weights of the stages that have finished
+    open: dict[str, float] = field(default_factory=dict)  #: weighted fraction of those that run
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A named part of a job, while it runs."""
+
+    name: str
+    label: str
+    weight: float
+    _report: Callable[[str, float, str | None], None]
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """How far this stage is, 0 to 1; the job's own progress follows by the stage's weight."""
+        self._report(self.name, min(max(fraction, 0.0), 1.0) * self.weight, message)
+
+
+@dataclass(frozen=True, slots=True)
+class JobContext(Generic[InputT]):
+    """One run of one job, as its executor sees it."""
+
+    job: Job
+    input: InputT
+    services: JobServices
+    checkpoints: Mapping[str, Any]  #: what earlier runs saved
+    _emit: Callable[[Event], asyncio.Future[Appended]]
+    _save: Callable[[dict[str, Any]], Awaitable[bool]]
+    track: Track = field(default_factory=Track)
+
+    def emit(self, event: Event) -> asyncio.Future[Appended]:
+        """Tell those who listen of a fact."""
+        return self._emit(event)
+
+    def progress(self, fraction: float, message: str | None = None) -> None:
+        """How far the job is, 0 to 1. It never falls within a run."""
+        self.track.progress = max(self.track.progress, min(max(fraction, 0.0), 1.0))
+        self.track.message = message or self.track.message
+        self.emit(
+            JobProgress(
+                fraction=round(self.track.progress, 4),
+                message=self.track.message,
+                stage=self.track.stage,
+            )
+        )
+
+    def warn(self, code: str, message: str, **details: Any) -> None:
+        """Something went wrong that the job survives; it is listed in the output's ``warnings``."""
+        log.warning("job %s run %s: %s: %s", self.job.id, self.job.run, code, message)
+        self.track.warnings.append({"code": code, "message": message, **details})
+
+    async def checkpoint(self, **values: Any) -> None:
+        """Save JSON values that a later run finds in ``checkpoints``.
+
+        Raises ``LeaseLost`` when another worker has the job: nothing more may be paid for.
+        """
+        if not await self._save(values):
+            raise LeaseLost
+
+    @asynccontextmanager
+    async def stage(
+        self, name: str, *, weight: float, label: str | None = None
+    ) -> AsyncIterator[Stage]:
+        """Time a part of the job, tell of it, and name it in what escapes (``StageError``).
+
+        ``weight`` is its share of the whole, 0 to 1; stages may overlap.
+        """
+        stage = Stage(name, label or name.replace("_", " ").capitalize(), weight, self._advance)
+        began = time.perf_counter()
+        self.track.stage = name
+        self.track.open[name] = 0.0
+        self.emit(StageStarted(stage=name, label=stage.label))
+        try:
+            yield stage
+        except asyncio.CancelledError:
+            self._finish(stage, began, "cancelled")
+            raise
+        except LeaseLost:
+            self._finish(stage, began, "cancelled")
+            raise
+        except Exception as error:
+            self._finish(stage, began, "failed")
+            if isinstance(error, StageError):
+                raise
+            raise StageError(name, error, label=stage.label) from error
+        else:
+            self._finish(stage, began, "completed")
+
+    def _advance(self, stage: str, weighted: float, message: str | None) -> None:
+        self.track.open[stage] = max(self.track.open.get(stage, 0.0), weighted)
+        self.track.stage = stage
+        self.progress(self.track.done + sum(self.track.open.values()), message)
+
+    def _finish(
+        self, stage: Stage, began: float, status: Literal["completed", "failed", "cancelled"]
+    ) -> None:
+        ms = round((time.perf_counter() - began) * 1000, 1)
+        self.track.open.pop(stage.name, None)
+        self.track.stages.append(
+            {"name": stage.name, "label": stage.label, "status": status, "ms": ms}
+        )
+        self.emit(StageFinished(stage=stage.name, label=stage.label, status=status, ms=ms))
+        if status == "completed":
+            self.track.done += stage.weight
+            self.progress(self.track.done + sum(self.track.open.values()))
+
+
+class BaseExecutor(ABC, Generic[InputT, OutputT]):
+    """One type of job. An instance serves all jobs of the process: keep no job's state in it.
+
+    ``execute`` returns the output, or raises one of ``executors.errors`` (anything else counts as
+    a bug and is retried up to ``max_attempts``). It may be cancelled at any ``await``; it may run
+    again after a crash, so what is expensive goes into a checkpoint, and what it writes carries an
+    id derived from the job.
+    """
+
+    type: ClassVar[str]
+    Input: ClassVar[type[BaseModel]]
+    Output: ClassVar[type[BaseModel]]
+    timeout: ClassVar[timedelta] = timedelta(minutes=5)
+    max_attempts: ClassVar[int] = 3
+
+    @abstractmethod
+    async def execute(self, job: JobContext[InputT]) -> OutputT:
+        """Do the job."""
+
+    async def open(self) -> None:
+        """Called once per process before the first job."""
+
+    async def close(self) -> None:
+        """Called once per process after the last job."""
+
+    def result_id(self, output: OutputT) -> str | None:
+        """The id of the row the job made, for ``jobs.result_id``."""
+        value = getattr(output, "result_id", None)
+        return None if value is None else str(value)

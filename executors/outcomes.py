@@ -1,0 +1,84 @@
+"""How a run can end. Each ending is a value; ``item`` is what ``settle_jobs`` takes of it."""
+
+from __future__ import annotations
+
+__all__ = ["Cancelled", "Completed", "Failed", "Interrupted", "NotMine", "Outcome", "Retry"]
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The executor returned: its output is stored and the reservation charged."""
+
+    output: dict[str, Any]
+    result_id: str | None = None
+
+    def item(self) -> dict[str, Any]:
+        """For ``settle_jobs``."""
+        return {"outcome": "completed", "output": self.output, "result_id": self.result_id}
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It cannot work, now or later: the reservation is released."""
+
+    error: dict[str, Any]
+    error_message: str
+
+    def item(self) -> dict[str, Any]:
+        """For ``settle_jobs``."""
+        return {"outcome": "failed", "error": self.error, "error_message": self.error_message}
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """It may work later. Past the type's attempts the database makes it ``failed`` with this error."""
+
+    error: dict[str, Any]
+    error_message: str
+    delay: float  #: seconds
+    burn: bool = True  #: counts as an attempt; a rate limit does not
+
+    def item(self) -> dict[str, Any]:
+        """For ``settle_jobs``."""
+        return {
+            "outcome": "retry",
+            "error": self.error,
+            "error_message": self.error_message,
+            "delay": self.delay,
+            "burn": self.burn,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The user or an operator asked for it."""
+
+    charge: float = 0.0  #: fraction of the reservation that kept results cost
+
+    def item(self) -> dict[str, Any]:
+        """For ``settle_jobs``."""
+        return {"outcome": "cancelled", "charge": self.charge}
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """The worker stops: queued again at once, no attempt burned."""
+
+    def item(self) -> dict[str, Any]:
+        """For ``settle_jobs``."""
+        return {"outcome": "interrupted"}
+
+
+@dataclass(frozen=True, slots=True)
+class NotMine:
+    """This worker has no executor for the type; another may."""
+
+    def item(self) -> dict[str, Any]:
+        """For ``settle_jobs``."""
+        return {"outcome": "not_mine"}
+
+
+Outcome = Completed | Failed | Retry | Cancelled | Interrupted | NotMine

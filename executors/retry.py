@@ -1,0 +1,88 @@
+"""From what escaped an executor to how its run ends."""
+
+from __future__ import annotations
+
+__all__ = ["backoff", "outcome_of"]
+
+import random
+from typing import Any
+
+from executors.errors import ExecutorError, NotFound, ProviderUnavailable, RateLimited, StageError
+from executors.outcomes import Failed, Outcome, Retry
+from repositories import errors as repository_errors
+
+FIRST_DELAY = 1.0
+LONGEST_DELAY = 60.0
+LONGEST_RATE_LIMIT = 3600.0
+
+
+def backoff(attempt: int) -> float:
+    """Seconds before attempt number ``attempt`` + 1: exponential, the upper half jittered.
+
+    Source: "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), equal jitter.
+    """
+    ceiling = min(FIRST_DELAY * 2 ** min(attempt, 16), LONGEST_DELAY)
+    return ceiling * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
+
+
+def outcome_of(error: BaseException, attempt: int) -> Outcome:
+    """The ending for what was raised; ``attempt`` is how many have burned before this one."""
+    stage, label, cause = _unwrapped(error)
+    known = _in_our_words(cause)
+    sentence = known.message if known else "an internal error"
+    message = f"{label} failed: {sentence}" if label else _capitalised(sentence)
+    retryable = known.retryable if known else True
+    details = {
+        "code": known.code if known else ExecutorError.code,
+        "stage": stage,
+        "message": message,
+        "retryable": retryable,
+        "attempt": attempt + 1,
+    }
+    if isinstance(known, RateLimited):
+        delay = min(max(known.retry_after, 0.0), LONGEST_RATE_LIMIT)
+        return Retry(details, message, delay=delay + random.uniform(0, 1), burn=False)  # noqa: S311
+    if retryable:
+        return Retry(details, message, delay=backoff(attempt))
+    return Failed(details, message)
+
+
+def _unwrapped(error: BaseException) -> tuple[str | None, str | None, BaseException]:
+    """The innermost stage's cause, with the name and label of the outermost stage."""
+    stage = label = None
+    while True:
+        if isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        elif isinstance(error, StageError):
+            stage, label = stage or error.stage, label or error.label
+            error = error.cause
+        else:
+            return stage, label, error
+
+
+def _in_our_words(cause: BaseException) -> ExecutorError | None:
+    """The error as the user may read it; None for what only the log may tell."""
+    match cause:
+        case ExecutorError():
+            return cause
+        case repository_errors.NotFound():
+            return NotFound()
+        case repository_errors.Transient():
+            return ProviderUnavailable("The storage is not available at the moment.")
+        case _:
+            return None
+
+
+def _capitalised(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
+
+
+def error_details(code: str, message: str, attempt: int) -> dict[str, Any]:
+    """The ``error`` of a job that never began."""
+    return {
+        "code": code,
+        "stage": None,
+        "message": message,
+        "retryable": False,
+        "attempt": attempt,
+    }

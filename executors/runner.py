@@ -1,0 +1,324 @@
+"""claim → run → settle: every ending of a run becomes one Outcome, and every Outcome is settled."""
+
+from __future__ import annotations
+
+__all__ = ["Runner"]
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from executors import events, outcomes
+from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices
+from executors.errors import Cancelled, InvalidInput, LeaseLost, Timeout
+from executors.outcomes import Outcome
+from executors.registry import Registry
+from executors.retry import outcome_of
+from executors.running import LeaseKeeper, Running, StopReason
+from repositories.errors import RepositoryError
+from repositories.jobs import ClaimedJob, JobRepository, Settlement
+
+log = logging.getLogger("uvian.runner")
+
+AnyExecutor = BaseExecutor[Any, Any]
+
+
+class Runner:
+    """Runs jobs of one worker process. Knows neither queue nor transport of events."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobRepository,
+        registry: Registry,
+        sink: EventSink,
+        services_of: Callable[[str], JobServices],
+        renew_every: float = 5.0,
+        stop_grace: float = 10.0,
+    ) -> None:
+        """``services_of`` makes the services bound to a user; times are in seconds.
+
+        ``stop_grace``: how long an executor that was told to stop may take to do so.
+        """
+        self._jobs = jobs
+        self._registry = registry
+        self._sink = sink
+        self._services_of = services_of
+        self._stop_grace = stop_grace
+        self._running: dict[tuple[str, int], Running] = {}
+        self._marks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.leases = LeaseKeeper(jobs, self._running.values(), interval=renew_every)
+
+    @property
+    def active(self) -> int:
+        """How many runs are between claim and settlement."""
+        return len(self._running)
+
+    async def open(self) -> None:
+        """Open the executors and begin to keep leases."""
+        for executor in self._registry:
+            await executor.open()
+        self.leases.start()
+
+    async def close(self) -> None:
+        """Interrupt what runs, settle it, close the executors. Closing twice is fine."""
+        await self.drain(grace=0)
+        await self.leases.close()
+        if self._marks:
+            await asyncio.wait(self._marks, timeout=self._stop_grace)
+        for executor in self._registry:
+            await executor.close()
+
+    async def drain(self, grace: float) -> None:
+        """Wait ``grace`` seconds for what runs; interrupt and settle what is left."""
+        try:
+            await asyncio.wait_for(self._idle.wait(), grace)
+        except TimeoutError:
+            for running in list(self._running.values()):
+                running.stop(StopReason.INTERRUPT)
+            await self._idle.wait()
+
+    def cancel(self, job_id: str) -> bool:
+        """Cancel a job if it runs here (or is being claimed); whether it does."""
+        hits = [r for r in self._running.values() if r.job_id == job_id]
+        for running in hits:
+            running.stop(StopReason.CANCEL)
+        return bool(hits)
+
+    async def run(self, job_id: str, run: int) -> None:
+        """Run one job to its settlement. Raises nothing: what goes wrong is settled or logged."""
+        key = (job_id, run)
+        if key in self._running:
+            return  # the same message twice, in one process
+        # Registered before the claim is sent, so that no cancellation is missed in between.
+        running = self._running[key] = Running(job_id, run, self._stop_grace)
+        self._idle.clear()
+        try:
+            work = asyncio.ensure_future(self._claim_run_settle(running))
+            try:
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                # Whoever runs us is being torn down: end the run in good order all the same.
+                running.stop(StopReason.INTERRUPT)
+                await work
+        except Exception:
+            # Nothing was settled: the lease expires and the sweep gives the job to another.
+            log.exception("job %s run %s: not settled", job_id, run)
+        finally:
+            del self._running[key]
+            if not self._running:
+                self._idle.set()
+
+    async def _claim_run_settle(self, running: Running) -> None:
+        claim = await self._jobs.claim(running.job_id, running.run)
+        if isinstance(claim, str):
+            log.info("job %s run %s: not claimed: %s", running.job_id, running.run, claim)
+            return
+        await self.run_claimed(claim, running)
+
+    async def run_claimed(self, claim: ClaimedJob, running: Running) -> None:
+        """What follows a claim, however it came about."""
+        running.claimed = True
+        if claim.cancel_requested:
+            running.stop(StopReason.CANCEL)
+        outcome = await self._outcome(claim, running)
+        running.claimed = False  # from here on nobody renews: the settlement decides
+        if outcome is None:
+            return
+        await self._settle(claim, running, outcome)
+
+    async def _outcome(self, claim: ClaimedJob, running: Running) -> Outcome | None:
+        """How the run ends; None when it is no longer ours to end."""
+        executor = self._registry.find(claim.type)
+        if executor is None:
+            return outcomes.NotMine()
+        try:
+            output = await self._execute(executor, claim, running)
+        except LeaseLost:
+            log.warning("job %s run %s: lease lost, nothing is settled", claim.id, claim.run)
+            return None
+        except Cancelled:
+            return outcomes.Cancelled()
+        except asyncio.CancelledError:
+            return outcomes.Interrupted()
+        except Exception as error:  # noqa: BLE001 - every ending becomes an Outcome
+            outcome = outcome_of(error, claim.attempt)
+            log.warning(
+                "job %s run %s (%s) failed: %s", claim.id, claim.run, claim.type, error, exc_info=error
+            )
+            return outcome
+        return outcomes.Completed(*output)
+
+    async def _execute(
+        self, executor: AnyExecutor, claim: ClaimedJob, running: Running
+    ) -> tuple[dict[str, Any], str | None]:
+        context = self._context(executor, claim, running)
+        context.emit(events.JobStarted(job_type=claim.type, worker=self._jobs.worker))
+        running.task = asyncio.create_task(executor.execute(context), name=f"job {claim.id}")
+        if running.reason is not None:
+            running.task.cancel()
+        result = await self._until_done(executor, running)
+        output = executor.Output.model_validate(result, from_attributes=True)
+        document = output.model_dump(mode="json")
+        if running.track.warnings:
+            document["warnings"] = [*document.get("warnings", ()), *running.track.warnings]
+        return document, executor.result_id(result)
+
+    async def _until_done(self, executor: AnyExecutor, running: Running) -> Any:
+        """The executor's result, or the reason why it was stopped as an error."""
+        task = running.task
+        assert task is not None  # noqa: S101 - set by the caller
+        ended = {task, running.overdue}
+        seconds = executor.timeout.total_seconds()
+        done, _ = await asyncio.wait(ended, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            running.stop(StopReason.TIMEOUT)
+            await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            log.error("job %s run %s did not stop; abandoned", running.job_id, running.run)
+            task.add_done_callback(_swallow)
+            raise _stopped(running.reason)
+        if task.cancelled():
+            raise _stopped(running.reason)
+        return task.result()
+
+    def _context(
+        self, executor: AnyExecutor, claim: ClaimedJob, running: Running
+    ) -> JobContext[Any]:
+        job = Job(
+            id=claim.id,
+            user_id=claim.user_id,
+            type=claim.type,
+            run=claim.run,
+            attempt=claim.attempt,
+            max_attempts=claim.max_attempts,
+            created_at=claim.created_at,
+            parent_id=claim.parent_id,
+        )
+        try:
+            validated = executor.Input.model_validate(claim.input)
+        except ValidationError as error:
+            raise InvalidInput(_sentence(error)) from error
+        return JobContext(
+            job=job,
+            input=validated,
+            services=self._services_of(claim.user_id),
+            checkpoints=claim.checkpoints,
+            track=running.track,
+            _emit=lambda event: self._sink.emit(job.ref, event),
+            _save=lambda values: self._jobs.checkpoint(job.id, job.run, values),
+        )
+
+    async def _settle(self, claim: ClaimedJob, running: Running, outcome: Outcome) -> None:
+        item = {
+            "id": claim.id,
+            "run": claim.run,
+            "stages": running.track.stages,
+            **outcome.item(),
+        }
+        try:
+            settlement = await self._jobs.settle(item)
+        except RepositoryError as error:
+            log.error("job %s run %s: settlement refused: %s", claim.id, claim.run, error)  # noqa: TRY400
+            failure = outcomes.Failed(*_unstorable(claim.attempt))
+            settlement = await self._jobs.settle({**item, **failure.item(), "output": None})
+            outcome = failure
+        if not settlement.settled:
+            log.warning("job %s run %s: settled by another", claim.id, claim.run)
+            return
+        log.info("job %s run %s: %s", claim.id, claim.run, settlement.status)
+        ending = _ending(outcome, settlement, running)
+        if ending is not None:
+            ref = events.JobRef(claim.id, claim.user_id, claim.run, settlement.attempt)
+            told = self._sink.emit(ref, ending)
+            told.add_done_callback(lambda f: self._mark(claim, f))
+
+    def _mark(self, claim: ClaimedJob, told: asyncio.Future[events.Appended]) -> None:
+        """Once the ending is in the log the sweep need not announce it."""
+        if told.cancelled() or told.result() is events.Appended.LOST:
+            return
+        task = asyncio.ensure_future(self._announced(claim))
+        self._marks.add(task)
+        task.add_done_callback(self._marks.discard)
+
+    async def _announced(self, claim: ClaimedJob) -> None:
+        try:
+            await self._jobs.announced(claim.id, claim.run)
+        except RepositoryError as error:
+            log.debug("job %s: mark lost, the sweep repeats it: %s", claim.id, error)
+
+
+def ending_of(row: dict[str, Any]) -> events.Event:
+    """The ending of a row as the database tells it (``_ending`` in SQL), for whoever announces it."""
+    stages = row["stages"] or []
+    match row["status"]:
+        case "completed":
+            return events.JobCompleted(
+                output=row["output"], result_id=row["result_id"], stages=stages, cost=row["cost"]
+            )
+        case "failed":
+            return events.JobFailed(
+                error=row["error"] or {},
+                error_message=row["error_message"] or "",
+                stages=stages,
+                cost=row["cost"],
+            )
+        case _:
+            return events.JobCancelled(stages=stages, cost=row["cost"])
+
+
+def _ending(outcome: Outcome, settlement: Settlement, running: Running) -> events.Event | None:
+    """The ending to publish, by what the database made of the outcome."""
+    if settlement.status == "queued":
+        return None
+    row: dict[str, Any] = {
+        "status": settlement.status,
+        "stages": running.track.stages,
+        "cost": settlement.cost,
+        "output": None,
+        "result_id": None,
+        "error": None,
+        "error_message": None,
+    }
+    return ending_of({**row, **outcome.item()})
+
+
+def _stopped(reason: StopReason | None) -> BaseException:
+    match reason:
+        case StopReason.CANCEL:
+            return Cancelled()
+        case StopReason.LOST:
+            return LeaseLost()
+        case StopReason.TIMEOUT:
+            return Timeout()
+        case _:
+            return asyncio.CancelledError()
+
+
+def _unstorable(attempt: int) -> tuple[dict[str, Any], str]:
+    message = "The result could not be stored."
+    error = {
+        "code": "unstorable_output",
+        "stage": None,
+        "message": message,
+        "retryable": False,
+        "attempt": attempt + 1,
+    }
+    return error, message
+
+
+def _sentence(error: ValidationError) -> str:
+    """The first complaint, with the field's name and without the value."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "input"
+    return f"{field}: {first['msg']}"
+
+
+def _swallow(task: asyncio.Task[Any]) -> None:
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,128 @@
+"""The jobs that run in this process: how each is told to stop, and how their leases are kept."""
+
+from __future__ import annotations
+
+__all__ = ["LeaseKeeper", "Running", "StopReason"]
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+from executors.base import Track
+from repositories.errors import RepositoryError
+from repositories.jobs import JobRepository
+
+log = logging.getLogger("uvian.leases")
+
+
+class StopReason(Enum):
+    """Why a run is told to stop before its end. Later members override earlier ones."""
+
+    INTERRUPT = 1  #: the worker stops
+    TIMEOUT = 2
+    CANCEL = 3  #: the user asked
+    LOST = 4  #: another worker has the job
+
+
+@dataclass(slots=True, eq=False)
+class Running:
+    """One run, from before its claim until after its settlement."""
+
+    job_id: str
+    run: int
+    grace: float  #: seconds it may take to stop
+    track: Track = field(default_factory=Track)
+    claimed: bool = False
+    task: asyncio.Task[Any] | None = None
+    reason: StopReason | None = None
+    overdue: asyncio.Future[None] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )  #: done when it was told to stop and has not
+    reported: float = -1.0  #: the progress last carried to the row
+
+    def stop(self, reason: StopReason) -> None:
+        """Tell it to stop; before its task exists, the reason waits for it."""
+        if self.reason is None or reason.value > self.reason.value:
+            self.reason = reason
+        if self.task is not None and not self.task.done():
+            self.task.cancel()
+            asyncio.get_running_loop().call_later(self.grace, self._give_up)
+
+    def _give_up(self) -> None:
+        if not self.overdue.done():
+            self.overdue.set_result(None)
+
+
+class LeaseKeeper:
+    """Renews the leases of all running jobs in one call, and hears who lost or cancels one.
+
+    The call comes every ``interval`` seconds, sooner (``eager``) when progress has changed: it
+    carries stage and progress to the rows.
+    """
+
+    def __init__(
+        self, jobs: JobRepository, running: Iterable[Running], *, interval: float, eager: float = 2.0
+    ) -> None:
+        self._jobs = jobs
+        self._running = running
+        self._interval = interval
+        self._eager = min(eager, interval)
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; starting twice is fine."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._loop(), name="lease keeper")
+
+    async def close(self) -> None:
+        """Stop renewing; closing twice, or unstarted, is fine."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def _loop(self) -> None:
+        waited = 0.0
+        while True:
+            await asyncio.sleep(self._eager)
+            waited += self._eager
+            if waited < self._interval and not self._has_news():
+                continue
+            waited = 0.0
+            try:
+                await self.renew()
+            except RepositoryError as error:
+                # Until the sweep has been there the lease can still be renewed.
+                log.warning("leases were not renewed: %s", error)
+                waited = self._interval
+
+    def _has_news(self) -> bool:
+        return any(r.claimed and r.track.progress != r.reported for r in self._running)
+
+    async def renew(self) -> None:
+        """One renewal of everything that runs."""
+        held = [r for r in self._running if r.claimed]
+        lost, cancel = await self._jobs.renew([_renewal(r) for r in held])
+        for r in held:
+            r.reported = r.track.progress
+            if r.job_id in lost and r.claimed:
+                log.warning("job %s run %s: the lease is lost", r.job_id, r.run)
+                r.stop(StopReason.LOST)
+            elif r.job_id in cancel:
+                r.stop(StopReason.CANCEL)
+
+
+def _renewal(r: Running) -> dict[str, Any]:
+    return {
+        "id": r.job_id,
+        "run": r.run,
+        "stage": r.track.stage,
+        "progress": round(r.track.progress, 4),
+        "message": r.track.message,
+        "stages": r.track.stages,
+    }

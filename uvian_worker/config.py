@@ -1,0 +1,151 @@
+"""Settings: read from the environment once, checked, frozen. Nothing else reads ``os.environ``."""
+
+from __future__ import annotations
+
+__all__ = ["Config", "ConfigError"]
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "UVIAN_"
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class ConfigError(Exception):
+    """A setting is missing, unknown or wrong; the message names it and the next step."""
+
+
+class Config(BaseSettings):
+    """Everything that can be set, as ``UVIAN_<NAME>`` or in a ``.env`` file.
+
+    Durations are in seconds. Those that depend on each other are checked together.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+    )
+
+    # Where things are
+    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis: `redis://[user:password@]host:port/db`, or `rediss://` for TLS."""
+    namespace: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,40}$")] = "uvian"
+    """Prefix of every key, channel and queue of ours in Redis."""
+    database: Literal["postgres"] = "postgres"
+    """How Postgres is reached: `postgres` (a direct or pooled connection)."""
+    database_url: SecretStr | None = None
+    """Connection string of the Supabase project or any Postgres with the schema `uvian`."""
+    database_direct_url: SecretStr | None = None
+    """A session connection for LISTEN where `database_url` is a transaction pooler (port 6543)."""
+    database_connections: Annotated[int, Field(ge=2, le=50)] = 5
+    """Connections to Postgres per process."""
+    images_dir: Path = Path(".uvian/images")
+    """Folder of the local image store."""
+    images_url: str | None = None
+    """Where a gateway serves that folder; without it signed URLs are `file:` paths."""
+    images_secret: SecretStr = SecretStr("")
+    """Signs the URLs of the local image store; required with `images_url`."""
+
+    # The worker
+    max_jobs: Annotated[int, Field(ge=1, le=1000)] = 20
+    """Jobs that run at a time in one worker process."""
+    image_model: Literal["local"] = "local"
+    """Which provider makes pictures."""
+    cpu_threads: Annotated[int, Field(ge=1, le=64)] = min(os.cpu_count() or 1, 8)
+    """Threads for image work."""
+    health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Serve `/health/live` and `/health/ready` on this port; 0 picks a free one."""
+    health_host: str = "127.0.0.1"
+    """Address of the health endpoint; `0.0.0.0` in a container."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """How much is logged."""
+    log_format: Literal["text", "json"] = "text"
+    """One line of text, or one JSON object, per record."""
+
+    # Time
+    lease: Seconds = 15.0
+    """How long a job stays with a worker that says nothing."""
+    renew_every: Seconds = 5.0
+    """How often leases are renewed."""
+    sweep_every: Seconds = 2.0
+    """How often lost jobs are looked for."""
+    drain_grace: Annotated[float, Field(ge=0)] = 20.0
+    """How long running jobs may finish after SIGTERM before they are interrupted and queued again."""
+    stop_grace: Seconds = 5.0
+    """How long an executor that is told to stop may take."""
+    call_timeout: Seconds = 10.0
+    """For one call to Postgres."""
+
+    # What a picture may be
+    image_max_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
+    """Largest file accepted from a provider or a user."""
+    image_max_pixels: Annotated[int, Field(gt=0)] = 4096 * 4096
+    """Largest picture accepted, in pixels."""
+
+    @field_validator("images_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()
+
+    @model_validator(mode="after")
+    def _relations(self) -> Self:
+        if self.lease < 2 * self.renew_every + self.sweep_every:
+            raise ValueError(
+                f"UVIAN_LEASE ({self.lease:g} s) must be at least twice UVIAN_RENEW_EVERY plus "
+                f"UVIAN_SWEEP_EVERY ({2 * self.renew_every + self.sweep_every:g} s): one lost "
+                "renewal must not cost a job"
+            )
+        if self.sweep_every > 5:
+            raise ValueError("UVIAN_SWEEP_EVERY must be at most 5 s: a sweep 10 s old counts as an outage")
+        if self.images_url and len(self.images_secret.get_secret_value()) < 16:
+            raise ValueError("UVIAN_IMAGES_SECRET needs at least 16 characters when UVIAN_IMAGES_URL is set")
+        return self
+
+    @classmethod
+    def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Config:
+        """Read the environment (and ``.env``); raises ``ConfigError`` for anything wrong."""
+        _refuse_unknown(os.environ if environ is None else environ)
+        try:
+            return cls(**overrides)
+        except ValidationError as error:
+            raise ConfigError(_explain(error)) from error
+
+    def require_database_url(self) -> str:
+        """The connection string; raises ``ConfigError`` when it is not set."""
+        if self.database_url is None:
+            raise ConfigError(
+                "UVIAN_DATABASE_URL is not set. Give the connection string of your project "
+                "(Supabase: Connect > Session pooler), or run `uvian dev` for an embedded one."
+            )
+        return self.database_url.get_secret_value()
+
+    def listen_url(self) -> str | None:
+        """A connection that allows LISTEN, if there is one."""
+        if self.database_direct_url is not None:
+            return self.database_direct_url.get_secret_value()
+        url = self.database_url.get_secret_value() if self.database_url else None
+        return None if url is None or ":6543" in url else url
+
+
+def _refuse_unknown(environ: Mapping[str, str]) -> None:
+    """pydantic-settings ignores what it does not know, so a typing error would pass in silence."""
+    known = {PREFIX + name.upper() for name in Config.model_fields}
+    for name in environ:
+        if name.startswith(PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f" Did you mean {nearest[0]}?" if nearest else " See .env.example for all of them."
+            raise ConfigError(f"There is no setting {name}.{hint}")
+
+
+def _explain(error: ValidationError) -> str:
+    lines = []
+    for problem in error.errors(include_url=False, include_input=False):
+        name = PREFIX + str(problem["loc"][0]).upper() + ": " if problem["loc"] else ""
+        lines.append(f"{name}{problem['msg'].removeprefix('Value error, ')}")
+    return "\n".join(lines)
