@@ -1,0 +1,125 @@
+"""Every name in Redis, in one place.
+
+The namespace (``UVIAN_NAMESPACE``) comes first in all of them, so that several installations share
+one Redis. The only names without it are arq's own, which are constants of arq; they end in
+``<job id>:<run>``, and job ids are unique.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ARQ_FUNCTION",
+    "ARQ_IN_PROGRESS",
+    "ARQ_JOB",
+    "ARQ_RETRY",
+    "Keys",
+    "arq_id",
+    "conversation_topic",
+    "job_topic",
+    "split_arq_id",
+    "user_topic",
+]
+
+import re
+from dataclasses import dataclass
+
+#: The one function arq calls.
+ARQ_FUNCTION = "run_job"
+#: arq's keys, repeated here because an API that enqueues does not import arq; a test compares them.
+ARQ_JOB = "arq:job:"
+ARQ_IN_PROGRESS = "arq:in-progress:"
+ARQ_RETRY = "arq:retry:"
+
+_NAMESPACE = re.compile(r"[A-Za-z0-9_.{}:-]{1,64}")
+
+
+def job_topic(job_id: str) -> str:
+    """What happens to one job."""
+    return f"job:{job_id}"
+
+
+def user_topic(user_id: str) -> str:
+    """What happens to all jobs and to the credits of one user."""
+    return f"user:{user_id}"
+
+
+def conversation_topic(conversation_id: str) -> str:
+    """The messages of one conversation."""
+    return f"conversation:{conversation_id}"
+
+
+def arq_id(job_id: str, run: int) -> str:
+    """The id in the queue: nothing that a dead worker left of one run can block the next."""
+    return f"{job_id}:{run}"
+
+
+def split_arq_id(text: str) -> tuple[str, int]:
+    """The job and the run of an id in the queue; ``ValueError`` for anything else."""
+    job_id, _, run = text.rpartition(":")
+    if not job_id:
+        raise ValueError(f"{text!r} is not <job id>:<run>")
+    return job_id, int(run)
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The names of one namespace. The Lua scripts build the same ones; a test compares them."""
+
+    namespace: str = "uvian"
+
+    def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise ValueError(
+                f"The namespace {self.namespace!r} is not usable: "
+                "take 1 to 64 of A-Z a-z 0-9 _ . : - { }."
+            )
+
+    def topic(self, topic: str) -> str:
+        """Hash: epoch, seq and fences of a topic."""
+        return f"{self.namespace}:topic:{topic}"
+
+    def log(self, topic: str) -> str:
+        """Stream: the events of a topic; the entry ``<seq>-0`` has the envelope in field ``e``."""
+        return f"{self.namespace}:log:{topic}"
+
+    def state(self, topic: str) -> str:
+        """Hash: the envelopes that together are the state of a topic so far."""
+        return f"{self.namespace}:state:{topic}"
+
+    def text(self, message_id: str) -> str:
+        """String: the text so far of a message that is being written."""
+        return f"{self.namespace}:text:{message_id}"
+
+    def channel(self, topic: str) -> str:
+        """Pub/sub channel on which each envelope of a topic is published."""
+        return f"{self.namespace}:events:{topic}"
+
+    @property
+    def control(self) -> str:
+        """Pub/sub channel of the control messages to workers."""
+        return f"{self.namespace}:control"
+
+    @property
+    def paused(self) -> str:
+        """Set: the names of paused workers, ``*`` for all."""
+        return f"{self.namespace}:paused"
+
+    @property
+    def queue(self) -> str:
+        """Sorted set: the arq queue, ``<job id>:<run>`` by the time it is due in milliseconds."""
+        return f"{self.namespace}:queue"
+
+    @property
+    def wake(self) -> str:
+        """List: one token per wake-up that waits for an idle worker, 64 at most."""
+        return f"{self.namespace}:wake"
+
+    @property
+    def claiming(self) -> str:
+        """Sorted set: ids between the queue and their claim in Postgres, by when they left it."""
+        return f"{self.namespace}:claiming"
+
+    @property
+    def marker(self) -> str:
+        """String: the server the queue was filled on; missing or another one means it was lost."""
+        return f"{self.namespace}:server"

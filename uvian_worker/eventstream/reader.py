@@ -1,0 +1,233 @@
+"""Reads topics: once, from a cursor, or as long as something happens.
+
+Never a silent gap: what cannot be continued is answered by the state so far, or by ``Expired``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Expired", "Merge", "Reader", "Resume", "Snapshot"]
+
+import asyncio
+import logging
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+from redis.asyncio import Redis
+
+from uvian_worker.eventstream.connection import FAULTS, Script, backoff, run_script
+from uvian_worker.eventstream.envelope import Cursor, Envelope, now_text
+from uvian_worker.eventstream.keys import Keys
+from uvian_worker.eventstream.subscriptions import STALE, Subscriptions
+
+log = logging.getLogger(__name__)
+
+_READ = Script.of(Path(__file__).with_name("read.lua"))
+_PAGE = 1_000
+_RUN_SCOPED = ("progress", "stage:")
+
+
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """All events after the cursor: nothing is missing."""
+
+    topic: str
+    events: tuple[Envelope, ...]
+    cursor: str  #: follow from here
+    ended: bool  #: the job has ended: in this run nothing will follow
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The cursor cannot be continued; ``state`` replaces what was known.
+
+    Its envelopes are applied like events, in order: of a job the latest status, progress, each
+    stage and each image; of a message in flight its start (if known) and a ``message.snapshot``
+    with the text so far. Messages that are complete are rows.
+    """
+
+    topic: str
+    state: tuple[Envelope, ...]
+    cursor: str
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """The log does not reach back far enough: read the row, and follow from ``cursor``."""
+
+    topic: str
+    cursor: str
+    ended: bool
+
+
+class Merge:
+    """Joins what was read with what is heard, by seq."""
+
+    def __init__(self) -> None:
+        self._epoch = ""
+        self._seq = 0
+
+    def jump(self, cursor: str) -> None:
+        """Everything up to ``cursor`` is known."""
+        place = Cursor.parse(cursor)
+        if place is not None:
+            self._epoch, self._seq = place.epoch, place.seq
+
+    def knows(self, envelope: Envelope) -> bool:
+        """Whether this event was seen already."""
+        return envelope.cursor.epoch == self._epoch and envelope.seq <= self._seq
+
+    def continues(self, envelope: Envelope) -> bool:
+        """Whether this event is the very next one; if so it is known from now on."""
+        place = envelope.cursor
+        if place.epoch != self._epoch or place.seq != self._seq + 1:
+            return False
+        self._seq = place.seq
+        return True
+
+
+class Reader:
+    """Reads and follows topics. Any number of followers share one pub/sub connection."""
+
+    def __init__(
+        self,
+        redis: Redis,
+        namespace: str,
+        *,
+        subscriptions: Subscriptions | None = None,
+        silence: float = 15.0,
+    ) -> None:
+        self._redis = redis
+        self._keys = Keys(namespace)
+        self._subscriptions = subscriptions or Subscriptions(redis)
+        self._silence = silence
+        # After a restart of Redis every follower reads at once, each on a connection of the pool.
+        self._reads = asyncio.Semaphore(8)
+
+    async def start(self) -> None:
+        """Nothing needs to be started: the connection is made when somebody follows."""
+
+    async def close(self) -> None:
+        """End the shared connection. Closing twice is fine."""
+        await self._subscriptions.close()
+
+    async def read(self, topic: str, cursor: str | None = None) -> Resume | Snapshot | Expired:
+        """What happened in a topic after ``cursor``; without one, everything or the state so far.
+
+        A cursor nobody issued is treated like one that cannot be continued.
+        """
+        events: list[Envelope] = []
+        while True:
+            answer, more = await self._page(topic, cursor)
+            match answer:
+                case Resume():
+                    events.extend(answer.events)
+                    if not more:
+                        return Resume(topic, tuple(events), answer.cursor, answer.ended)
+                    cursor = events[-1].id
+                case _:
+                    return answer
+
+    async def follow(
+        self, topic: str, cursor: str | None = None
+    ) -> AsyncIterator[Envelope | Snapshot | Expired]:
+        """Every event after ``cursor``, as it happens; ends after the ending of a job's topic.
+
+        After a ``Snapshot`` forget what you knew; after ``Expired`` read the row. Waits while
+        Redis is away and goes on where it was.
+        """
+        merge = Merge()
+        known = cursor or ""
+        async with self._subscriptions.listen(self._keys.channel(topic)) as inbox:
+            while True:
+                heard = await inbox.get(self._silence)
+                if heard is not STALE:
+                    envelope = Envelope.parse(heard)
+                    if merge.knows(envelope):
+                        continue
+                    if merge.continues(envelope):
+                        known = envelope.id
+                        yield envelope
+                        if envelope.ends_job and topic.startswith("job:"):
+                            return
+                        continue
+                answer = await self._read_patiently(topic, known)
+                for event in answer.events if isinstance(answer, Resume) else (answer,):
+                    yield event
+                known = answer.cursor
+                merge.jump(known)
+                if answer.ended:
+                    return
+
+    async def _read_patiently(self, topic: str, cursor: str) -> Resume | Snapshot | Expired:
+        pause = 0.05
+        while True:
+            try:
+                async with self._reads:
+                    return await self.read(topic, cursor or None)
+            except FAULTS as error:
+                log.debug("Cannot read %s (%s); trying again", topic, error)
+                pause = await backoff(pause)
+
+    async def _page(
+        self, topic: str, cursor: str | None
+    ) -> tuple[Resume | Snapshot | Expired, bool]:
+        arguments = (self._keys.namespace, topic, cursor or "", _PAGE, secrets.token_hex(8))
+        kind, last, ended, more, run, entries = await run_script(self._redis, _READ, *arguments)
+        place = _text(last)
+        match _text(kind):
+            case "resume":
+                events = tuple(Envelope.parse(entry) for entry in entries)
+                return Resume(topic, events, place, bool(ended)), bool(more)
+            case "snapshot":
+                state = _state(topic, place, int(run), entries)
+                return Snapshot(topic, state, place, bool(ended)), False
+            case _:
+                return Expired(topic, place, bool(ended)), False
+
+
+def _state(topic: str, cursor: str, run: int, entries: list[bytes]) -> tuple[Envelope, ...]:
+    """The envelopes of a snapshot, in the order they were appended."""
+    fields = {_text(key): value for key, value in zip(entries[::2], entries[1::2], strict=True)}
+    state: list[Envelope] = []
+    for field, raw in fields.items():
+        if field.startswith("text:"):
+            continue
+        envelope = Envelope.parse(raw) if raw else None
+        # What an earlier run said of its progress is void; its images are still there.
+        if envelope and not (field.startswith(_RUN_SCOPED) and envelope.run < run):
+            state.append(envelope)
+    state.sort(key=lambda envelope: envelope.seq)
+    for field, raw in fields.items():
+        if field.startswith("text:"):
+            start = fields.get(f"message:{field[5:]}")
+            state.append(_text_so_far(topic, cursor, field[5:], raw, start))
+    return tuple(state)
+
+
+def _text_so_far(
+    topic: str, cursor: str, message_id: str, text: bytes, start: bytes | None
+) -> Envelope:
+    """A ``message.snapshot`` that nobody appended: what a newcomer would have put together."""
+    started: dict[str, Any] = orjson.loads(start) if start else {}
+    place = Cursor.parse(cursor)
+    return Envelope(
+        id=cursor,
+        seq=place.seq if place else 0,
+        topic=topic,
+        key=f"{message_id}:text:{cursor}",
+        type="message.snapshot",
+        at=now_text(),
+        job_id=started.get("job_id"),
+        run=started.get("run", 0),
+        attempt=started.get("attempt", 0),
+        data={"message_id": message_id, "text": text.decode()},
+    )
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value
