@@ -1,6 +1,6 @@
 -- min_code: 0.1.0
 -- What a hand does to uvian.jobs in the SQL editor is normalised, not refused: set a row to queued,
--- or insert (user_id, type, input), and it runs. Functions of 0004 mark themselves and pass through.
+-- or insert (user_id, type, input), and it runs. The lifecycle functions mark themselves and pass through.
 
 -- Those who wait for a place of this user and type are looked at again by the next sweep.
 create function uvian._reconsider(of_user uuid, of_type text) returns void
