@@ -45,6 +45,7 @@ _SOFT = 6 / 255  # the distance to a line that still counts as being on it: most
 _PLATEAU = 4 / 255  # around a cluster, where noise must not be stretched with the line's slope
 _CROSSING = (8 / 255, 22 / 255)  # a third cluster this near to a line takes it over (… leaves it)
 _STRANGERS = 0.02  # weight of the line between clusters that do not touch
+_CORRECTIONS = 6  # rounds until a cluster's colour is exact
 _COMBINATIONS = 924  # of palette colours to try at most: 6 out of 12
 
 
@@ -139,6 +140,7 @@ def palette_lut(
         targets = assign(clusters, colours)
         base = _mix(weights, targets)
         nodes = _kept_inside(base, nodes - _mix(weights, clusters.colours))
+        _make_exact(nodes, clusters.colours, targets)
     return ImageFilter.Color3DLUT((LUT_SIZE,) * 3, nodes.ravel(), _copy_table=False)
 
 
@@ -158,7 +160,6 @@ def lut_weights(clusters: Clusters) -> Floats:
         weights[:, second] += near * t
         weights[:, first] += near * (1 - t)
     weights /= total[:, None]
-    _make_exact(weights, clusters.colours)
     return weights
 
 
@@ -225,19 +226,20 @@ def _undisturbed(colours: Floats, first: int, second: int) -> float:
     return x * x * (3 - 2 * x)
 
 
-def _make_exact(weights: Floats, colours: Floats) -> None:
-    """Correct the nodes around each cluster so that *interpolated* there, its weight is 1.
+def _make_exact(nodes: Floats, colours: Floats, targets: Floats) -> None:
+    """Correct the nodes around each cluster so that what is *interpolated* there is its target.
 
     The smallest change that does it: with A the trilinear interpolation at the k clusters, add
-    Aᵀ (A Aᵀ)⁻¹ (I - A W) to W.
+    Aᵀ (A Aᵀ)⁻¹ (targets - A nodes). Repeated, because nodes cannot leave 0…1: white stays #ffffff.
     """
     corners, shares = _trilinear(colours)
-    k = len(colours)
-    missing = np.eye(k) - np.einsum("kc,kcj->kj", shares, weights[corners])
     same = corners[:, None, :, None] == corners[None, :, None, :]
-    gram = np.einsum("ka,lb,klab->kl", shares, shares, same)
-    change = np.linalg.solve(gram + 1e-4 * np.eye(k), missing)
-    np.add.at(weights, corners, shares[..., None] * change[:, None, :])
+    gram = np.einsum("ka,lb,klab->kl", shares, shares, same) + 1e-3 * np.eye(len(colours))
+    for _ in range(_CORRECTIONS):
+        missing = targets - np.einsum("kc,kcj->kj", shares, nodes[corners])
+        change = np.linalg.solve(gram, missing)
+        np.add.at(nodes, corners, (shares[..., None] * change[:, None, :]).astype(np.float32))
+        nodes[corners] = np.clip(nodes[corners], 0, 1)
 
 
 def _trilinear(points: Floats) -> tuple[NDArray[np.intp], Floats]:
