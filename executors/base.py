@@ -13,6 +13,7 @@ __all__ = [
 ]
 
 import asyncio
+import builtins
 import logging
 import time
 from abc import ABC, abstractmethod
@@ -205,8 +206,8 @@ class BaseExecutor(ABC, Generic[InputT, OutputT]):
     """
 
     type: ClassVar[str]
-    Input: ClassVar[type[BaseModel]]
-    Output: ClassVar[type[BaseModel]]
+    Input: ClassVar[builtins.type[BaseModel]]
+    Output: ClassVar[builtins.type[BaseModel]]
     timeout: ClassVar[timedelta] = timedelta(minutes=5)
     max_attempts: ClassVar[int] = 3
 

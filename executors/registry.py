@@ -59,7 +59,7 @@ class Registry:
         ]
 
     def _add(self, cls: type[AnyExecutor]) -> None:
-        if not (isinstance(cls, type) and issubclass(cls, BaseExecutor)):
+        if not issubclass(cls, BaseExecutor):
             raise TypeError(f"{cls!r} is not a subclass of executors.base.BaseExecutor")
         missing = [name for name in ("type", "Input", "Output") if not hasattr(cls, name)]
         if missing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["backoff", "outcome_of"]
 
 import random
-from typing import Any
 
 from executors.errors import ExecutorError, NotFound, ProviderUnavailable, RateLimited, StageError
 from executors.outcomes import Failed, Outcome, Retry
@@ -21,7 +20,7 @@ def backoff(attempt: int) -> float:
 
     Source: "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), equal jitter.
     """
-    ceiling = min(FIRST_DELAY * 2 ** min(attempt, 16), LONGEST_DELAY)
+    ceiling = min(FIRST_DELAY * 2.0 ** min(attempt, 16), LONGEST_DELAY)
     return ceiling * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
 
 
@@ -75,14 +74,3 @@ def _in_our_words(cause: BaseException) -> ExecutorError | None:
 
 def _capitalised(sentence: str) -> str:
     return sentence[:1].upper() + sentence[1:]
-
-
-def error_details(code: str, message: str, attempt: int) -> dict[str, Any]:
-    """The ``error`` of a job that never began."""
-    return {
-        "code": code,
-        "stage": None,
-        "message": message,
-        "retryable": False,
-        "attempt": attempt,
-    }

@@ -146,10 +146,15 @@ class Runner:
             return outcomes.Cancelled()
         except asyncio.CancelledError:
             return outcomes.Interrupted()
-        except Exception as error:  # noqa: BLE001 - every ending becomes an Outcome
+        except Exception as error:
             outcome = outcome_of(error, claim.attempt)
             log.warning(
-                "job %s run %s (%s) failed: %s", claim.id, claim.run, claim.type, error, exc_info=error
+                "job %s run %s (%s) failed: %s",
+                claim.id,
+                claim.run,
+                claim.type,
+                error,
+                exc_info=error,
             )
             return outcome
         return outcomes.Completed(*output)

@@ -65,7 +65,12 @@ class LeaseKeeper:
     """
 
     def __init__(
-        self, jobs: JobRepository, running: Iterable[Running], *, interval: float, eager: float = 2.0
+        self,
+        jobs: JobRepository,
+        running: Iterable[Running],
+        *,
+        interval: float,
+        eager: float = 2.0,
     ) -> None:
         self._jobs = jobs
         self._running = running

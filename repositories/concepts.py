@@ -81,9 +81,7 @@ class UserConcepts:
         )
         return [Concept(**row) for row in rows]
 
-    async def store(
-        self, concept: Concept, variations: Sequence[Variation], *, run: int
-    ) -> bool:
+    async def store(self, concept: Concept, variations: Sequence[Variation], *, run: int) -> bool:
         """Write a concept with its variations, if ``run`` still holds the job.
 
         Storing the same id again replaces it. Raises ``Refused`` when the id is another job's.

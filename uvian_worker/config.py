@@ -102,9 +102,13 @@ class Config(BaseSettings):
                 "renewal must not cost a job"
             )
         if self.sweep_every > 5:
-            raise ValueError("UVIAN_SWEEP_EVERY must be at most 5 s: a sweep 10 s old counts as an outage")
+            raise ValueError(
+                "UVIAN_SWEEP_EVERY must be at most 5 s: a sweep 10 s old counts as an outage"
+            )
         if self.images_url and len(self.images_secret.get_secret_value()) < 16:
-            raise ValueError("UVIAN_IMAGES_SECRET needs at least 16 characters when UVIAN_IMAGES_URL is set")
+            raise ValueError(
+                "UVIAN_IMAGES_SECRET needs at least 16 characters when UVIAN_IMAGES_URL is set"
+            )
         return self
 
     @classmethod
@@ -139,7 +143,9 @@ def _refuse_unknown(environ: Mapping[str, str]) -> None:
     for name in environ:
         if name.startswith(PREFIX) and name not in known:
             nearest = difflib.get_close_matches(name, known, n=1)
-            hint = f" Did you mean {nearest[0]}?" if nearest else " See .env.example for all of them."
+            hint = (
+                f" Did you mean {nearest[0]}?" if nearest else " See .env.example for all of them."
+            )
             raise ConfigError(f"There is no setting {name}.{hint}")
 
 

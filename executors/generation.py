@@ -1,0 +1,98 @@
+"""``generation``: from a description to a concept, its base image in as many palettes as asked for."""
+
+from __future__ import annotations
+
+__all__ = ["GenerationExecutor", "GenerationInput", "GenerationOutput"]
+
+import asyncio
+from datetime import timedelta
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+
+from executors.base import BaseExecutor, JobContext, JobInput
+from executors.stages.concept_storage import StoredVariation, store_concept
+from executors.stages.image_preparation import PreparedImage, prepare_image, store_image
+from executors.stages.palette_generation import generate_palettes
+from executors.stages.palette_variations import create_variations
+
+Description = Annotated[str, Field(min_length=1, max_length=2000)]
+
+
+class GenerationInput(JobInput):
+    """What the user asks for."""
+
+    logo_description: Description
+    theme_description: Description
+    num_palettes: Annotated[int, Field(ge=1, le=12)] = 7
+    size: Annotated[int, Field(ge=256, le=2048)] = 1024
+    """Pixels, width and height."""
+    style: Annotated[str, Field(max_length=200)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    """The same seed draws the same picture, where the provider can."""
+
+
+class GenerationOutput(BaseModel):
+    """What the job made."""
+
+    concept_id: str
+    image_path: str
+    width: int
+    height: int
+    variations: list[StoredVariation]
+
+
+class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
+    """Base image → (store it ‖ palettes) → variations in parallel → concept."""
+
+    type = "generation"
+    Input = GenerationInput
+    Output = GenerationOutput
+    timeout = timedelta(minutes=5)
+    max_attempts = 3
+
+    async def execute(self, job: JobContext[GenerationInput]) -> GenerationOutput:
+        """Make the concept. A later run finds the stored base image and does not ask for it again."""
+        asked = job.input
+        base = await prepare_image(
+            job,
+            subject=asked.logo_description,
+            theme=asked.theme_description,
+            size=asked.size,
+            style=asked.style,
+            seed=asked.seed,
+        )
+        async with asyncio.TaskGroup() as both:
+            storing = both.create_task(store_image(job, base))
+            palettes = both.create_task(
+                generate_palettes(job, asked.theme_description, asked.num_palettes, asked.seed)
+            )
+        variations = await create_variations(job, base, palettes.result())
+        concept_id = await store_concept(
+            job,
+            logo_description=asked.logo_description,
+            theme_description=asked.theme_description,
+            image=storing.result(),
+            variations=variations,
+            details=_details(base),
+        )
+        return GenerationOutput(
+            concept_id=concept_id,
+            image_path=storing.result().path,
+            width=base.width,
+            height=base.height,
+            variations=variations,
+        )
+
+    def result_id(self, output: GenerationOutput) -> str:
+        """The concept."""
+        return output.concept_id
+
+
+def _details(base: PreparedImage) -> dict[str, object]:
+    return {
+        "provider": base.provider,
+        "model": base.model,
+        "seed": base.seed,
+        "palettes": "harmony",
+    }

@@ -1,0 +1,137 @@
+"""The base image: asked of the provider once, decoded safely, stored, told of."""
+
+from __future__ import annotations
+
+__all__ = ["PreparedImage", "prepare_image", "store_image"]
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from PIL import Image
+
+from executors.base import JobContext
+from executors.errors import ProviderUnavailable
+from executors.events import ImageReady
+from executors.imaging import codec
+from executors.imaging.recolour import Artwork
+from executors.providers.base import GeneratedImage
+from repositories.errors import NotFound
+from repositories.images import StoredImage
+
+CHECKPOINT = "base_image"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """A decoded picture, ready to be recoloured, and how it is or will be stored."""
+
+    artwork: Artwork
+    encoded: codec.EncodedImage
+    preview: str
+    provider: str
+    model: str
+    seed: int | None
+    path: str | None = None  #: set when an earlier run has stored it
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.encoded.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.encoded.height
+
+
+async def prepare_image(
+    job: JobContext[Any],
+    *,
+    subject: str,
+    theme: str,
+    size: int,
+    style: str | None,
+    seed: int | None,
+) -> PreparedImage:
+    """The base image: the one an earlier run has stored, else a new one from the provider.
+
+    Raises ``StageError``; a picture that may not be decoded counts as the provider's fault and is
+    asked for again.
+    """
+    async with job.stage("base_image", weight=0.4, label="Base concept generation") as stage:
+        saved = job.checkpoints.get(CHECKPOINT)
+        if saved is not None:
+            content = await _stored(job, saved["path"])
+            if content is not None:
+                made = GeneratedImage(content, saved["provider"], saved["model"], saved["seed"])
+                return await asyncio.to_thread(_prepared, made, saved["path"])
+        made = await job.services.image_model.generate(
+            subject=subject, theme=theme, size=size, style=style, seed=seed
+        )
+        stage.progress(0.8, "Preparing the image")
+        return await asyncio.to_thread(_prepared, made, None)
+
+
+async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage:
+    """Store the base image, remember it for later runs, and announce it."""
+    async with job.stage("base_image_storage", weight=0.05, label="Storing base image"):
+        encoded = image.encoded
+        if image.path is None:
+            stored = await job.services.images.put(encoded.content, encoded.content_type)
+            await job.checkpoint(
+                **{
+                    CHECKPOINT: {
+                        "path": stored.path,
+                        "provider": image.provider,
+                        "model": image.model,
+                        "seed": image.seed,
+                    }
+                }
+            )
+        else:
+            stored = StoredImage(image.path, encoded.content_type, len(encoded.content))
+        job.emit(
+            ImageReady(
+                kind="base",
+                index=0,
+                path=stored.path,
+                width=encoded.width,
+                height=encoded.height,
+                preview=image.preview,
+            )
+        )
+        return stored
+
+
+async def _stored(job: JobContext[Any], path: str) -> bytes | None:
+    try:
+        return await job.services.images.get(path)
+    except NotFound:
+        return None  # somebody has cleaned up; the provider draws another
+
+
+def _prepared(made: GeneratedImage, path: str | None) -> PreparedImage:
+    try:
+        picture = codec.decode(made.content)
+    except codec.UnsafeImageError as error:
+        raise ProviderUnavailable(f"the provider's image cannot be used: {error}") from error
+    artwork = Artwork.of(picture)
+    return PreparedImage(
+        artwork=artwork,
+        # What is stored is what was decoded and nothing else: no metadata, no trailing bytes.
+        encoded=_as_stored(picture, artwork, made.content, path),
+        preview=codec.preview(picture),
+        provider=made.provider,
+        model=made.model,
+        seed=made.seed,
+        path=path,
+    )
+
+
+def _as_stored(
+    picture: Image.Image, artwork: Artwork, content: bytes, path: str | None
+) -> codec.EncodedImage:
+    if path is not None:
+        return codec.EncodedImage(content, "image/png", "png", picture.width, picture.height)
+    return codec.encode_png(picture, flat=artwork.flat)

@@ -1,0 +1,1 @@
+"""How a run ends, on the real database."""

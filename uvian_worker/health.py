@@ -1,0 +1,60 @@
+"""The worker's own health endpoint: two paths for an orchestrator, nothing else."""
+
+from __future__ import annotations
+
+__all__ = ["HealthServer"]
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import orjson
+from aiohttp import web
+
+Checks = Callable[[], Awaitable[Mapping[str, str]]]
+
+
+class HealthServer:
+    """``GET /health/live``: the event loop answers. ``GET /health/ready``: so does everything else.
+
+    ``checks`` answers a sentence per part, ``"ok"`` when it is; ready is 200 when all are, else 503.
+    """
+
+    def __init__(self, host: str, port: int, checks: Checks) -> None:
+        self._host = host
+        self._port = port
+        self._checks = checks
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on, once started."""
+        assert self._runner is not None  # noqa: S101 - a mistake of the caller
+        return int(self._runner.addresses[0][1])
+
+    async def start(self) -> None:
+        """Listen; raises ``OSError`` when the port is taken."""
+        app = web.Application()
+        app.router.add_get("/health/live", self._live)
+        app.router.add_get("/health/ready", self._ready)
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, self._host, self._port).start()
+
+    async def close(self) -> None:
+        """Stop listening; closing twice, or unstarted, is fine."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return _json({"status": "ok"}, 200)
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        parts = dict(await self._checks())
+        ready = all(state == "ok" for state in parts.values())
+        return _json(
+            {"status": "ok" if ready else "unavailable", "checks": parts}, 200 if ready else 503
+        )
+
+
+def _json(document: object, status: int) -> web.Response:
+    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
