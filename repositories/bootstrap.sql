@@ -10,7 +10,7 @@ do $$
 begin
   if exists (select from pg_catalog.pg_roles where rolname = 'supabase_admin') then
     raise exception 'this is a Supabase project: it has all that the bootstrap brings'
-      using errcode = 'UV001', hint = 'run the migrations alone';
+      using errcode = 'UV001';
   end if;
 end $$;
 

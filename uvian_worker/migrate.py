@@ -364,7 +364,7 @@ async def _connect(dsn: str) -> asyncpg.Connection[Any]:
         asyncpg.InvalidAuthorizationSpecificationError,
         asyncpg.InvalidCatalogNameError,
     ) as error:
-        raise Misconfigured(f"Postgres refuses the connection string: {error}.") from error
+        raise Misconfigured(f"Postgres refuses the connection string: {_said(error)}.") from error
     except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
         raise Unavailable(
             f"Postgres does not answer ({error}): check host and port of the connection string, "
@@ -379,7 +379,7 @@ def _translated(what: str, sql: str = "") -> Iterator[None]:
         yield
     except asyncpg.InsufficientPrivilegeError as error:
         raise NotGranted(
-            f"{what}: {error}. Connect as the role that owns the schema uvian and may create "
+            f"{what}: {_said(error)}. Connect as the role that owns the schema uvian and may create "
             "schemas in this database (on Supabase: postgres)."
         ) from error
     except asyncpg.LockNotAvailableError as error:
@@ -391,8 +391,18 @@ def _translated(what: str, sql: str = "") -> Iterator[None]:
         raise
     except asyncpg.PostgresError as error:
         if error.sqlstate == _ON_SUPABASE:
-            raise Misconfigured(f"{error}: run `uvian migrate` alone.") from error
-        raise MigrationFailed(f"{what} was rolled back: {error}{_place(error, sql)}.") from error
+            raise Misconfigured(
+                "This is a Supabase project: it has all that the bootstrap brings. "
+                "Run `uvian migrate` alone."
+            ) from error
+        reason = f"{_said(error)}{_place(error, sql)}"
+        raise MigrationFailed(f"{what} was rolled back: {reason}.") from error
+
+
+def _said(error: asyncpg.PostgresError) -> str:
+    """The server's sentences, on one line and without a full stop."""
+    parts = (error.args[0], getattr(error, "detail", None), getattr(error, "hint", None))
+    return ". ".join(str(part).rstrip(".") for part in parts if part)
 
 
 def _place(error: asyncpg.PostgresError, sql: str) -> str:

@@ -1,0 +1,1 @@
+"""The rows: what the schema, its functions and the stores promise."""

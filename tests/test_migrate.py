@@ -1,0 +1,382 @@
+"""Migrations apply once, in order, whole or not at all, as a role that owns nothing of Supabase's."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from repositories.errors import Misconfigured, NotGranted, SchemaMissing, TimedOut, Unavailable
+from tests.servers import CleanDatabase, Clones
+from uvian_worker import migrate as module
+from uvian_worker.migrate import (
+    Migration,
+    MigrationFailed,
+    bootstrap,
+    compare,
+    load,
+    migrate,
+    status,
+)
+
+database = pytest.mark.database
+
+FIRST = """-- min_code: 0.1.0
+create schema uvian;
+create table uvian.schema_migrations (
+  version bigint primary key, name text not null, checksum text not null,
+  applied_at timestamptz not null default now(), min_code text not null
+);
+"""
+
+
+@pytest.fixture
+async def plain(blank_database: CleanDatabase) -> CleanDatabase:
+    """A bootstrapped database without the schema."""
+    await bootstrap(blank_database.superuser_dsn)
+    return blank_database
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Migrations of a small project: the ledger, and a table."""
+    write(tmp_path, "0001_schema", FIRST)
+    write(tmp_path, "0002_things", "create table uvian.things (id bigint primary key);")
+    return tmp_path
+
+
+def write(folder: Path, label: str, sql: str, *, min_code: str = "0.1.0") -> None:
+    """Put a migration into the folder."""
+    header = "" if sql.startswith("-- min_code") else f"-- min_code: {min_code}\n"
+    (folder / f"{label}.sql").write_text(header + sql)
+
+
+async def ask(dsn: str, statement: str) -> object:
+    """The first value that a statement answers."""
+    connection = await asyncpg.connect(dsn)
+    try:
+        return await connection.fetchval(statement)
+    finally:
+        await connection.close()
+
+
+async def ledger(dsn: str) -> list[int]:
+    """The versions in the ledger, in the order they were applied."""
+    found = await ask(
+        dsn, "select array_agg(version order by applied_at) from uvian.schema_migrations"
+    )
+    assert isinstance(found, list)
+    return found
+
+
+@database
+class TestMigrate:
+    """`migrate` on a real Postgres."""
+
+    async def test_files_are_applied_in_order(self, plain: CleanDatabase, folder: Path) -> None:
+        """The report and the ledger name every file, oldest first."""
+        report = await migrate(plain.dsn, directory=folder)
+        assert report.applied == ("0001_schema", "0002_things")
+        assert report.already == ()
+        assert await ledger(plain.dsn) == [1, 2]
+
+    async def test_a_second_run_does_nothing(self, plain: CleanDatabase, folder: Path) -> None:
+        """Running it at every deploy is fine."""
+        await migrate(plain.dsn, directory=folder)
+        report = await migrate(plain.dsn, directory=folder)
+        assert report.applied == ()
+        assert report.already == ("0001_schema", "0002_things")
+
+    async def test_only_what_is_new_is_applied(self, plain: CleanDatabase, folder: Path) -> None:
+        """A later release brings its own files on top."""
+        await migrate(plain.dsn, directory=folder)
+        write(folder, "0003_more", "create table uvian.more (id bigint primary key);")
+        report = await migrate(plain.dsn, directory=folder)
+        assert report.applied == ("0003_more",)
+        assert await ledger(plain.dsn) == [1, 2, 3]
+
+    async def test_runs_at_the_same_time_apply_each_file_once(
+        self, plain: CleanDatabase, folder: Path
+    ) -> None:
+        """Ten instances that migrate at start do not collide, though no session lock is held."""
+        reports = await asyncio.gather(*(migrate(plain.dsn, directory=folder) for _ in range(10)))
+        applied = [label for report in reports for label in report.applied]
+        assert sorted(applied) == ["0001_schema", "0002_things"]
+
+    async def test_a_failing_file_is_rolled_back(self, plain: CleanDatabase, folder: Path) -> None:
+        """It leaves neither a table nor a ledger row; those before it stay; the line is named."""
+        write(folder, "0003_bad", "create table uvian.half (id int);\n\nselect nope;")
+        with pytest.raises(MigrationFailed, match=r"0003_bad was rolled back: .*nope.*\(line 4\)"):
+            await migrate(plain.dsn, directory=folder)
+        write(folder, "0003_bad", "create table uvian.half (id int);\nselect 1 / 0;")
+        with pytest.raises(MigrationFailed, match="0003_bad was rolled back: division by zero"):
+            await migrate(plain.dsn, directory=folder)
+        assert await ledger(plain.dsn) == [1, 2]
+        assert await ask(plain.dsn, "select to_regclass('uvian.half')") is None
+
+    async def test_a_changed_file_is_refused(self, plain: CleanDatabase, folder: Path) -> None:
+        """Two databases with the same ledger have the same schema."""
+        await migrate(plain.dsn, directory=folder)
+        write(folder, "0002_things", "create table uvian.things (id uuid primary key);")
+        write(folder, "0003_more", "create table uvian.more (id int);")
+        with pytest.raises(Misconfigured, match="0002_things differs from what was applied"):
+            await migrate(plain.dsn, directory=folder)
+        assert await ledger(plain.dsn) == [1, 2]
+
+    async def test_line_endings_are_no_change(self, plain: CleanDatabase, folder: Path) -> None:
+        """A checkout on Windows has the same checksums."""
+        await migrate(plain.dsn, directory=folder)
+        for migration in load(folder):
+            path = folder / f"{migration.label}.sql"
+            path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+        assert (await migrate(plain.dsn, directory=folder)).applied == ()
+
+    async def test_notices_are_reported(self, plain: CleanDatabase, folder: Path) -> None:
+        """What a file could not do on this platform reaches the person who ran it."""
+        write(
+            folder,
+            "0003_says",
+            "do $$ begin raise notice 'no bucket' using hint = 'make it'; "
+            "raise warning 'careful'; end $$;",
+        )
+        report = await migrate(plain.dsn, directory=folder)
+        assert [(n.migration, n.severity, n.message, n.hint) for n in report.notices] == [
+            ("0003_says", "NOTICE", "no bucket", "make it"),
+            ("0003_says", "WARNING", "careful", None),
+        ]
+
+    async def test_a_name_without_its_schema_fails(
+        self, plain: CleanDatabase, folder: Path
+    ) -> None:
+        """The Supabase CLI has another search path: what works by luck here would differ there."""
+        write(folder, "0003_bare", "select count(*) from things;")
+        with pytest.raises(MigrationFailed, match="does not exist"):
+            await migrate(plain.dsn, directory=folder)
+
+    async def test_a_busy_table_is_not_waited_for(
+        self, plain: CleanDatabase, folder: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Behind a long transaction it gives up, before every other query queues up behind it."""
+        monkeypatch.setattr(module, "_LOCK_TIMEOUT", "100ms")
+        await migrate(plain.dsn, directory=folder)
+        write(folder, "0003_alter", "alter table uvian.things add column name text;")
+        reader = await asyncpg.connect(plain.dsn)
+        try:
+            async with reader.transaction():
+                await reader.fetch("select * from uvian.things")
+                with pytest.raises(TimedOut, match="0003_alter was rolled back"):
+                    await migrate(plain.dsn, directory=folder)
+        finally:
+            await reader.close()
+        assert (await migrate(plain.dsn, directory=folder)).applied == ("0003_alter",)
+
+    async def test_a_connection_lost_half_way_leaves_nothing(
+        self, plain: CleanDatabase, folder: Path
+    ) -> None:
+        """The error says that it may be run again, and running it again works."""
+        write(folder, "0003_dies", "select pg_terminate_backend(pg_backend_pid());")
+        with pytest.raises(Unavailable, match="run it again"):
+            await migrate(plain.dsn, directory=folder)
+        assert await ledger(plain.dsn) == [1, 2]
+        write(folder, "0003_dies", "select 1;")
+        assert (await migrate(plain.dsn, directory=folder)).applied == ("0003_dies",)
+
+    async def test_a_role_without_rights_is_told_which_role(
+        self, plain: CleanDatabase, folder: Path
+    ) -> None:
+        """`permission denied` alone would not say what to do."""
+        authenticator = plain.authenticator_dsn
+        with pytest.raises(NotGranted, match="0001_schema: permission denied for database"):
+            await migrate(authenticator, directory=folder)
+
+    async def test_this_release_migrates_as_a_customer(self, plain: CleanDatabase) -> None:
+        """The real files run as a role that is no superuser and owns neither storage nor auth."""
+        report = await migrate(plain.dsn)
+        assert report.applied == tuple(migration.label for migration in load())
+        is_superuser = "select rolsuper from pg_roles where rolname = 'uvian_migrator'"
+        assert await ask(plain.superuser_dsn, is_superuser) is False
+        # The one thing it may not do everywhere degrades to a notice.
+        assert {notice.migration.split("_", 1)[1] for notice in report.notices} == {"storage"}
+        (await status(plain.dsn)).require_usable()
+
+    async def test_old_default_privileges_do_not_matter(
+        self, blank_database: CleanDatabase
+    ) -> None:
+        """On a project made before 30 October 2026 the files apply all the same."""
+        await bootstrap(blank_database.superuser_dsn, old_defaults=True)
+        report = await migrate(blank_database.dsn)
+        assert report.applied == tuple(migration.label for migration in load())
+
+    async def test_without_the_bootstrap_it_says_what_is_missing(
+        self, blank_database: CleanDatabase
+    ) -> None:
+        """A plain Postgres lacks what Supabase brings."""
+        with pytest.raises((MigrationFailed, NotGranted)):
+            await migrate(blank_database.dsn)
+
+
+@database
+class TestStatus:
+    """`status` reads and changes nothing."""
+
+    async def test_nothing_is_applied_at_first(self, plain: CleanDatabase, folder: Path) -> None:
+        """Without a ledger everything is pending, and the error names the command."""
+        found = await status(plain.dsn, directory=folder)
+        assert [migration.label for migration in found.pending] == ["0001_schema", "0002_things"]
+        with pytest.raises(SchemaMissing, match="does not exist: run `uvian migrate`"):
+            found.require_usable()
+        assert await ask(plain.dsn, "select to_regclass('uvian.schema_migrations')") is None
+
+    async def test_an_older_database_is_named_as_such(
+        self, plain: CleanDatabase, folder: Path
+    ) -> None:
+        """A worker that is newer than the schema refuses to start, with the pending files."""
+        await migrate(plain.dsn, directory=folder)
+        write(folder, "0003_more", "select 1;")
+        with pytest.raises(SchemaMissing, match=r"too old .* \(0003_more\)"):
+            (await status(plain.dsn, directory=folder)).require_usable()
+
+    async def test_a_newer_database_works_while_it_says_so(
+        self, plain: CleanDatabase, folder: Path
+    ) -> None:
+        """Old and new releases run side by side during a deploy, as far as `min_code` allows."""
+        write(folder, "0003_compatible", "select 1;", min_code="0.1.0")
+        await migrate(plain.dsn, directory=folder)
+        (folder / "0003_compatible.sql").unlink()
+        (await status(plain.dsn, directory=folder)).require_usable()
+        assert (await migrate(plain.dsn, directory=folder)).applied == ()
+
+    async def test_a_database_that_is_too_new_is_refused(
+        self, plain: CleanDatabase, folder: Path
+    ) -> None:
+        """The old release is told to upgrade, by `status` and by `migrate`."""
+        write(folder, "0003_breaking", "select 1;", min_code="99.0.0")
+        await migrate(plain.dsn, directory=folder)
+        (folder / "0003_breaking.sql").unlink()
+        found = await status(plain.dsn, directory=folder)
+        with pytest.raises(Misconfigured, match=r"needs uvian-worker 99\.0\.0 or newer"):
+            found.require_usable()
+        with pytest.raises(Misconfigured, match="Upgrade this installation"):
+            await migrate(plain.dsn, directory=folder)
+
+
+class TestConnectionStrings:
+    """A connection that cannot migrate is refused before anything is touched."""
+
+    @pytest.mark.parametrize(
+        "dsn",
+        [
+            "postgresql://postgres.ref:pw@aws-0-eu.pooler.supabase.com:6543/postgres",
+            "postgresql://u:p6543@host:6543/postgres?sslmode=require",
+            "postgresql:///postgres?host=/tmp&port=6543",
+            "postgresql://u@one:5432,two:6543/postgres",
+        ],
+    )
+    async def test_the_transaction_pooler_is_refused(self, dsn: str) -> None:
+        """Port 6543 would migrate without a lock; the error names the strings that work."""
+        for connect in (migrate, status, bootstrap):
+            with pytest.raises(Misconfigured, match="session pooler"):
+                await connect(dsn)
+
+    @pytest.mark.parametrize(
+        "dsn", ["postgresql://u:6543@127.0.0.1:1/x", "postgresql://u@127.0.0.1:1/6543"]
+    )
+    async def test_nobody_there_says_what_to_check(self, dsn: str) -> None:
+        """A password or a name that reads 6543 is no port."""
+        with pytest.raises(Unavailable, match="check host and port"):
+            await migrate(dsn)
+
+    @pytest.mark.parametrize(
+        "dsn", ["mysql://user:secret@host/x", "nonsense", "postgresql://u:secret@host:port/x"]
+    )
+    async def test_a_wrong_string_is_explained_without_its_password(self, dsn: str) -> None:
+        """What is shown is what it should look like."""
+        with pytest.raises(Misconfigured, match="postgresql://user:password@host") as caught:
+            await migrate(dsn)
+        assert "secret" not in str(caught.value)
+
+    @database
+    async def test_an_unknown_database_is_the_operators_to_fix(self, clones: Clones) -> None:
+        """Waiting would not help, so it is no `Unavailable`."""
+        with pytest.raises(Misconfigured, match="does not exist"):
+            await migrate(clones.server.dsn_for("nowhere"))
+
+
+class TestLoad:
+    """A folder of migrations is judged before any of it runs."""
+
+    @pytest.mark.parametrize("name", ["1_schema", "0001-schema", "0001_Schema", "schema"])
+    def test_a_misnamed_file_is_refused(self, tmp_path: Path, name: str) -> None:
+        """A file that would be skipped in silence is worse than an error."""
+        write(tmp_path, name, "select 1;")
+        with pytest.raises(ValueError, match="NNNN_name"):
+            load(tmp_path)
+
+    def test_a_number_is_used_once(self, tmp_path: Path) -> None:
+        """Two branches that took the same number must notice."""
+        write(tmp_path, "0001_one", "select 1;")
+        write(tmp_path, "0001_two", "select 2;")
+        with pytest.raises(ValueError, match="0001_one and 0001_two have the same number"):
+            load(tmp_path)
+
+    def test_a_file_says_which_release_it_needs(self, tmp_path: Path) -> None:
+        """Without `min_code` nobody could tell whether an older worker may go on."""
+        (tmp_path / "0001_one.sql").write_text("select 1;")
+        with pytest.raises(ValueError, match="min_code"):
+            load(tmp_path)
+
+    def test_releases_are_ordered_by_number(self) -> None:
+        """0.10.0 is newer than 0.9.0."""
+        newer = Migration(1, "x", "c", "0.10.0", "")
+        applied = module.Applied(1, "x", "c", "0.10.0", datetime.now(UTC))
+        assert compare([applied], [], release="0.9.0").needs_release == "0.10.0"
+        assert compare([applied], [], release="0.10.0rc1").needs_release is None
+        assert compare([applied], [newer], release="0.9.0").needs_release is None
+
+
+_FUNCTION = re.compile(
+    r"create\s+(?:or\s+replace\s+)?function\s+(\S+?)\s*\(.*?\bas\s+\$", re.DOTALL | re.IGNORECASE
+)
+
+
+@pytest.mark.parametrize("migration", load(), ids=lambda migration: migration.label)
+class TestFiles:
+    """House rules that every migration of this release keeps."""
+
+    def test_tables_are_created_or_it_fails(self, migration: Migration) -> None:
+        """`if not exists` would accept a table of another shape in silence."""
+        assert not re.search(r"create\s+table\s+if\s+not\s+exists", migration.sql, re.IGNORECASE)
+
+    def test_functions_pin_their_search_path(self, migration: Migration) -> None:
+        """A `security definer` function without it runs what the caller puts in its way."""
+        unpinned = [
+            head[1]
+            for head in _FUNCTION.finditer(migration.sql)
+            if "set search_path = ''" not in head[0]
+        ]
+        assert not unpinned
+        assert len(_FUNCTION.findall(migration.sql)) == len(
+            re.findall(
+                r"^\s*create\s+(?:or\s+replace\s+)?function",
+                migration.sql,
+                re.MULTILINE | re.IGNORECASE,
+            )
+        )
+
+    def test_postgrest_is_told_at_the_end(self, migration: Migration) -> None:
+        """PostgREST would serve the old schema until its next restart."""
+        assert migration.sql.rstrip().endswith("notify pgrst, 'reload schema';")
+
+    def test_the_transaction_is_the_runners(self, migration: Migration) -> None:
+        """A `commit` in a file would leave half of it behind when the rest fails."""
+        outside = re.sub(r"\$(\w*)\$.*?\$\1\$", "", migration.sql, flags=re.DOTALL)
+        assert not re.search(
+            r"^\s*(begin|commit|rollback|start)\b", outside, re.MULTILINE | re.IGNORECASE
+        )
+        assert not re.search(
+            r"\bconcurrently\b|^\s*vacuum\b", outside, re.MULTILINE | re.IGNORECASE
+        )
