@@ -52,7 +52,7 @@ FAULTS: tuple[type[Exception], ...] = (
 _FAULT_PREFIXES = ("MISCONF", "BUSY", "NOREPLICAS", "UNKILLABLE")
 
 
-class RedisAway(Exception):  # noqa: N818 — a state of the world, not a mistake
+class RedisAway(Exception):
     """Redis does not answer at the moment. Whether it carried out the call is not known."""
 
 

@@ -1,0 +1,296 @@
+"""The queue contract: who puts a job into arq's queue, and who takes it out.
+
+An id waits in the queue until a worker takes it; between that and the answer of its claim it
+stands in the ``claiming`` set, where the sweeper finds what a dead worker left. All of it may be
+lost at any moment: Postgres has the jobs. ``docs/contracts/enqueue.md`` is this contract for
+other languages.
+
+Importing this module loads neither arq nor anything of the work.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CLAIM_SECONDS",
+    "DISPATCH_SCRIPT",
+    "Depth",
+    "Dispatch",
+    "Dispatched",
+    "Dispatcher",
+    "Taker",
+]
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from redis.asyncio import Redis
+
+from uvian_worker.eventstream.connection import (
+    FAULTS,
+    Line,
+    RedisAway,
+    Script,
+    backoff,
+    run_script,
+)
+from uvian_worker.eventstream.keys import Keys, arq_id, split_arq_id
+from uvian_worker.eventstream.lane import Fifo, Lane
+from uvian_worker.eventstream.publisher import LOG_LUA
+
+_FOLDER = Path(__file__).parent
+#: What every language runs to enqueue: the event log, then the dispatch.
+DISPATCH_SCRIPT = Script.of(LOG_LUA, _FOLDER / "dispatch.lua")
+_TAKE = Script.of(_FOLDER / "take.lua")
+_OVERDUE = Script.of(_FOLDER / "overdue.lua")
+
+#: How long an id may stand between the queue and its claim before it is dispatched again.
+CLAIM_SECONDS = 5.0
+_BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Dispatch:
+    """One run of one job that shall be in the queue."""
+
+    job_id: str
+    run: int
+    user_id: str
+    job_type: str
+    priority: int = 0  #: seconds of head start
+    run_at: datetime | None = None  #: not before; None is now
+    attempt: int = 0  #: attempts burned
+
+    def __post_init__(self) -> None:
+        if self.run_at is not None and self.run_at.tzinfo is None:
+            raise ValueError("run_at needs a time zone: datetime.now(UTC), not datetime.now().")
+
+
+class Dispatched(StrEnum):
+    """What became of a dispatch."""
+
+    QUEUED = "queued"  #: it is in the queue from now on
+    WAITING = "waiting"  #: it was in the queue already
+    CLAIMING = "claiming"  #: a worker has just taken it
+    FENCED = "fenced"  #: a later run of the job was seen
+    SEALED = "sealed"  #: this run has ended
+    LOST = "lost"  #: Redis is away; the sweeper dispatches it when it is back
+
+
+class Depth(NamedTuple):
+    """How much stands in Redis."""
+
+    queued: int  #: due or not
+    claiming: int
+
+
+class Dispatcher:
+    """Puts jobs into the queue, and finds those that got lost on the way out of it."""
+
+    def __init__(self, redis: Redis, namespace: str, *, patience: float = 3.0) -> None:
+        """``patience``: how many seconds to try again while Redis is away."""
+        self._redis: Any = redis
+        self._keys = Keys(namespace)
+        self._patience = patience
+        self._line = Line(redis, namespace)
+        self._lane: Lane[Dispatch, Dispatched] = Lane(
+            self._send, Fifo(_BATCH), lost=Dispatched.LOST, name="dispatch"
+        )
+        self._away = False
+
+    async def close(self) -> None:
+        """Finish what is in flight and close the connection. Closing twice is fine."""
+        await self._lane.close(self._patience)
+        await self._line.close()
+
+    async def dispatch(self, items: Iterable[Dispatch]) -> list[Dispatched]:
+        """Put jobs into the queue, many in one call. Never raises because Redis is away."""
+        return list(await asyncio.gather(*[self._lane.submit(item) for item in items]))
+
+    async def overdue(self, *, limit: int = 500) -> list[tuple[str, int]]:
+        """Job and run of ids that were taken and whose claim is not over after ``CLAIM_SECONDS``.
+
+        Dispatch those that are still queued, ``forget`` the others. Raises redis-py's errors.
+        """
+        milliseconds = int(CLAIM_SECONDS * 1000)
+        arguments = (self._keys.namespace, milliseconds, limit)
+        return [
+            split_arq_id(raw.decode())
+            for raw in await run_script(self._redis, _OVERDUE, *arguments)
+        ]
+
+    async def forget(self, runs: Iterable[tuple[str, int]]) -> None:
+        """Remove ids from the claiming set: their jobs need nothing more."""
+        if ids := [arq_id(job_id, run) for job_id, run in runs]:
+            await self._redis.zrem(self._keys.claiming, *ids)
+
+    async def depth(self) -> Depth:
+        """How many ids wait, and how many are being claimed."""
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.zcard(self._keys.queue)
+            pipe.zcard(self._keys.claiming)
+            return Depth(*await pipe.execute())
+
+    async def redis_lost(self) -> bool:
+        """Whether the queue may have been lost since ``mark_redis``: flush, restart or failover.
+
+        Dispatch everything that is queued, then call ``mark_redis``. ``RedisAway`` on any fault.
+        """
+        server = await self._line.server()
+        try:
+            marker = await self._redis.get(self._keys.marker)
+        except FAULTS as error:
+            raise RedisAway(str(error)) from error
+        return marker is None or marker.decode() != server
+
+    async def mark_redis(self) -> None:
+        """Put down that this server has the queue. ``RedisAway`` on any fault."""
+        server = await self._line.server()
+        try:
+            await self._redis.set(self._keys.marker, server)
+        except FAULTS as error:
+            raise RedisAway(str(error)) from error
+
+    async def _send(self, items: list[Dispatch]) -> Sequence[Dispatched]:
+        arguments = [value for item in items for value in _arguments(item)]
+        # Once Redis is known to be away, nobody else waits for it.
+        deadline = time.monotonic() + (0 if self._away else self._patience)
+        pause = 0.02
+        while True:
+            try:
+                answers = await self._line.call(DISPATCH_SCRIPT, *arguments)
+            except RedisAway:
+                self._away = time.monotonic() >= deadline
+                if self._away:
+                    return [Dispatched.LOST] * len(items)
+                pause = await backoff(pause)
+            else:
+                self._away = False
+                return [Dispatched(answer.decode()) for answer in answers]
+
+
+def _arguments(item: Dispatch) -> tuple[str | int, ...]:
+    run_at = "" if item.run_at is None else round(item.run_at.timestamp() * 1000)
+    return (
+        item.job_id,
+        item.run,
+        item.user_id,
+        item.job_type,
+        item.priority,
+        run_at,
+        item.attempt,
+    )
+
+
+class _Ask(NamedTuple):
+    """What a loop of the worker wants of the queue."""
+
+    verb: Literal["enter", "next"]
+    id: str = ""
+
+
+_Answer = str | bool | None
+
+
+class Taker:
+    """Takes ids out of the queue for all loops of a worker, in one call.
+
+    arq needs six round trips to start a job. A loop that has finished one therefore takes the
+    next due id itself::
+
+        async def run_job(ctx, job_id, run):
+            if not await taker.enter(job_id, run):
+                return
+            while True:
+                await run_it(job_id, run)  # calls taker.done(job_id, run) when its claim is
+                answered if (following := await taker.next()) is None:
+                    return
+                job_id, run = following
+
+    While Redis is away ``enter`` says yes (Postgres is the fence) and ``next`` has nothing.
+    """
+
+    _LINGER = 0.05  # seconds that a `done` waits for company
+
+    def __init__(self, redis: Redis, namespace: str) -> None:
+        self._redis = redis
+        self._namespace = namespace
+        self._lane: Lane[_Ask, _Answer] = Lane(
+            self._send, Fifo(_BATCH), lost=None, name="queue taker"
+        )
+        self._done: dict[str, None] = {}
+        self._timer: asyncio.TimerHandle | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._draining = False
+
+    async def close(self) -> None:
+        """Send what is left. Closing twice is fine."""
+        self.drain()
+        await self._lane.close(1.0)
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._flushing is not None:
+            await asyncio.wait([self._flushing])
+        if self._done:
+            await self._call([])
+
+    def drain(self) -> None:
+        """From now on ``next`` has nothing. What was taken already is still handed out."""
+        self._draining = True
+
+    async def enter(self, job_id: str, run: int) -> bool:
+        """Move an id that arq has picked out of the queue; False if nobody waits for it any more."""
+        answer = await self._lane.submit(_Ask("enter", arq_id(job_id, run)))
+        return answer is not False
+
+    async def next(self) -> tuple[str, int] | None:
+        """Take the next due job; None if there is none."""
+        if self._draining:
+            return None
+        answer = await self._lane.submit(_Ask("next"))
+        return split_arq_id(answer) if isinstance(answer, str) else None
+
+    def done(self, job_id: str, run: int) -> None:
+        """The claim of this id is answered, whatever the answer was: it needs no watching."""
+        self._done[arq_id(job_id, run)] = None
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._LINGER, self._flush)
+
+    def _flush(self) -> None:
+        self._timer = None
+        if self._done:
+            self._flushing = asyncio.get_running_loop().create_task(self._send_done())
+
+    async def _send_done(self) -> None:
+        await self._call([])
+
+    async def _send(self, asks: list[_Ask]) -> Sequence[_Answer]:
+        entering = [ask.id for ask in asks if ask.verb == "enter"]
+        reply = await self._call(entering, 0 if self._draining else len(asks) - len(entering))
+        if reply is None:
+            return [True if ask.verb == "enter" else None for ask in asks]
+        entered, taken = iter(reply[0]), iter(reply[1])
+        return [
+            bool(next(entered)) if ask.verb == "enter" else _id(next(taken, None)) for ask in asks
+        ]
+
+    async def _call(self, entering: list[str], wanted: int = 0) -> Any:
+        """One call of the script; None while Redis is away: nothing is tried again.
+
+        What was taken when a reply got lost stands in the claiming set, and is dispatched again.
+        """
+        done, self._done = self._done, {}
+        arguments = (self._namespace, wanted, len(entering), *entering, *done)
+        try:
+            return await run_script(self._redis, _TAKE, *arguments)
+        except FAULTS:
+            return None
+
+
+def _id(raw: bytes | None) -> str | None:
+    return None if raw is None else raw.decode()

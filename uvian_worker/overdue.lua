@@ -1,0 +1,21 @@
+-- Which ids were taken out of the queue and not claimed in time.
+-- ARGV: namespace, milliseconds that a claim may take, how many ids at most.
+--
+-- A worker killed between arq's pick and our first act leaves its id in the queue, locked. Such an id
+-- is put down in the claiming set when it is first seen; a live pick leaves both within milliseconds.
+
+local QUEUE, CLAIMING = ARGV[1] .. ':queue', ARGV[1] .. ':claiming'
+local CLOCK = redis.call('TIME')
+local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
+local HEAD = 200 -- picks happen at the head of the queue
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', int(NOW), 'LIMIT', 0, HEAD)) do
+  if redis.call('EXISTS', 'arq:in-progress:' .. id) == 1 then
+    redis.call('ZADD', CLAIMING, 'NX', int(NOW), id)
+  end
+end
+return redis.call('ZRANGEBYSCORE', CLAIMING, '-inf', int(NOW - tonumber(ARGV[2])), 'LIMIT', 0, ARGV[3])

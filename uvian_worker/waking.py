@@ -1,0 +1,217 @@
+"""arq without polling: an ``ArqRedis`` whose read of an empty queue waits for a wake-up.
+
+Whoever enqueues pushes a token to the wake list; an idle worker waits there. arq is neither patched
+nor forked: it calls ``zrangebyscore`` on the pool it was given, and gets its answer a little later.
+"""
+
+from __future__ import annotations
+
+__all__ = ["WakingArqRedis", "arq_redis_from_url", "deserialize", "serialize"]
+
+import asyncio
+import math
+import time
+from typing import Any
+
+import orjson
+from arq.connections import ArqRedis
+from redis.asyncio.client import Pipeline
+from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import WatchError
+
+from uvian_worker.eventstream.connection import (
+    FAULTS,
+    PatientRetry,
+    connection_options,
+    sibling,
+)
+from uvian_worker.eventstream.keys import Keys
+
+_BLOCK = 0.5  #: seconds; a token lost with a cut connection costs no more than this
+_TOKENS = 64
+_LONGEST_PACE = 0.05
+
+
+def serialize(document: dict[str, Any]) -> bytes:
+    """``job_serializer`` for arq: JSON, since whoever can write pickle to Redis runs code here.
+
+    arq also serialises what it makes of a failure, an exception among it; nobody reads that.
+    """
+    return orjson.dumps(document, default=repr)
+
+
+def deserialize(document: bytes) -> dict[str, Any]:
+    """``job_deserializer`` for arq."""
+    parsed: dict[str, Any] = orjson.loads(document)
+    return parsed
+
+
+def arq_redis_from_url(url: str, namespace: str, **options: Any) -> WakingArqRedis:
+    """The pool for ``WorkerSettings.redis_pool``; nothing connects before its first use.
+
+    It waits for Redis as long as it takes, since an error in arq's loop ends the worker: call
+    ``give_up`` when the process ends.
+    """
+    pool: ConnectionPool = ConnectionPool.from_url(
+        url, **connection_options(url, math.inf) | options
+    )
+    return WakingArqRedis(pool, namespace=namespace)
+
+
+class WakingArqRedis(ArqRedis):
+    """arq's client of one namespace."""
+
+    def __init__(
+        self,
+        pool_or_conn: ConnectionPool | None = None,
+        *,
+        namespace: str = "uvian",
+        **options: Any,
+    ) -> None:
+        self._keys = Keys(namespace)
+        options.setdefault("job_serializer", serialize)
+        options.setdefault("job_deserializer", deserialize)
+        options.setdefault("default_queue_name", self._keys.queue)
+        super().__init__(pool_or_conn, **options)
+        self._draining = False
+        self._found_nothing = False
+        self._last: list[bytes] = []
+        self._repeats = 0
+        self._tokens: Any = None
+        self._token: asyncio.Task[bool] | None = None
+        self._listening = False
+
+    def drain(self) -> None:
+        """From now on the queue looks empty; a wake-up that arrives is given to somebody else."""
+        self._draining = True
+
+    def give_up(self) -> None:
+        """From now on no command waits for a Redis that is away: the process ends."""
+        retry = self.connection_pool.connection_kwargs.get("retry")
+        if isinstance(retry, PatientRetry):
+            retry.give_up()
+
+    def zrangebyscore(self, name: Any, min: Any, max: Any, *rest: Any, **options: Any) -> Any:  # noqa: A002 — redis-py's names
+        """arq's read of the queue waits for work; any other is redis-py's."""
+        if name != self._keys.queue or rest or options.get("withscores"):
+            return super().zrangebyscore(name, min, max, *rest, **options)
+        return self._read_queue(options["num"])
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """A pipeline whose WATCH outlives its connection."""
+        return _StubbornPipeline(
+            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        )
+
+    async def close(self, close_connection_pool: bool | None = None) -> None:
+        """What arq calls."""
+        await self.aclose(close_connection_pool)
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close everything, the connection that waits included. Closing twice is fine."""
+        self.give_up()
+        if self._token is not None:
+            self._token.cancel()
+            await asyncio.wait([self._token])
+        if self._tokens is not None:
+            await self._tokens.aclose(close_connection_pool=True)
+        await super().aclose(close_connection_pool)
+
+    async def _read_queue(self, count: int) -> list[bytes]:
+        while not self._draining:
+            due, following = await self._look(count)
+            if due:
+                return await self._found(due)
+            if not self._found_nothing:
+                # The first time it is said at once: `arq --burst` ends on an empty queue.
+                self._found_nothing = True
+                return []
+            if not await self._woken(following):
+                return []
+        await asyncio.sleep(_LONGEST_PACE)  # arq goes on asking while its jobs finish
+        return []
+
+    async def _look(self, count: int) -> tuple[list[bytes], float | None]:
+        """Ids that are due and, if there are fewer than ``count``, seconds until the next one is."""
+        entries = await super().zrangebyscore(
+            self._keys.queue, "-inf", "+inf", start=0, num=count, withscores=True
+        )
+        now = time.time() * 1000
+        due = [member for member, score in entries if score <= now]
+        following = (entries[len(due)][1] - now) / 1000 if len(due) < len(entries) else None
+        return due, following
+
+    async def _found(self, due: list[bytes]) -> list[bytes]:
+        self._found_nothing = False
+        await self._pace(due)
+        if len(due) > 1 or self._draining:
+            await self._pass_on()
+        return [] if self._draining else due
+
+    async def _pace(self, due: list[bytes]) -> None:
+        """The same ids again: somebody else has them, or had when it was killed. Do not spin."""
+        self._repeats = self._repeats + 1 if due == self._last else 0
+        self._last = due
+        if self._repeats:
+            await asyncio.sleep(min(_LONGEST_PACE, 0.0025 * 2 ** min(self._repeats, 8)))
+
+    async def _woken(self, following: float | None) -> bool:
+        """Wait for a token, or until the next job is due: whether to look again.
+
+        The wait for the token goes on beside that: Redis ends a block up to 100 ms late, and one
+        that is cancelled may take its token along.
+        """
+        if self._token is None or self._token.done():
+            self._token = asyncio.create_task(self._next_token(), name="wake-up")
+        self._listening = True
+        try:
+            await asyncio.wait([self._token], timeout=following)
+        finally:
+            self._listening = False
+        if not self._token.done():
+            return True
+        return self._token.result()
+
+    async def _next_token(self) -> bool:
+        """Wait for a token for half a second; one that nobody here waits for any more is passed on."""
+        if self._tokens is None:
+            # A blocking read needs its own timeout: longer than the block.
+            self._tokens = sibling(self, single=True, socket_timeout=_BLOCK + 5)
+        try:
+            token = await self._tokens.blpop([self._keys.wake], timeout=_BLOCK)
+        except FAULTS:
+            await asyncio.sleep(_BLOCK)
+            return False
+        if token is None:
+            return False
+        if self._draining or not self._listening:
+            await self._pass_on()
+        return True
+
+    async def _pass_on(self) -> None:
+        """One token says that there is work; how much, it does not say."""
+        async with self.pipeline(transaction=False) as pipe:
+            pipe.lpush(self._keys.wake, b"1")
+            pipe.ltrim(self._keys.wake, 0, _TOKENS - 1)
+            await pipe.execute()
+
+
+class _StubbornPipeline(Pipeline):
+    """arq picks with WATCH, EXISTS, ZSCORE, EXEC, and expects only the last one to fail.
+
+    redis-py raises ``WatchError`` from the middle ones as well when the connection breaks, which
+    would end the worker: here the watch begins again on a new connection.
+    """
+
+    _watched: tuple[Any, ...] = ()
+
+    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
+        """redis-py's hook for commands outside of MULTI."""
+        if args[0] == "WATCH":
+            self._watched = args
+        execute: Any = super().immediate_execute_command
+        while True:
+            try:
+                return await execute(*args, **options)
+            except WatchError:
+                await execute(*self._watched)
