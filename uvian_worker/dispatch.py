@@ -31,6 +31,7 @@ from typing import Any, Literal, NamedTuple
 
 from redis.asyncio import Redis
 
+from uvian_worker.eventstream.appender import LOG_LUA
 from uvian_worker.eventstream.connection import (
     FAULTS,
     Line,
@@ -41,7 +42,6 @@ from uvian_worker.eventstream.connection import (
 )
 from uvian_worker.eventstream.keys import Keys, arq_id, split_arq_id
 from uvian_worker.eventstream.lane import Fifo, Lane
-from uvian_worker.eventstream.publisher import LOG_LUA
 
 _FOLDER = Path(__file__).parent
 #: What every language runs to enqueue: the event log, then the dispatch.
@@ -242,6 +242,10 @@ class Taker:
     def drain(self) -> None:
         """From now on ``next`` has nothing. What was taken already is still handed out."""
         self._draining = True
+
+    def resume(self) -> None:
+        """Take back ``drain``."""
+        self._draining = False
 
     async def enter(self, job_id: str, run: int) -> bool:
         """Move an id that arq has picked out of the queue; False if nobody waits for it any more."""

@@ -27,7 +27,9 @@ from uvian_worker.eventstream.connection import (
 )
 from uvian_worker.eventstream.keys import Keys
 
-_BLOCK = 0.5  #: seconds; a token lost with a cut connection costs no more than this
+#: Seconds. A token lost with a cut connection costs no more, and it must be less than the second in
+#: which a delayed job comes without a token.
+_BLOCK = 0.75
 _TOKENS = 64
 _LONGEST_PACE = 0.05
 
@@ -84,6 +86,10 @@ class WakingArqRedis(ArqRedis):
     def drain(self) -> None:
         """From now on the queue looks empty; a wake-up that arrives is given to somebody else."""
         self._draining = True
+
+    def resume(self) -> None:
+        """Take back ``drain``."""
+        self._draining = False
 
     def give_up(self) -> None:
         """From now on no command waits for a Redis that is away: the process ends."""

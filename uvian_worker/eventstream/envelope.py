@@ -6,7 +6,7 @@ the same in every topic the event is appended to, ``data`` are the fields of the
 
 from __future__ import annotations
 
-__all__ = ["Append", "Cursor", "Envelope", "now_text", "prepare"]
+__all__ = ["ENDINGS", "Append", "Cursor", "Envelope", "encode", "now_text"]
 
 import re
 from dataclasses import dataclass
@@ -15,24 +15,9 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-from executors.events import (
-    ENDINGS,
-    CreditsChanged,
-    Event,
-    ImageReady,
-    JobProgress,
-    JobQueued,
-    JobRef,
-    JobRequeued,
-    JobStarted,
-    MessageCompleted,
-    MessageDelta,
-    MessageReset,
-    MessageSnapshot,
-    MessageStarted,
-    StageFinished,
-    StageStarted,
-)
+#: The types after which nothing of a run follows. Repeated from ``executors.events``, which an API
+#: that only reads does not import; a test compares them.
+ENDINGS = frozenset({"job.completed", "job.failed", "job.cancelled"})
 
 _CURSOR = re.compile(r"([0-9a-z]{1,16})-([0-9]{1,15})-([0-9a-z]{1,16})", re.ASCII)
 
@@ -107,83 +92,26 @@ class Append(NamedTuple):
     body: bytes  #: the envelope from ``key`` on
 
 
-def prepare(job: JobRef, event: Event, number: int, *, at: str | None = None) -> Append:
-    """Encode an event; ``number`` grows with every event of the process.
+def encode(
+    key: str, kind: str, job: tuple[str, int, int], data: Any, *, at: str | None = None
+) -> bytes:
+    """The body of an ``Append``: the envelope from ``key`` on. ``job`` is id, run and attempt.
 
     Raises ``TypeError`` for what JSON cannot hold.
     """
-    kind, mark, suffix = _identity(job, event, number)
-    effect, field, offset, text = _effect(event)
-    topics = [topic for topic in event.audience.topics(job) if topic != "conversation:None"]
+    job_id, run, attempt = job
     document = {
-        "key": suffix if kind == "credits" else f"{job.id}:{job.run}:{suffix}",
-        "type": event.type,
+        "key": key,
+        "type": kind,
         "at": at or now_text(),
-        "job_id": job.id or None,
-        "run": job.run,
-        "attempt": job.attempt,
-        "data": event,
+        "job_id": job_id or None,
+        "run": run,
+        "attempt": attempt,
+        "data": data,
     }
-    body = orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS)[1:]
-    return Append(
-        kind,
-        job.id,
-        job.run,
-        mark,
-        topics[0],
-        topics[1] if len(topics) > 1 else "",
-        effect,
-        field,
-        offset,
-        text,
-        body,
-    )
+    return orjson.dumps(document, default=str, option=orjson.OPT_NON_STR_KEYS)[1:]
 
 
 def now_text() -> str:
     """Now, as envelopes write it."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
-
-
-def _identity(job: JobRef, event: Event, number: int) -> tuple[str, str | int, str]:
-    """Kind, mark and the last part of the key: two tellings of one fact must be recognised.
-
-    Endings and what belongs to them are told by the worker, and again by the sweeper of any
-    process; only the rest comes from one process alone, in order, and is numbered.
-    """
-    match event:
-        case _ if event.type in ENDINGS:
-            return "end", "", "end"
-        case JobQueued() | JobRequeued():
-            return "queued", "", "queued"
-        case MessageCompleted(message_id=message) | MessageReset(message_id=message, final=True):
-            return "once", message, f"message:{message}"
-        case CreditsChanged(version=version):
-            return "credits", version, f"{job.user_id}:credits:{version}"
-        case _:
-            return "n", number, str(number)
-
-
-def _effect(event: Event) -> tuple[str, str, str | int, str]:  # noqa: PLR0911 — a table
-    """Effect, field, offset and text: what the state so far becomes."""
-    match event:
-        case JobQueued() | JobRequeued() | JobStarted():
-            return "begin", "status", "", ""
-        case _ if event.type in ENDINGS:
-            return "keep", "status", "", ""
-        case JobProgress():
-            return "keep", "progress", "", ""
-        case StageStarted(stage=stage) | StageFinished(stage=stage):
-            return "keep", f"stage:{stage}", "", ""
-        case ImageReady(kind=kind, index=index):
-            return "keep", f"image:{kind}:{index}", "", ""
-        case MessageStarted(message_id=message):
-            return "start", message, "", ""
-        case MessageDelta(message_id=message, offset=offset, text=text):
-            return "delta", message, offset, text
-        case MessageSnapshot(message_id=message, text=text):
-            return "text", message, "", text
-        case MessageReset(message_id=message) | MessageCompleted(message_id=message):
-            return "drop", message, "", ""
-        case _:
-            return "", "", "", ""

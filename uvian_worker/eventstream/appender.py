@@ -1,0 +1,230 @@
+"""Appends to the event log, whoever writes: the engine below the publisher, and all an API needs.
+
+Imports nothing of the work: a team's own code may have a package named ``executors``.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LOG_LUA", "Appender", "credits_changed", "job_ended"]
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import ResponseError
+
+from uvian_worker.eventstream.connection import Line, RedisAway, Script, backoff
+from uvian_worker.eventstream.envelope import Append, encode
+from uvian_worker.eventstream.keys import job_topic, user_topic
+from uvian_worker.eventstream.lane import Entry, Lane
+
+log = logging.getLogger(__name__)
+
+#: The first part of every script that appends.
+LOG_LUA = Path(__file__).with_name("log.lua")
+_APPEND = Script.of(LOG_LUA, Path(__file__).with_name("append.lua"))
+
+_BATCH_EVENTS = 100  #: in one call; Redis serves nobody else meanwhile (3 ms)
+_BATCH_BYTES = 256 * 1024
+
+AnswerT = TypeVar("AnswerT", bound=str)
+
+
+class Appender(Generic[AnswerT]):
+    """Appends in the order of ``submit``, many in one call.
+
+    While Redis is away events wait, up to ``limit`` of them: then the oldest progress goes first,
+    the oldest of the rest next, and endings never. A job's progress that waits is replaced by
+    newer. Answers are ``appended``, ``duplicate``, ``fenced``, ``sealed``, ``mismatch`` or
+    ``lost``, as ``answer`` (an enum of these) makes them.
+    """
+
+    def __init__(
+        self,
+        redis: Redis,
+        namespace: str,
+        *,
+        answer: Callable[[str], AnswerT] = str,  # type: ignore[assignment]
+        limit: int = 20_000,
+    ) -> None:
+        self._line = Line(redis, namespace)
+        self._answer = answer
+        self._buffer: _EventBuffer[AnswerT] = _EventBuffer(limit, lost=answer("lost"))
+        self._lane = Lane(self._append, self._buffer, lost=answer("lost"), name="event log")
+        self._away = False
+
+    async def close(self, patience: float = 5.0) -> None:
+        """Deliver what waits for up to ``patience`` seconds; the rest is lost. Twice is fine."""
+        await self._lane.close(patience)
+        await self._line.close()
+
+    def submit(self, item: Append) -> asyncio.Future[AnswerT]:
+        """Queue an event; never blocks, and the future never carries an exception."""
+        return self._lane.submit(item)
+
+    async def flush(self) -> None:
+        """Wait until everything submitted so far has its answer."""
+        await self._lane.flush()
+
+    @property
+    def waiting(self) -> int:
+        """How many events have no answer yet."""
+        return self._lane.waiting
+
+    async def _append(self, items: list[Append]) -> Sequence[AnswerT]:
+        """One call, repeated until Redis has carried it out: the script recognises repetitions."""
+        arguments = [value for item in items for value in item]
+        pause = 0.02
+        repeated = False
+        while True:
+            try:
+                answers = await self._line.call(_APPEND, *arguments)
+            except RedisAway as error:
+                self._note_away(str(error))
+                repeated = True
+                pause = await backoff(pause)
+            except ResponseError as error:
+                return await self._append_halves(items, error)
+            else:
+                self._note_back()
+                return [self._settle(answer.decode(), repeated=repeated) for answer in answers]
+
+    async def _append_halves(self, items: list[Append], error: ResponseError) -> Sequence[AnswerT]:
+        """Redis refuses something in this batch: find it, so that its neighbours are delivered."""
+        if len(items) == 1:
+            log.error("Redis refuses an event of job %s: %s", items[0].job_id, error)
+            return [self._answer("lost")]
+        middle = len(items) // 2
+        answers = [*await self._append(items[:middle]), *await self._append(items[middle:])]
+        return [self._settle(answer, repeated=True) for answer in answers]
+
+    def _note_away(self, error: str) -> None:
+        if not self._away:
+            log.warning("Redis is away (%s); events wait", error)
+        self._away = True
+
+    def _note_back(self) -> None:
+        if self._away:
+            log.info("Redis is back; events go on")
+        self._away = False
+
+    def _settle(self, answer: str, *, repeated: bool) -> AnswerT:
+        # After a reply that was lost, a duplicate is our own.
+        return self._answer("appended" if repeated and answer == "duplicate" else answer)
+
+
+def credits_changed(account: Mapping[str, Any]) -> Append:
+    """``credits.changed`` from an account as the database answers it: user_id, balance, …, version."""
+    user_id, version = account["user_id"], account["version"]
+    data = {name: account[name] for name in ("balance", "reserved", "version")}
+    body = encode(f"{user_id}:credits:{version}", "credits.changed", ("", 0, 0), data)
+    return Append("credits", "", 0, version, user_topic(user_id), "", "", "", "", "", body)
+
+
+def job_ended(row: Mapping[str, Any]) -> Append:
+    """The ending of a job as the database tells it (``_ending`` in SQL)."""
+    job = (row["id"], row["run"], row["attempt"])
+    key = f"{row['id']}:{row['run']}:end"
+    body = encode(key, f"job.{row['status']}", job, _ending_data(row))
+    topics = job_topic(row["id"]), user_topic(row["user_id"])
+    return Append("end", row["id"], row["run"], "", *topics, "keep", "status", "", "", body)
+
+
+def _ending_data(row: Mapping[str, Any]) -> dict[str, Any]:
+    common = {"stages": row["stages"] or [], "cost": row["cost"]}
+    match row["status"]:
+        case "completed":
+            found = {name: row[name] for name in ("output", "result_id")}
+            return {**found, "warnings": _warnings(row["output"]), **common}
+        case "failed":
+            return {
+                "error": row["error"] or {},
+                "error_message": row["error_message"] or "",
+                **common,
+            }
+        case _:
+            return common
+
+
+def _warnings(output: Any) -> list[Any]:
+    warnings = output.get("warnings") if isinstance(output, dict) else None
+    return warnings if isinstance(warnings, list) else []
+
+
+class _EventBuffer(Generic[AnswerT]):
+    """What waits to be appended, bounded."""
+
+    def __init__(self, limit: int, *, lost: AnswerT) -> None:
+        self._limit = limit
+        self._lost = lost
+        self._entries: deque[Entry[Append, AnswerT]] = deque()
+        self._progress: dict[str, Entry[Append, AnswerT]] = {}  #: of each job, the one that waits
+        self._replaced: set[Entry[Append, AnswerT]] = set()
+
+    def put(self, entry: Entry[Append, AnswerT]) -> None:
+        if entry.item.field == "progress":
+            self._coalesce(entry)
+        self._entries.append(entry)
+        if len(self._entries) > self._limit:
+            self._shrink()
+
+    def take(self) -> list[Entry[Append, AnswerT]]:
+        batch: list[Entry[Append, AnswerT]] = []
+        size = 0
+        while self._entries and len(batch) < _BATCH_EVENTS and size < _BATCH_BYTES:
+            entry = self._entries.popleft()
+            if self._leave(entry):
+                batch.append(entry)
+                size += len(entry.item.body)
+        return batch
+
+    def __iter__(self) -> Iterator[Entry[Append, AnswerT]]:
+        return iter(self._entries)
+
+    def _coalesce(self, entry: Entry[Append, AnswerT]) -> None:
+        older = self._progress.get(entry.item.job_id)
+        if older is not None and older.item.run == entry.item.run:
+            self._replaced.add(older)
+            # Both callers learn what became of the newer one.
+            entry.answer.add_done_callback(lambda newer: older.resolve(self._answer_of(newer)))
+        self._progress[entry.item.job_id] = entry
+
+    def _leave(self, entry: Entry[Append, AnswerT]) -> bool:
+        """Whether an entry that left the queue is still worth sending."""
+        if entry in self._replaced:
+            self._replaced.remove(entry)
+            return False
+        if self._progress.get(entry.item.job_id) is entry:
+            del self._progress[entry.item.job_id]
+        return True
+
+    def _shrink(self) -> None:
+        """Make room by a tenth, so that this is paid seldom: progress first, endings never."""
+        entries = [entry for entry in self._entries if self._leave(entry)]
+        surplus = len(entries) - self._limit * 9 // 10
+        for droppable in (_is_progress, _is_no_ending):
+            kept = []
+            for entry in entries:
+                if surplus > 0 and droppable(entry):
+                    entry.resolve(self._lost)
+                    surplus -= 1
+                else:
+                    kept.append(entry)
+            entries = kept
+        self._entries = deque(entries)
+        self._progress = {e.item.job_id: e for e in entries if _is_progress(e)}
+
+    def _answer_of(self, future: asyncio.Future[AnswerT]) -> AnswerT:
+        return self._lost if future.cancelled() else future.result()
+
+
+def _is_progress(entry: Entry[Append, Any]) -> bool:
+    return entry.item.field == "progress"
+
+
+def _is_no_ending(entry: Entry[Append, Any]) -> bool:
+    return entry.item.kind not in {"end", "once", "credits"}
