@@ -12,6 +12,22 @@ from typing import Final
 
 #: Word (singular, lower case) → its colours.
 THEME_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    # plain names, as a designer would mix them rather than at full strength
+    "red": ("#d7263d",),
+    "orange": ("#f28322",),
+    "yellow": ("#f4c430",),
+    "green": ("#2a9d4a",),
+    "teal": ("#12858a",),
+    "cyan": ("#19b5d1",),
+    "blue": ("#2456d6",),
+    "navy": ("#1f3566", "#4a78b8"),
+    "indigo": ("#4338a8",),
+    "violet": ("#7d4fc4",),
+    "purple": ("#7b3fb5",),
+    "magenta": ("#d6298f",),
+    "pink": ("#ec6a9c",),
+    "brown": ("#7d5236",),
+    "maroon": ("#7a1f35",),
     # water and sky
     "ocean": ("#0b6e99", "#14a3a8"),
     "sea": ("#13789b", "#5bc0be"),
@@ -69,7 +85,6 @@ THEME_WORDS: Final[dict[str, tuple[str, ...]]] = {
     "citrus": ("#f7a31b", "#9bc53d"),
     "lemon": ("#f5d327", "#8fb339"),
     "lime": ("#9ac92b",),
-    "orange": ("#f28322",),
     "peach": ("#f7a384", "#f2c078"),
     "apricot": ("#f5a65b", "#e0736a"),
     "cherry": ("#c21838", "#f2879b"),

@@ -1,0 +1,257 @@
+"""Where a motif sits: on which ground, in which frame, with what around it."""
+
+from __future__ import annotations
+
+__all__ = ["FRAMES", "Mark", "compose"]
+
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import Final, NamedTuple, TypeAlias
+
+import numpy as np
+
+from executors.imaging.colour import contrast, hex_srgb
+from executors.providers.marks.inks import Colours, Inks, inks_on
+from executors.providers.marks.motifs.kinds import Motif
+from executors.providers.marks.shapes import (
+    Outline,
+    Shape,
+    arc,
+    around,
+    band,
+    blob,
+    circle,
+    flipped,
+    moved,
+    path,
+    petal,
+    polygon,
+    regular,
+    rounded,
+)
+
+
+class Mark(NamedTuple):
+    """A finished drawing: shapes in the square -1…1, over a ground."""
+
+    ground: str
+    shapes: list[Shape]
+
+
+class _Place(NamedTuple):
+    """What a frame needs to know."""
+
+    motif: Motif
+    colours: Colours
+    ink: Inks  #: on the ground of the whole
+    chance: Random
+
+    def drawn(self, ink: Inks, radius: float, y: float = 0) -> list[Shape]:
+        """The motif in these inks, centred on (0, y), just touching a circle of that radius."""
+        return _fitted(self.motif.draw(ink, self.chance), radius, y)
+
+
+_Frame: TypeAlias = Callable[[_Place], list[Shape]]
+
+
+def compose(motif: Motif, colours: Colours, chance: Random, *, style: str = "") -> Mark:
+    """A mark around this motif; the chances pick ground and frame, a style narrows them."""
+    ground = _ground(colours, chance)
+    names = _frames_for(motif, style)
+    frame = FRAMES[chance.choice(names)]
+    place = _Place(motif, colours, inks_on(ground, colours), chance)
+    return Mark(ground, frame(place))
+
+
+def _ground(colours: Colours, chance: Random) -> str:
+    """Paper, ink or the theme's own: whatever at least two brand colours can be seen on."""
+    options = [colours.paper] * 5 + [colours.ink] * 3 + list(colours.brand[:2])
+    fitting = [option for option in options if _seen_on(option, colours) >= 2]
+    return chance.choice(fitting or [colours.paper])
+
+
+def _seen_on(ground: str, colours: Colours) -> int:
+    others = [colour for colour in colours.brand if colour != ground]
+    ratios = contrast(hex_srgb(others), hex_srgb([ground]))
+    return int(np.sum(ratios > 1.5))
+
+
+def _frames_for(motif: Motif, style: str) -> list[str]:
+    for words, names in _STYLES:
+        if any(word in style.lower() for word in words):
+            return [*names]
+    return [*FRAMES] if motif.repeats else [name for name in FRAMES if name != "wreath"]
+
+
+def _fitted(shapes: Sequence[Shape], radius: float, y: float = 0) -> list[Shape]:
+    """Centred by its box, scaled until the farthest point lies on the circle."""
+    points = np.vstack([shape.outline for shape in shapes])
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
+    reach = float(np.hypot(*(points - middle).T).max())
+    scale = radius / reach
+    return [Shape(ink, (outline - middle) * scale + (0, y)) for ink, outline in shapes]
+
+
+# --- frames --------------------------------------------------------------------------------------
+
+
+def _bare(place: _Place) -> list[Shape]:
+    """Nothing but the motif and air."""
+    return place.drawn(place.ink, 0.68)
+
+
+def _disc(place: _Place) -> list[Shape]:
+    """In a disc of the main colour."""
+    tone = place.ink.main
+    return [Shape(tone, circle(0, 0, 0.74)), *place.drawn(inks_on(tone, place.colours), 0.56)]
+
+
+def _ring(place: _Place) -> list[Shape]:
+    """In a ring, open for a dot."""
+    gap = place.chance.choice((45, 90, 270, 315))
+    line = band(0.73, 0.79, gap + 9, gap + 351)
+    dot = moved(circle(0.76, 0, 0.06), turn=gap)
+    return [
+        Shape(place.ink.main, line),
+        Shape(place.ink.second, dot),
+        *place.drawn(place.ink, 0.6),
+    ]
+
+
+def _tile(place: _Place) -> list[Shape]:
+    """On a rounded square, as an app shows itself."""
+    tone = place.ink.main
+    square = rounded(-0.68, -0.68, 0.68, 0.68, 0.3)
+    return [Shape(tone, square), *place.drawn(inks_on(tone, place.colours), 0.57)]
+
+
+def _seal(place: _Place) -> list[Shape]:
+    """In a scalloped seal with an inner line."""
+    tone = place.ink.main
+    inner = inks_on(tone, place.colours)
+    lobes = place.chance.choice((12, 16, 20, 24))
+    shapes = [Shape(tone, blob(lobes, 0.78, 0.035)), Shape(inner.second, band(0.645, 0.67))]
+    return [*shapes, *place.drawn(inner, 0.55)]
+
+
+def _hexagon(place: _Place) -> list[Shape]:
+    """In a hexagon within a hexagon."""
+    tone = place.ink.main
+    shapes = [Shape(place.ink.second, regular(6, 0.86)), Shape(place.ink.ground, regular(6, 0.8))]
+    return [
+        *shapes,
+        Shape(tone, regular(6, 0.74)),
+        *place.drawn(inks_on(tone, place.colours), 0.48),
+    ]
+
+
+def _crest(place: _Place) -> list[Shape]:
+    """On a shield with a border."""
+    outline = path(
+        "M -.66 -.72 Q 0 -.86 .66 -.72 L .66 -.02 C .66 .46 .3 .7 0 .84 C -.3 .7 -.66 .46 -.66 -.02"
+    )
+    tone = place.ink.main
+    inner = inks_on(tone, place.colours)
+    rim = [
+        Shape(tone, outline),
+        Shape(inner.second, _shrunk(outline, 0.93)),
+        Shape(tone, _shrunk(outline, 0.89)),
+    ]
+    return [*rim, *place.drawn(inner, 0.54, -0.05)]
+
+
+def _window(place: _Place) -> list[Shape]:
+    """In an arched window."""
+    tone = place.ink.main
+    outline = np.vstack([arc(0, -0.2, 0.58, 180, 360), polygon((0.58, 0.78), (-0.58, 0.78))])
+    frame = [Shape(place.ink.second, outline), Shape(tone, moved(_shrunk(outline, 0.92), 0, 0.003))]
+    return [*frame, *place.drawn(inks_on(tone, place.colours), 0.51, 0.03)]
+
+
+def _halo(place: _Place) -> list[Shape]:
+    """Before a large disc that it reaches out of."""
+    tone = place.ink.accent if place.ink.accent in place.colours.brand else place.ink.second
+    x = place.chance.choice((-0.16, 0.16))
+    # What stands before the disc must differ from it, and from the ground it reaches into.
+    main = place.ink.main if place.ink.main != tone else place.ink.second
+    rest = next(
+        c
+        for c in (*place.colours.brand, place.colours.ink)
+        if c not in (main, tone, place.ink.ground)
+    )
+    ink = Inks(main, rest, _either(place.colours, tone), place.ink.ground)
+    return [Shape(tone, circle(x, -0.1, 0.6)), *place.drawn(ink, 0.66)]
+
+
+def _rays(place: _Place) -> list[Shape]:
+    """In a disc that shines."""
+    n = place.chance.choice((12, 16, 24))
+    ray = [Shape(place.ink.second, polygon((-0.05, -0.62), (0, -0.9), (0.05, -0.62)))]
+    tone = place.ink.main
+    disc = [Shape(place.ink.ground, circle(0, 0, 0.64)), Shape(tone, circle(0, 0, 0.6))]
+    return [*around(ray, n), *disc, *place.drawn(inks_on(tone, place.colours), 0.49)]
+
+
+def _satellites(place: _Place) -> list[Shape]:
+    """With dots on a circle around it."""
+    n = place.chance.choice((3, 5, 8, 12))
+    start = place.chance.choice((0, 15, 30))
+    gap, dot = circle(0, -0.8, 0.075), circle(0, -0.8, 0.045)
+    beads = around([Shape(place.ink.ground, gap), Shape(place.ink.second, dot)], n, start=start)
+    return [Shape(place.ink.accent, band(0.793, 0.807)), *beads, *place.drawn(place.ink, 0.62)]
+
+
+def _laurel(place: _Place) -> list[Shape]:
+    """Between two branches."""
+    shapes = []
+    for at in range(6):
+        leaf = moved(petal(0.24, 0.115), 0, 0.74, turn=-62)
+        right = moved(leaf, turn=-(24 + 23 * at))
+        tone = place.ink.second if at % 2 else place.ink.main
+        shapes += [Shape(tone, right), Shape(tone, flipped(right))]
+    return [*shapes, *place.drawn(place.ink, 0.5, -0.04)]
+
+
+def _wreath(place: _Place) -> list[Shape]:
+    """Repeated around the centre."""
+    n = place.chance.choice((3, 4, 5, 6))
+    size = {3: 0.4, 4: 0.35, 5: 0.3, 6: 0.26}[n]
+    one = _fitted(place.motif.draw(place.ink, place.chance), size, -0.46)
+    return [*around(one, n), Shape(place.ink.accent, circle(0, 0, 0.09))]
+
+
+def _shrunk(outline: Outline, scale: float) -> Outline:
+    middle = (outline.min(axis=0) + outline.max(axis=0)) / 2
+    return np.asarray((outline - middle) * scale + middle)
+
+
+def _either(colours: Colours, ground: str) -> str:
+    """Paper or ink, whichever stands out more."""
+    paper, ink = contrast(hex_srgb([colours.paper, colours.ink]), hex_srgb([ground])).tolist()
+    return colours.paper if paper >= ink else colours.ink
+
+
+FRAMES: Final[dict[str, _Frame]] = {
+    "bare": _bare,
+    "disc": _disc,
+    "ring": _ring,
+    "tile": _tile,
+    "seal": _seal,
+    "hexagon": _hexagon,
+    "crest": _crest,
+    "window": _window,
+    "halo": _halo,
+    "rays": _rays,
+    "satellites": _satellites,
+    "laurel": _laurel,
+    "wreath": _wreath,
+}
+
+#: Words of a style → the frames they leave to choose from.
+_STYLES: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (
+    (("minimal", "simple", "clean"), ("bare", "disc", "ring")),
+    (("badge", "emblem", "vintage", "retro"), ("seal", "ring", "crest", "laurel", "rays")),
+    (("app", "icon"), ("tile", "disc")),
+    (("heraldic", "crest", "classic", "traditional"), ("crest", "laurel", "seal")),
+    (("geometric", "tech", "modern"), ("hexagon", "tile", "bare", "satellites")),
+)
