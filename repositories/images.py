@@ -2,18 +2,46 @@
 
 ``repositories.local_images`` keeps it on a folder; Supabase Storage follows. Both pass
 ``tests/contracts/image_store.py``.
+
+A path is ``<user id>/<sha256 of the content>.<extension>``, and nothing else is a path: whatever
+does not have this form (``..``, ``//``, ``%2f``, a backslash, U+0000, another first element) is
+answered like a picture that is not there. The store makes the paths itself, so a picture cannot be
+kept under another's address; storing it again is free, and a retried job may do so.
 """
 
 from __future__ import annotations
 
-__all__ = ["ImageStore", "StoredImage", "UserImages", "image_path"]
+__all__ = [
+    "CONTENT_TYPES",
+    "ImageStore",
+    "StoredImage",
+    "UserImages",
+    "address",
+    "content_type_of",
+    "is_image_path",
+    "missing",
+]
 
+import asyncio
 import hashlib
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from repositories.errors import DataError, NotFound
+
+#: What may be stored, with the extension of its paths.
+CONTENT_TYPES: Final[Mapping[str, str]] = {
+    "image/png": "png",
+    "image/webp": "webp",
+    "image/jpeg": "jpg",
+}
+_TYPES: Final = {extension: kind for kind, extension in CONTENT_TYPES.items()}
+
+#: Lower case alone: two spellings would be one file on some systems, and two on others.
+_USER: Final = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
+_PATH: Final = re.compile(rf"{_USER.pattern}/[0-9a-f]{{64}}\.(?P<extension>{'|'.join(_TYPES)})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +54,18 @@ class StoredImage:
 
 
 class ImageStore(Protocol):
-    """Files of all users, in one private bucket."""
+    """Files of all users, in one private bucket.
 
-    async def put(self, path: str, content: bytes, content_type: str) -> None:
-        """Store ``content``; storing the same content at the same path again is a success."""
+    Raises only errors of ``repositories.errors``. Work is off the event loop, and as many calls may
+    be made at a time as there are pictures: the store keeps its own bound.
+    """
+
+    async def put(self, user_id: str, content: bytes, content_type: str) -> StoredImage:
+        """Store a picture at its address; what is there already is a success and not written again.
+
+        It is there as a whole or not at all. Raises ``DataError`` for a type that is not in
+        ``CONTENT_TYPES``, an empty content, or more bytes than the store allows.
+        """
         ...
 
     async def get(self, path: str) -> bytes:
@@ -37,11 +73,11 @@ class ImageStore(Protocol):
         ...
 
     async def sign(self, paths: Sequence[str], *, expires_in: int) -> dict[str, str]:
-        """URLs that work for ``expires_in`` seconds, for those of ``paths`` that exist, in one call."""
+        """URLs that work for ``expires_in`` seconds, by path, for those of ``paths`` that exist."""
         ...
 
     async def delete(self, paths: Sequence[str]) -> None:
-        """Remove files; those that do not exist are no error."""
+        """Remove pictures; those that do not exist are no error."""
         ...
 
     async def close(self) -> None:
@@ -49,35 +85,77 @@ class ImageStore(Protocol):
         ...
 
 
-_EXTENSIONS = {"image/png": "png", "image/webp": "webp", "image/jpeg": "jpg"}
-
-
-def image_path(user_id: str, content: bytes, content_type: str) -> str:
-    """The content-addressed path of a picture; raises ``DataError`` for a type that is no picture."""
-    extension = _EXTENSIONS.get(content_type)
-    if extension is None:
-        raise DataError(f"{content_type} is not one of {', '.join(_EXTENSIONS)}")
-    return f"{user_id}/{hashlib.sha256(content).hexdigest()}.{extension}"
-
-
 @dataclass(frozen=True, slots=True)
 class UserImages:
-    """The pictures of one user; another user's paths do not exist here."""
+    """The pictures of one user: another user's are not found here."""
 
     store: ImageStore
     user_id: str
 
     async def put(self, content: bytes, content_type: str) -> StoredImage:
-        """Store a picture under its content's address."""
-        path = image_path(self.user_id, content, content_type)
-        await self.store.put(path, content, content_type)
-        return StoredImage(path, content_type, len(content))
+        """Store a picture under its content's address; see the port."""
+        return await self.store.put(self.user_id, content, content_type)
+
+    async def put_many(self, pictures: Sequence[tuple[bytes, str]]) -> list[StoredImage]:
+        """Store pictures (content, content type) in parallel; the answers are in their order.
+
+        When one fails, all have been tried before its error is raised: what was stored is whole.
+        """
+        puts = (self.put(content, content_type) for content, content_type in pictures)
+        answers = await asyncio.gather(*puts, return_exceptions=True)
+        stored = []
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+            stored.append(answer)
+        return stored
 
     async def get(self, path: str) -> bytes:
         """The bytes; raises ``NotFound``, for another user's path as for a missing one."""
-        self._own(path)
+        if not self._is_own(path):
+            raise missing()
         return await self.store.get(path)
 
-    def _own(self, path: str) -> None:
-        if not path.startswith(f"{self.user_id}/"):
-            raise NotFound("There is no such image.")
+    async def sign(self, paths: Sequence[str], *, expires_in: int) -> dict[str, str]:
+        """URLs by path, for those of ``paths`` that exist and are this user's."""
+        own = [path for path in paths if self._is_own(path)]
+        return await self.store.sign(own, expires_in=expires_in) if own else {}
+
+    def _is_own(self, path: str) -> bool:
+        return is_image_path(path) and path.partition("/")[0] == self.user_id
+
+
+def address(user_id: str, content: bytes, content_type: str, *, max_bytes: int) -> StoredImage:
+    """Where a picture belongs. Reads all of it: for a thread, not for the event loop.
+
+    Raises ``DataError`` for what may not be stored (see ``ImageStore.put``).
+    """
+    extension = CONTENT_TYPES.get(content_type)
+    if extension is None:
+        raise DataError(f"{content_type!r} is not one of {', '.join(CONTENT_TYPES)}.")
+    if not content:
+        raise DataError("The picture is empty.")
+    if len(content) > max_bytes:
+        raise DataError(f"The picture has {len(content)} bytes; at most {max_bytes} are stored.")
+    if not _USER.fullmatch(user_id):
+        raise DataError("The user's id is not one.")
+    path = f"{user_id}/{hashlib.sha256(content).hexdigest()}.{extension}"
+    return StoredImage(path, content_type, len(content))
+
+
+def is_image_path(path: str) -> bool:
+    """Whether a store could have made this path."""
+    return _PATH.fullmatch(path) is not None
+
+
+def content_type_of(path: str) -> str:
+    """The content type that a path says; raises ``NotFound`` for what is none."""
+    match = _PATH.fullmatch(path)
+    if match is None:
+        raise missing()
+    return _TYPES[match["extension"]]
+
+
+def missing() -> NotFound:
+    """The one answer for a picture that is missing, another user's, or no path at all."""
+    return NotFound("There is no such image.")

@@ -16,6 +16,9 @@ from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 for _name in [name for name in os.environ if name.startswith(("UVIAN_", "PG"))]:
     del os.environ[_name]
 
+# The suites of the contracts explain their failures like tests do.
+pytest.register_assert_rewrite("tests.contracts")
+
 
 @pytest.fixture(scope="session")
 def _servers() -> Iterator[Path]:
