@@ -5,7 +5,7 @@ Imports nothing of the work: a team's own code may have a package named ``execut
 
 from __future__ import annotations
 
-__all__ = ["LOG_LUA", "Appender", "credits_changed", "job_ended"]
+__all__ = ["LOG_LUA", "Appender", "EventLog", "credits_changed", "job_ended"]
 
 import asyncio
 import logging
@@ -34,7 +34,7 @@ _BATCH_BYTES = 256 * 1024
 AnswerT = TypeVar("AnswerT", bound=str)
 
 
-class Appender(Generic[AnswerT]):
+class EventLog(Generic[AnswerT]):
     """Appends in the order of ``submit``, many in one call.
 
     While Redis is away events wait, up to ``limit`` of them: then the oldest progress goes first,
@@ -48,7 +48,7 @@ class Appender(Generic[AnswerT]):
         redis: Redis,
         namespace: str,
         *,
-        answer: Callable[[str], AnswerT] = str,  # type: ignore[assignment]
+        answer: Callable[[str], AnswerT],
         limit: int = 20_000,
     ) -> None:
         self._line = Line(redis, namespace)
@@ -117,6 +117,13 @@ class Appender(Generic[AnswerT]):
         return self._answer("appended" if repeated and answer == "duplicate" else answer)
 
 
+class Appender(EventLog[str]):
+    """An ``EventLog`` that answers in words, for an API."""
+
+    def __init__(self, redis: Redis, namespace: str, *, limit: int = 20_000) -> None:
+        super().__init__(redis, namespace, answer=str, limit=limit)
+
+
 def credits_changed(account: Mapping[str, Any]) -> Append:
     """``credits.changed`` from an account as the database answers it: user_id, balance, …, version."""
     user_id, version = account["user_id"], account["version"]
@@ -138,8 +145,7 @@ def _ending_data(row: Mapping[str, Any]) -> dict[str, Any]:
     common = {"stages": row["stages"] or [], "cost": row["cost"]}
     match row["status"]:
         case "completed":
-            found = {name: row[name] for name in ("output", "result_id")}
-            return {**found, "warnings": _warnings(row["output"]), **common}
+            return {"output": row["output"], "result_id": row["result_id"], **common}
         case "failed":
             return {
                 "error": row["error"] or {},
@@ -148,11 +154,6 @@ def _ending_data(row: Mapping[str, Any]) -> dict[str, Any]:
             }
         case _:
             return common
-
-
-def _warnings(output: Any) -> list[Any]:
-    warnings = output.get("warnings") if isinstance(output, dict) else None
-    return warnings if isinstance(warnings, list) else []
 
 
 class _EventBuffer(Generic[AnswerT]):

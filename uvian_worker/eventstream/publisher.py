@@ -28,22 +28,22 @@ from executors.events import (
     StageFinished,
     StageStarted,
 )
-from uvian_worker.eventstream.appender import Appender
+from uvian_worker.eventstream.appender import EventLog
 from uvian_worker.eventstream.envelope import Append, encode
 
 log = logging.getLogger(__name__)
 
 
 class Publisher:
-    """Appends events in the order they are emitted; see ``Appender`` for what happens without Redis."""
+    """Appends events in the order they are emitted; see ``EventLog`` for what happens without Redis."""
 
     def __init__(self, redis: Redis, namespace: str, *, limit: int = 20_000) -> None:
-        self._appender = Appender(redis, namespace, answer=Appended, limit=limit)
+        self._log = EventLog(redis, namespace, answer=Appended, limit=limit)
         self._number = 0
 
     async def close(self, patience: float = 5.0) -> None:
         """Deliver what waits for up to ``patience`` seconds; the rest is lost. Twice is fine."""
-        await self._appender.close(patience)
+        await self._log.close(patience)
 
     def emit(self, job: JobRef, event: Event) -> asyncio.Future[Appended]:
         """Queue an event; never blocks, and the future never carries an exception.
@@ -59,16 +59,16 @@ class Publisher:
             lost: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
             lost.set_result(Appended.LOST)
             return lost
-        return self._appender.submit(item)
+        return self._log.submit(item)
 
     async def flush(self) -> None:
         """Wait until everything emitted so far has its answer."""
-        await self._appender.flush()
+        await self._log.flush()
 
     @property
     def waiting(self) -> int:
         """How many events have no answer yet."""
-        return self._appender.waiting
+        return self._log.waiting
 
 
 def prepare(job: JobRef, event: Event, number: int) -> Append:

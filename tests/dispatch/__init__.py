@@ -1,0 +1,1 @@
+"""The queue contract, and arq on top of it."""

@@ -1,0 +1,1 @@
+"""The event log, its readers and the control channel."""
