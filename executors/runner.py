@@ -36,17 +36,21 @@ class Runner:
         registry: Registry,
         sink: EventSink,
         services_of: Callable[[str], JobServices],
+        on_claim_answered: Callable[[str, int], None] = lambda _job, _run: None,
         renew_every: float = 5.0,
         stop_grace: float = 10.0,
     ) -> None:
         """``services_of`` makes the services bound to a user; times are in seconds.
 
+        ``on_claim_answered`` hears of each claim, whatever the answer was: the queue need no longer
+        watch that run.
         ``stop_grace``: how long an executor that was told to stop may take to do so.
         """
         self._jobs = jobs
         self._registry = registry
         self._sink = sink
         self._services_of = services_of
+        self._on_claim_answered = on_claim_answered
         self._stop_grace = stop_grace
         self._running: dict[tuple[str, int], Running] = {}
         self._marks: set[asyncio.Task[None]] = set()
@@ -79,9 +83,13 @@ class Runner:
         try:
             await asyncio.wait_for(self._idle.wait(), grace)
         except TimeoutError:
-            for running in list(self._running.values()):
-                running.stop(StopReason.INTERRUPT)
+            self.interrupt()
             await self._idle.wait()
+
+    def interrupt(self) -> None:
+        """Stop what runs, now: each job is queued again and burns no attempt."""
+        for running in list(self._running.values()):
+            running.stop(StopReason.INTERRUPT)
 
     def cancel(self, job_id: str) -> bool:
         """Cancel a job if it runs here (or is being claimed); whether it does."""
@@ -116,6 +124,7 @@ class Runner:
 
     async def _claim_run_settle(self, running: Running) -> None:
         claim = await self._jobs.claim(running.job_id, running.run)
+        self._on_claim_answered(running.job_id, running.run)
         if isinstance(claim, str):
             log.info("job %s run %s: not claimed: %s", running.job_id, running.run, claim)
             return

@@ -1,0 +1,116 @@
+"""Whatever is killed when: nothing lost, nothing twice."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import pytest
+from redis.asyncio import Redis
+
+from tests.processes.conftest import Site
+
+pytestmark = pytest.mark.processes
+
+
+async def test_kill_in_the_middle_of_a_generation(site: Site) -> None:
+    """Another worker finishes it within 20 s: one concept, one charge, the provider asked once."""
+    await site.price("generation", "3", balance="10")
+    first = await site.worker()
+    job_id = await site.submit(
+        "generation",
+        logo_description="a mountain and the sun",
+        theme_description="alpine morning, pine green and gold",
+        size=2048,
+    )
+    async for event in site.client.follow(job_id):
+        if getattr(event, "type", "") == "image.ready":
+            break
+    first.kill()
+    killed = time.monotonic()
+    assert (await site.row(job_id))["status"] == "processing"
+    await site.worker()
+    (row,) = await site.ended(job_id, within=20 - (time.monotonic() - killed))
+    assert (row["status"], row["run"]) == ("completed", 2)
+    concepts = await site.database.select("concepts")
+    assert [concept["id"] for concept in concepts] == [row["result_id"]]
+    assert len(await site.database.select("concept_variations")) == 7
+    assert await site.entries() == [("grant", "10.0"), ("reserve", "3.0"), ("charge", "3.0")]
+    redis = Redis.from_url(site.redis.url)
+    assert await redis.get("test:provider-calls") == b"1"
+    await redis.aclose()
+
+
+async def test_flushall_loses_no_job(site: Site) -> None:
+    """Redis is emptied under a hundred queued jobs: all run."""
+    jobs = [await site.submit("noop") for _ in range(100)]
+    redis = Redis.from_url(site.redis.url)
+    await redis.flushall()
+    await redis.aclose()
+    await site.worker()
+    rows = await site.ended(*jobs)
+    assert Counter(row["status"] for row in rows) == {"completed": 100}
+
+
+async def test_redis_restarts_under_load(site: Site) -> None:
+    """Redis is killed and comes back empty while jobs are created and run: all end, once."""
+    worker = await site.worker()
+    jobs = [await site.submit("wait", seconds=0.05) for _ in range(60)]
+    site.redis.restart(lose_data=True)
+    jobs += [await site.submit("wait", seconds=0.05) for _ in range(60)]
+    rows = await site.ended(*jobs)
+    assert Counter(row["status"] for row in rows) == {"completed": 120}
+    assert worker.process.poll() is None
+
+
+async def test_connections_to_postgres_are_cut_under_load(site: Site) -> None:
+    """Every backend is terminated several times: calls are repeated, all jobs end, charged once."""
+    await site.price("wait", "1", balance="1000")
+    await site.worker()
+    jobs = [await site.submit("wait", seconds=0.05) for _ in range(60)]
+    for _ in range(5):
+        await site.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity "
+            "where datname = current_database() and pid <> pg_backend_pid()"
+        )
+        await asyncio.sleep(0.1)
+    rows = await site.ended(*jobs)
+    assert Counter(row["status"] for row in rows) == {"completed": 60}
+    kinds = Counter(kind for kind, _ in await site.entries())
+    assert kinds == {"grant": 1, "reserve": 60, "charge": 60}
+
+
+async def test_workers_are_killed_at_random(site: Site) -> None:
+    """Workers die at any moment, again and again: every job ends once and is charged once."""
+    await site.price("wait", "1", balance="1000")
+    jobs = [await site.submit("wait", seconds=random.uniform(0, 0.3)) for _ in range(80)]
+    survivor = await site.worker(UVIAN_MAX_JOBS="5")
+    for _ in range(3):
+        victim = await site.worker(UVIAN_MAX_JOBS="10")
+        await asyncio.sleep(random.uniform(0.05, 0.4))
+        victim.kill()
+    rows = await site.ended(*jobs, within=60)
+    assert Counter(row["status"] for row in rows) == {"completed": 80}
+    assert max(row["attempt"] for row in rows) <= 1
+    kinds = Counter(kind for kind, _ in await site.entries())
+    assert kinds == {"grant": 1, "reserve": 80, "charge": 80}
+    assert survivor.process.poll() is None
+
+
+async def test_a_poisonous_job_ends_and_its_neighbours_do_not_burn(site: Site) -> None:
+    """A job that kills its workers is given up in the end; who ran beside it keeps its attempts."""
+    settings = {"UVIAN_LEASE": "1.5", "UVIAN_RENEW_EVERY": "0.5", "UVIAN_SWEEP_EVERY": "0.5"}
+    neighbour = await site.submit("wait", seconds=1)
+    poison = await site.submit("poison")
+    deadline = time.monotonic() + 60
+    worker = await site.worker(**settings)
+    while (await site.row(poison))["status"] != "failed" and time.monotonic() < deadline:
+        if worker.process.poll() is not None:
+            worker = site.start(**settings)
+        await asyncio.sleep(0.05)
+    row = await site.row(poison)
+    assert (row["status"], row["error"]["code"]) == ("failed", "worker_lost")
+    (beside,) = await site.ended(neighbour)
+    assert (beside["status"], beside["attempt"]) == ("completed", 0)

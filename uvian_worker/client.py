@@ -1,0 +1,268 @@
+"""What an API imports: submit, cancel, retry, follow.
+
+    async with await Client.connect(database_url=…, redis_url=…) as uvian:
+        job = await uvian.submit(user_id, "generation", {"logo_description": …})
+        async for event in uvian.follow(job.id):
+            await websocket.send_json(event)
+
+It is light (no arq, no models, no imaging) and imports neither ``executors`` nor ``repositories``:
+your own packages may have these names.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Client", "JobHandle", "JobRefused"]
+
+import asyncio
+import random
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from types import TracebackType
+from typing import Any, Self
+
+import asyncpg
+import orjson
+
+from uvian_worker.dispatch import Dispatch, Dispatcher
+from uvian_worker.eventstream.appender import Appender, credits_changed, job_ended
+from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.eventstream.control import CancelJob, Control
+from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.eventstream.keys import job_topic
+from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
+
+Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
+
+_TRIES = 4
+
+
+class JobRefused(Exception):
+    """The database said no. ``code`` is one of those in ``docs/database.md``; ``details`` has numbers."""
+
+    def __init__(self, code: str, details: Mapping[str, Any] | None = None) -> None:
+        self.code = code
+        self.details = dict(details or {})
+        super().__init__(code)
+
+
+@dataclass(frozen=True, slots=True)
+class JobHandle:
+    """A job as it was when it was asked about."""
+
+    id: str
+    status: str
+    run: int
+    created: bool  #: False when the same request had made it before
+    cost: Decimal  #: credits reserved or charged
+
+
+class Client:
+    """Creates jobs and follows them, for any number of users: check who asks before you call it.
+
+    The database is the truth: when Redis is away a submitted job runs as soon as it is back.
+    """
+
+    def __init__(self, call: Call, redis: Any, *, namespace: str = "uvian") -> None:
+        """``call(function, arguments)`` runs a function of the schema ``uvian`` as the service."""
+        self._call = call
+        self._dispatcher = Dispatcher(redis, namespace, patience=0.5)
+        self._appender = Appender(redis, namespace)
+        self._control = Control(redis, namespace)
+        self._reader = Reader(redis, namespace)
+        self._stack = AsyncExitStack()
+        for part in (self._dispatcher, self._appender, self._control, self._reader):
+            self._stack.push_async_callback(part.close)
+
+    @classmethod
+    async def connect(
+        cls, *, database_url: str, redis_url: str, namespace: str = "uvian", connections: int = 4
+    ) -> Self:
+        """A client on connections of its own, straight to Postgres."""
+        pool = await asyncpg.create_pool(
+            database_url,
+            min_size=0,
+            max_size=connections,
+            statement_cache_size=0,
+            timeout=10,
+            command_timeout=10,
+        )
+        redis = redis_from_url(redis_url, patience=2.0)
+        client = cls(_over_postgres(pool), redis, namespace=namespace)
+        client._stack.push_async_callback(pool.close)
+        client._stack.push_async_callback(redis.aclose)
+        return client
+
+    @classmethod
+    def over_supabase(cls, supabase: Any, redis_url: str, *, namespace: str = "uvian") -> Self:
+        """A client over your ``supabase.AsyncClient`` (secret key, schema ``uvian`` exposed)."""
+
+        async def call(function: str, arguments: dict[str, Any]) -> Any:
+            answer = await supabase.schema("uvian").rpc(function, arguments).execute()
+            return answer.data
+
+        redis = redis_from_url(redis_url, patience=2.0)
+        client = cls(call, redis, namespace=namespace)
+        client._stack.push_async_callback(redis.aclose)
+        return client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections. Closing twice is fine."""
+        await self._stack.aclose()
+
+    async def submit(
+        self,
+        user_id: str,
+        type: str,  # noqa: A002 - the field's name
+        input: Mapping[str, Any],  # noqa: A002 - the field's name
+        *,
+        idempotency_key: str | None = None,
+        priority: int = 0,
+        run_at: datetime | None = None,
+        max_cost: Decimal | None = None,
+    ) -> JobHandle:
+        """Create a job, reserve its credits, and wake a worker.
+
+        The same ``idempotency_key`` of a user makes one job. ``priority`` is seconds of head start.
+        Raises ``JobRefused`` (``unknown_type``, ``insufficient_credits``, ``too_many_queued``, …).
+        """
+        item = {
+            # The id is ours, so that repeating the call after a lost reply cannot make two jobs.
+            "id": str(uuid.uuid4()),
+            "user_id": user_id,
+            "type": type,
+            "input": dict(input),
+            "priority": priority,
+            "run_at": run_at.isoformat() if run_at else None,
+            "idempotency_key": idempotency_key,
+            "max_cost": None if max_cost is None else str(max_cost),
+        }
+        answer = await self._persist("create_jobs", {"request": {"jobs": [item]}})
+        made = answer["jobs"][0]
+        if "code" in made:
+            raise JobRefused(made["code"], made)
+        self._tell_accounts(answer)
+        job = made["job"]
+        if made["dispatch"]:
+            await self._dispatch([job | {"delayed": made["delayed"]}])
+        return _handle(job, created=made["created"])
+
+    async def cancel(self, job_id: str, *, user_id: str | None = None) -> JobHandle:
+        """Cancel a job: at once when it waits, within a second when it runs.
+
+        With ``user_id`` another user's job is ``not_found``. Raises ``JobRefused``.
+        """
+        arguments = {"job_id": job_id, "user_id": user_id}
+        answer = await self._persist("cancel_job", arguments)
+        if answer["requested"]:
+            await self._control.send(CancelJob(job_id))
+        if answer["ending"] is not None:
+            self._appender.submit(job_ended(answer["ending"]))
+        self._tell_accounts(answer)
+        await self._dispatch(answer["dispatch"])
+        return _handle(answer["job"])
+
+    async def retry(
+        self, job_id: str, *, expected_run: int, user_id: str | None = None
+    ) -> JobHandle:
+        """Run a failed or cancelled job again; ``expected_run`` is the run the caller saw.
+
+        Raises ``JobRefused`` (``not_found``, ``not_retryable``, ``insufficient_credits``).
+        """
+        arguments = {"job_id": job_id, "expected_run": expected_run, "user_id": user_id}
+        answer = await self._persist("retry_job", arguments)
+        self._tell_accounts(answer)
+        await self._dispatch(answer["dispatch"])
+        return _handle(answer["job"])
+
+    async def follow(
+        self, job_id: str, cursor: str | None = None
+    ) -> AsyncIterator[Envelope | Snapshot | Expired]:
+        """All events of a job from its beginning (or after ``cursor``) to its ending, as they happen."""
+        async for event in self._reader.follow(job_topic(job_id), cursor):
+            yield event
+
+    async def _persist(self, function: str, arguments: dict[str, Any]) -> Any:
+        """Call the database; repeat while it is away: every function may be repeated."""
+        for attempt in range(_TRIES):
+            try:
+                return await self._call(function, arguments)
+            except asyncpg.PostgresError as error:
+                if (refused := _refusal(error)) is not None:
+                    raise refused from error
+                if not _is_transient(error) or attempt == _TRIES - 1:
+                    raise
+            except (OSError, TimeoutError, asyncpg.InterfaceError):
+                if attempt == _TRIES - 1:
+                    raise
+            await asyncio.sleep(0.1 * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        raise AssertionError("unreachable")
+
+    async def _dispatch(self, rows: list[dict[str, Any]]) -> None:
+        await self._dispatcher.dispatch(
+            Dispatch(
+                job_id=row["id"],
+                run=row["run"],
+                user_id=row["user_id"],
+                job_type=row["type"],
+                priority=row["priority"],
+                run_at=datetime.fromisoformat(row["run_at"]) if row["delayed"] else None,
+                attempt=row["attempt"],
+            )
+            for row in rows
+        )
+
+    def _tell_accounts(self, answer: Mapping[str, Any]) -> None:
+        for account in answer["accounts"]:
+            self._appender.submit(credits_changed(account))
+
+
+def _over_postgres(pool: asyncpg.Pool) -> Call:
+    async def call(function: str, arguments: dict[str, Any]) -> Any:
+        names = ", ".join(
+            f"{name} => ${n}::text::{_TYPES[name]}" for n, name in enumerate(arguments, 1)
+        )
+        values = [
+            orjson.dumps(value).decode() if name == "request" else _text(value)
+            for name, value in arguments.items()
+        ]
+        answer = await pool.fetchval(f"select uvian.{function}({names})::text", *values)  # noqa: S608
+        return orjson.loads(answer)
+
+    return call
+
+
+_TYPES = {"request": "jsonb", "job_id": "uuid", "user_id": "uuid", "expected_run": "bigint"}
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _handle(job: Mapping[str, Any], *, created: bool = False) -> JobHandle:
+    return JobHandle(job["id"], job["status"], job["run"], created, Decimal(job["cost"]))
+
+
+def _refusal(error: asyncpg.PostgresError) -> JobRefused | None:
+    if not str(error.sqlstate).startswith("PT"):
+        return None
+    return JobRefused(str(error.args[0]), {"message": error.detail})
+
+
+def _is_transient(error: asyncpg.PostgresError) -> bool:
+    state = str(error.sqlstate)
+    return state.startswith(("08", "57P")) or state in ("55P03", "40P01", "40001", "53300")

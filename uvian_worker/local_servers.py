@@ -1,0 +1,95 @@
+"""Everything on this machine, in one folder: servers, schema, a user; for ``uvian demo`` and ``uvian dev``."""
+
+from __future__ import annotations
+
+__all__ = ["DEVELOPMENT_USER", "ENV_FILE", "FOLDER", "LocalServers", "local_servers"]
+
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import asyncpg
+
+from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.migrate import bootstrap, migrate
+
+#: Where it all lives, below the working directory.
+FOLDER: Final = Path(".uvian")
+#: What ``uvian dev`` writes while it runs: settings as lines, for other shells.
+ENV_FILE: Final = "dev.env"
+#: The same in every folder, so that commands can be copied from one to the next.
+DEVELOPMENT_USER: Final = "00000000-0000-4000-8000-000000000001"
+
+
+@dataclass(frozen=True, slots=True)
+class LocalServers:
+    """Where the servers of one folder are reached."""
+
+    folder: Path
+    database_url: str
+    redis_url: str
+    user_id: str
+
+    @property
+    def images_dir(self) -> Path:
+        """Where the worker keeps its pictures."""
+        return self.folder / "images"
+
+    def settings(self) -> dict[str, str]:
+        """What sends a process to these servers, and to no others."""
+        return {
+            "UVIAN_DATABASE_URL": self.database_url,
+            # Named as well: one in the developer's .env would listen on another database.
+            "UVIAN_DATABASE_DIRECT_URL": self.database_url,
+            "UVIAN_REDIS_URL": self.redis_url,
+            "UVIAN_NAMESPACE": "uvian",
+            "UVIAN_IMAGES_DIR": str(self.images_dir),
+        }
+
+    @contextlib.contextmanager
+    def written_down(self) -> Iterator[Path]:
+        """The settings in a file that only this user can read, for as long as they are true."""
+        file = self.folder / ENV_FILE
+        file.unlink(missing_ok=True)
+        file.touch(mode=0o600)
+        file.write_text("".join(f"{name}={value}\n" for name, value in self.settings().items()))
+        try:
+            yield file
+        finally:
+            file.unlink(missing_ok=True)
+
+
+@asynccontextmanager
+async def local_servers(
+    folder: Path, tell: Callable[[str], None] = lambda _: None
+) -> AsyncIterator[LocalServers]:
+    """Start what a folder has (what a killed run left is taken over), migrate it, make the user.
+
+    ``tell`` hears what is being done. Raises ``EmbeddedError`` and ``RepositoryError``.
+    """
+    folder = folder.absolute()
+    async with AsyncExitStack() as stack:
+        tell("Starting Redis")
+        redis = await stack.enter_async_context(EmbeddedRedis(folder / "redis"))
+        tell("Starting Postgres")
+        postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
+        tell("Migrating the schema")
+        await bootstrap(postgres.dsn)
+        await migrate(postgres.migrator_dsn)
+        await _make_user(postgres.dsn)
+        yield LocalServers(folder, postgres.migrator_dsn, redis.url, DEVELOPMENT_USER)
+
+
+async def _make_user(superuser_dsn: str) -> None:
+    connection = await asyncpg.connect(superuser_dsn)
+    try:
+        await connection.execute(
+            "insert into auth.users (id, email) values ($1, 'dev@localhost') on conflict do nothing",
+            uuid.UUID(DEVELOPMENT_USER),
+        )
+    finally:
+        await connection.close()

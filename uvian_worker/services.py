@@ -1,0 +1,208 @@
+"""The object graph of a worker: built once per process, closed in reverse."""
+
+from __future__ import annotations
+
+__all__ = ["Services", "open_services"]
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+from collections.abc import AsyncIterator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from executors.base import JobServices
+from executors.providers.base import ImageModel
+from executors.providers.local import LocalImageModel
+from executors.registry import AnyExecutor, Registry
+from executors.runner import Runner
+from repositories.concepts import UserConcepts
+from repositories.database import Database
+from repositories.errors import RepositoryError
+from repositories.images import ImageStore, UserImages
+from repositories.jobs import JobRepository
+from repositories.local_images import LocalImages
+from repositories.postgres import PostgresDatabase
+from uvian_worker import __version__
+from uvian_worker.config import Config
+from uvian_worker.dispatch import Dispatcher, Taker
+from uvian_worker.eventstream.connection import FAULTS, redis_from_url
+from uvian_worker.eventstream.control import Control
+from uvian_worker.eventstream.publisher import Publisher
+from uvian_worker.followups import Messenger
+from uvian_worker.health import HealthServer
+from uvian_worker.migrate import status as schema_status
+from uvian_worker.sweeper import Sweeper
+
+log = logging.getLogger("uvian.worker")
+
+OLDEST_SWEEP = 10.0  #: seconds; an older one means that lost jobs are not found
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a worker process has."""
+
+    config: Config
+    worker: str
+    registry: Registry
+    database: Database
+    jobs: JobRepository
+    runner: Runner
+    taker: Taker
+    sweeper: Sweeper
+    control: Control
+
+
+@asynccontextmanager
+async def open_services(
+    config: Config, executors: Iterable[type[AnyExecutor]] | None = None
+) -> AsyncIterator[Services]:
+    """Open everything a worker needs; what was opened last closes first, after a half start too.
+
+    Raises ``ConfigError`` and ``RepositoryError`` with the next step in their message.
+    """
+    async with AsyncExitStack() as stack:
+        asyncio.get_running_loop().set_default_executor(
+            ThreadPoolExecutor(config.cpu_threads, thread_name_prefix="uvian")
+        )
+        registry = Registry.load() if executors is None else Registry.load(executors)
+        database = await _open_database(config, stack)
+        images = _open_images(config)
+        stack.push_async_callback(images.close)
+
+        redis = redis_from_url(config.redis_url.get_secret_value(), patience=3.0)
+        stack.push_async_callback(redis.aclose)
+        publisher = Publisher(redis, config.namespace)
+        stack.push_async_callback(publisher.close)
+        dispatcher = Dispatcher(redis, config.namespace)
+        stack.push_async_callback(dispatcher.close)
+        messenger = Messenger(dispatcher, publisher)
+        stack.push_async_callback(messenger.close)
+        taker = Taker(redis, config.namespace)
+        stack.push_async_callback(taker.close)
+
+        worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        jobs = JobRepository(database, worker, messenger, lease_seconds=config.lease)
+        stack.push_async_callback(jobs.close)
+        await jobs.register(__version__, registry.descriptions())
+        stack.push_async_callback(_retire, jobs)
+
+        model = _image_model(config)
+        runner = Runner(
+            jobs=jobs,
+            registry=registry,
+            sink=publisher,
+            services_of=lambda user_id: JobServices(
+                concepts=UserConcepts(database, user_id, worker),
+                images=UserImages(images, user_id),
+                image_model=model,
+            ),
+            on_claim_answered=taker.done,
+            renew_every=config.renew_every,
+            stop_grace=config.stop_grace,
+        )
+        stack.push_async_callback(runner.close)
+        await runner.open()
+
+        sweeper = Sweeper(
+            database=database,
+            dispatcher=dispatcher,
+            messenger=messenger,
+            interval=config.sweep_every,
+            lease_seconds=config.lease,
+        )
+        sweeper.start()
+        stack.push_async_callback(sweeper.close)
+        control = Control(redis, config.namespace)
+        stack.push_async_callback(control.close)
+
+        services = Services(
+            config=config,
+            worker=worker,
+            registry=registry,
+            database=database,
+            jobs=jobs,
+            runner=runner,
+            taker=taker,
+            sweeper=sweeper,
+            control=control,
+        )
+        if config.health_port is not None:
+            await _serve_health(services, dispatcher, stack)
+        yield services
+
+
+async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
+    url = config.require_database_url()
+    (await schema_status(url)).require_usable()
+    database = await PostgresDatabase.connect(
+        url,
+        connections=config.database_connections,
+        listen_dsn=config.listen_url(),
+        timeout=config.call_timeout,
+    )
+    stack.push_async_callback(database.close)
+    return database
+
+
+def _open_images(config: Config) -> ImageStore:
+    return LocalImages(
+        config.images_dir,
+        base_url=config.images_url,
+        secret=config.images_secret.get_secret_value(),
+        max_bytes=config.image_max_bytes,
+    )
+
+
+def _image_model(config: Config) -> ImageModel:
+    match config.image_model:
+        case "local":
+            return LocalImageModel()
+
+
+async def _retire(jobs: JobRepository) -> None:
+    with contextlib.suppress(RepositoryError):
+        await jobs.retire()
+
+
+async def _serve_health(services: Services, dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
+    async def checks() -> dict[str, str]:
+        return {
+            "redis": await _redis_state(dispatcher),
+            "postgres": await _postgres_state(services.database),
+            "sweep": _sweep_state(services.sweeper),
+        }
+
+    config = services.config
+    server = HealthServer(config.health_host, config.health_port or 0, checks)
+    stack.push_async_callback(server.close)
+    await server.start()
+    log.info("health on http://%s:%d/health/ready", config.health_host, server.port)
+
+
+async def _redis_state(dispatcher: Dispatcher) -> str:
+    try:
+        await dispatcher.depth()
+    except FAULTS:
+        return "Redis does not answer"
+    return "ok"
+
+
+async def _postgres_state(database: Database) -> str:
+    try:
+        await database.select("schema_migrations", columns=("version",), limit=1)
+    except RepositoryError as error:
+        return str(error)
+    return "ok"
+
+
+def _sweep_state(sweeper: Sweeper) -> str:
+    age = sweeper.age
+    if age is None or age > OLDEST_SWEEP:
+        return "no sweep yet" if age is None else f"the last sweep is {age:.0f} s old"
+    return "ok"

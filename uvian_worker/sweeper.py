@@ -1,0 +1,160 @@
+"""The loop that heals: expired leases, rows that wait, endings nobody was told of.
+
+A plain loop in every worker and gateway, independent of arq (whose crons do not run while all
+slots are taken). The database lets one sweep at a time through; that one does the work for all.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Sweeper"]
+
+import asyncio
+import contextlib
+import logging
+import random
+import time
+from typing import Any
+
+from repositories.database import Database, Row
+from repositories.errors import RepositoryError
+from uvian_worker.dispatch import Dispatcher
+from uvian_worker.eventstream.connection import FAULTS, RedisAway
+from uvian_worker.followups import Messenger
+
+log = logging.getLogger("uvian.sweeper")
+
+PAGE = 500
+
+
+class Sweeper:
+    """Sweeps every ``interval`` seconds, at once when woken, and again while there is more."""
+
+    def __init__(
+        self,
+        *,
+        database: Database,
+        dispatcher: Dispatcher,
+        messenger: Messenger,
+        interval: float = 2.0,
+        lease_seconds: float = 15.0,
+    ) -> None:
+        self._database = database
+        self._dispatcher = dispatcher
+        self._messenger = messenger
+        self._interval = interval
+        self._lease_seconds = lease_seconds
+        self._wake = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._told: list[Row] = []
+        self._redis_lost_at: str | None = None
+        self._last: float | None = None
+
+    def start(self) -> None:
+        """Begin; starting twice is fine."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._loop(), name="sweeper")
+
+    async def close(self) -> None:
+        """Stop; closing twice, or unstarted, is fine."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    def wake(self) -> None:
+        """Sweep now: somebody was told of a new row."""
+        self._wake.set()
+
+    @property
+    def age(self) -> float | None:
+        """Seconds since the last sweep that the database answered; None before the first."""
+        return None if self._last is None else time.monotonic() - self._last
+
+    async def _loop(self) -> None:
+        await self._database.listen("uvian_jobs", self.wake)
+        while True:
+            self._wake.clear()
+            if not await self._sweep_safely():
+                with contextlib.suppress(TimeoutError):
+                    # Several workers need not knock at the same moment.
+                    pause = self._interval * random.uniform(0.8, 1)  # noqa: S311 - jitter
+                    await asyncio.wait_for(self._wake.wait(), pause)
+
+    async def _sweep_safely(self) -> bool:
+        try:
+            return await self.sweep()
+        except (RepositoryError, RedisAway) as error:
+            log.warning("sweep failed, trying again: %s", error)
+        except Exception:
+            log.exception("sweep failed, trying again")
+        return False
+
+    async def sweep(self) -> bool:
+        """One sweep; whether there is more to do at once.
+
+        Raises ``RepositoryError``. Without Redis the database is swept all the same.
+        """
+        lost, overdue = await self._look_at_redis()
+        answer = await self._database.call(
+            "sweep_jobs",
+            request={
+                "limit": PAGE,
+                "lease_seconds": self._lease_seconds,
+                "claiming": [{"id": job_id, "run": run} for job_id, run in overdue],
+                "redis_lost_at": self._redis_lost_at,
+            },
+        )
+        self._last = time.monotonic()
+        if not answer["swept"]:
+            return False
+        if answer["expired"]:
+            log.warning("%d leases had expired", answer["expired"])
+        self._messenger.tell_accounts(answer["accounts"])
+        self._messenger.announce(answer["announce"], self._told.append)
+        dispatched = await self._messenger.dispatch(answer["dispatch"])
+        await self._forget(overdue, answer["dispatch"])
+        await self._mark(dispatched)
+        return await self._heal_redis(answer, lost=lost) or bool(answer["more"])
+
+    async def _look_at_redis(self) -> tuple[bool, list[tuple[str, int]]]:
+        """Whether Redis has forgotten, and which ids were taken but not claimed in time."""
+        try:
+            return await self._dispatcher.redis_lost(), await self._dispatcher.overdue()
+        except (RedisAway, *FAULTS):
+            return False, []
+
+    async def _forget(self, overdue: list[tuple[str, int]], dispatched: list[Row]) -> None:
+        """What was taken, not claimed, and is not queued as that run needs nothing more."""
+        again = {(row["id"], row["run"]) for row in dispatched}
+        with contextlib.suppress(*FAULTS):
+            await self._dispatcher.forget(run for run in overdue if run not in again)
+
+    async def _heal_redis(self, answer: dict[str, Any], *, lost: bool) -> bool:
+        """After a flush or failover bring every dispatch forward, page by page, then set the mark."""
+        if self._redis_lost_at is None:
+            if lost:
+                log.warning("Redis is new or has lost its data: dispatching what is queued")
+                self._redis_lost_at = answer["now"]
+            return lost
+        if answer["forwarded"] < PAGE:
+            self._redis_lost_at = None
+            await self._dispatcher.mark_redis()
+            return False
+        return True
+
+    async def _mark(self, dispatched: list[Row]) -> None:
+        """Tell the database what was done; a lost mark costs a repeated no-op."""
+        told, self._told = self._told, []
+        if not dispatched and not told:
+            return
+        try:
+            await self._database.call(
+                "mark_jobs",
+                request={
+                    "dispatched": [{"id": row["id"], "run": row["run"]} for row in dispatched],
+                    "announced": [{"id": row["id"], "run": row["run"]} for row in told],
+                },
+            )
+        except RepositoryError as error:
+            log.debug("marks lost: %s", error)

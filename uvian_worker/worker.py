@@ -1,0 +1,171 @@
+"""What ``arq uvian_worker.WorkerSettings`` runs. Importing this module reads the environment."""
+
+from __future__ import annotations
+
+__all__ = ["WorkerSettings"]
+
+import asyncio
+import contextlib
+import logging
+import signal
+from contextlib import AsyncExitStack
+from typing import Any, ClassVar
+
+import orjson
+from arq.connections import RedisSettings
+
+from executors.registry import BUILT_IN
+from repositories.errors import RepositoryError
+from uvian_worker import logs
+from uvian_worker.config import Config, ConfigError
+
+from uvian_worker.eventstream.control import (
+    CancelJob,
+    DrainWorker,
+    PauseWorker,
+    ResumeWorker,
+)
+from uvian_worker.eventstream.keys import Keys
+from uvian_worker.services import Services, open_services
+from uvian_worker.tasks import run_job
+from uvian_worker.waking import WakingArqRedis, arq_redis_from_url
+
+log = logging.getLogger("uvian.worker")
+
+
+def _config() -> Config:
+    """The settings, or one critical line and the end of the process."""
+    try:
+        config = Config.load()
+        config.require_database_url()
+    except ConfigError as error:
+        logs.configure()
+        log.critical("the worker cannot start: %s", error)
+        raise SystemExit(2) from None
+    return config
+
+
+async def startup(ctx: dict[str, Any]) -> None:
+    """arq's hook: open the services, take over the signals. A failure is one line and consumes nothing."""
+    stack = ctx["stack"] = AsyncExitStack()
+    logs.configure(_CONFIG.log_level, _CONFIG.log_format)
+    try:
+        services = await stack.enter_async_context(open_services(_CONFIG, WorkerSettings.executors))
+    except (ConfigError, RepositoryError, OSError, TypeError, ValueError) as error:
+        log.critical("the worker cannot start: %s", error)
+        raise SystemExit(1) from None
+    ctx["services"] = services
+    # arq runs this hook in its main task: cancelling that task is how a drained worker ends.
+    main = asyncio.current_task()
+    assert main is not None  # noqa: S101 - a coroutine always runs in a task
+    ending = Ending(services, WorkerSettings.redis_pool, main)
+    stack.push_async_callback(ending.close)
+    ending.install()
+    log.info(
+        "worker %s: %s, %d at a time",
+        services.worker,
+        ", ".join(services.registry.types),
+        _CONFIG.max_jobs,
+    )
+
+
+async def shutdown(ctx: dict[str, Any]) -> None:
+    """arq's hook, called after a half start too: close what was opened, in reverse."""
+    WorkerSettings.redis_pool.give_up()
+    if "stack" in ctx:
+        await ctx.pop("stack").aclose()
+
+
+class Ending:
+    """How a worker ends in good order, and what it is told over Redis meanwhile.
+
+    SIGTERM or SIGINT: take no more jobs, wait out the grace, interrupt and settle what is left,
+    end with exit code 0. A second signal ends the grace.
+    """
+
+    def __init__(self, services: Services, pool: WakingArqRedis, main: asyncio.Task[Any]) -> None:
+        self._services = services
+        self._pool = pool
+        self._main = main
+        self._grace = services.config.drain_grace
+        self._draining: asyncio.Task[None] | None = None
+        self._listening = asyncio.create_task(self._listen(), name="control")
+
+    def install(self) -> None:
+        """Handle the signals."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.drain)
+
+    async def close(self) -> None:
+        """Stop listening."""
+        self._listening.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self._listening
+
+    def drain(self) -> None:
+        """Begin to end; called again, end now."""
+        if self._draining is not None:
+            self._services.runner.interrupt()
+            return
+        log.info("draining: %d jobs are running", self._services.runner.active)
+        self._draining = asyncio.create_task(self._drain(), name="drain")
+
+    async def _drain(self) -> None:
+        self._pool.drain()
+        self._services.taker.drain()
+        await self._services.runner.drain(self._grace)
+        log.info("drained")
+        self._main.cancel()
+
+    async def _listen(self) -> None:
+        services = self._services
+        async for message in services.control.listen(services.worker):
+            match message:
+                case CancelJob(job_id=job_id):
+                    services.runner.cancel(job_id)
+                case PauseWorker():
+                    log.info("paused")
+                    self._pool.drain()
+                    services.taker.drain()
+                case ResumeWorker() if self._draining is None:
+                    log.info("resumed")
+                    self._pool.resume()
+                    services.taker.resume()
+                case DrainWorker():
+                    self.drain()
+                case _:
+                    pass
+
+
+_CONFIG = _config()
+
+
+class WorkerSettings:
+    """arq reads the attributes of this class and of no base class; a test compares their names."""
+
+    functions: ClassVar[Any] = (run_job,)
+    #: Ours: arq ignores it. Subclass nothing; assign another tuple to run other executors.
+    executors: ClassVar[Any] = BUILT_IN
+    redis_pool: ClassVar[WakingArqRedis] = arq_redis_from_url(
+        _CONFIG.redis_url.get_secret_value(), _CONFIG.namespace
+    )
+    redis_settings: ClassVar[RedisSettings] = RedisSettings.from_dsn(
+        _CONFIG.redis_url.get_secret_value()
+    )
+    queue_name: ClassVar[str] = Keys(_CONFIG.namespace).queue
+    on_startup: ClassVar[Any] = startup
+    on_shutdown: ClassVar[Any] = shutdown
+    handle_signals: ClassVar[bool] = False
+    max_jobs: ClassVar[int] = _CONFIG.max_jobs
+    #: Timeouts, attempts and results belong to the runner and to Postgres. This one only bounds how
+    #: long arq's lock of a loop outlives a killed worker.
+    job_timeout: ClassVar[int] = 86400
+    max_tries: ClassVar[int] = 1_000_000
+    keep_result: ClassVar[int] = 0
+    #: The pool waits for work; this only paces a loop that finds nothing to start.
+    poll_delay: ClassVar[float] = 0.005
+    health_check_interval: ClassVar[int] = 15
+    log_results: ClassVar[bool] = False
+    job_serializer: ClassVar[Any] = orjson.dumps
+    job_deserializer: ClassVar[Any] = orjson.loads
