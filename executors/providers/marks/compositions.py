@@ -10,16 +10,18 @@ from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 
-from executors.imaging.colour import contrast, hex_srgb
+from executors.imaging.colour import contrast, hex_oklch, hex_srgb, oklch_hex
 from executors.providers.marks.inks import Colours, Inks, inks_on
 from executors.providers.marks.motifs.kinds import Motif
 from executors.providers.marks.shapes import (
     Outline,
     Shape,
     arc,
+    area,
     around,
     band,
     blob,
+    box,
     circle,
     flipped,
     moved,
@@ -55,12 +57,86 @@ _Frame: TypeAlias = Callable[[_Place], list[Shape]]
 
 
 def compose(motif: Motif, colours: Colours, chance: Random, *, style: str = "") -> Mark:
-    """A mark around this motif; the chances pick ground and frame, a style narrows them."""
+    """A mark around this motif; the chances pick ground and frame, a style narrows them.
+
+    Drawn again until two hues of the theme take part in it, where the theme has two.
+    """
+    mark = _attempt(motif, colours, chance, style)
+    for _ in range(_ATTEMPTS):
+        if _speaks_for(mark, colours):
+            break
+        mark = _attempt(motif, colours, chance, style)
+    return mark
+
+
+def _attempt(motif: Motif, colours: Colours, chance: Random, style: str) -> Mark:
     ground = _ground(colours, chance)
-    names = _frames_for(motif, style)
-    frame = FRAMES[chance.choice(names)]
+    frame = FRAMES[chance.choice(_frames_for(motif, style))]
     place = _Place(motif, colours, inks_on(ground, colours), chance)
-    return Mark(ground, frame(place))
+    size = chance.choice(_SIZES)
+    shapes = [shape.moved(scale=size) for shape in frame(place)]
+    return Mark(ground, [*_backdrop(ground, chance), *shapes])
+
+
+def _speaks_for(mark: Mark, colours: Colours) -> bool:
+    """Whether two hues of the theme cover some area each, or as many as it has."""
+    areas = {mark.ground: 4.0}
+    for ink, outline in mark.shapes:
+        areas[ink] = areas.get(ink, 0) + area(outline)
+    every = _hues(colours.brand)
+    return len(_hues([c for c in colours.brand if areas.get(c, 0) > 0.03])) >= min(2, len(every))
+
+
+def _hues(colours: Sequence[str]) -> list[float]:
+    """The hues among these that differ at a glance."""
+    found: list[float] = []
+    for colour in colours:
+        _, chroma, hue = hex_oklch(colour)
+        if chroma >= 0.04 and all(abs((hue - other + 180) % 360 - 180) > 18 for other in found):
+            found.append(hue)
+    return found
+
+
+def _backdrop(ground: str, chance: Random) -> list[Shape]:
+    """The ground in two tones, a little apart: half of all marks have one."""
+    lightness, chroma, hue = hex_oklch(ground)
+    tone = oklch_hex(lightness + (0.055 if lightness < 0.5 else -0.055), chroma * 1.1, hue)
+    return [Shape(tone, outline) for outline in chance.choice(_BACKDROPS)(chance)]
+
+
+def _plain(_: Random) -> list[Outline]:
+    return []
+
+
+def _diagonal(chance: Random) -> list[Outline]:
+    """One half, cut from corner to corner."""
+    return [moved(polygon((-1, -1), (1, 1), (-1, 1)), turn=chance.choice((0, 90, 180, 270)))]
+
+
+def _horizon(chance: Random) -> list[Outline]:
+    """The lower part, at the golden section or the middle."""
+    top = chance.choice((0.0, 0.24, 0.4))
+    return [box(-1, top, 1, 1)]
+
+
+def _corner(chance: Random) -> list[Outline]:
+    """A large disc that looks in from a corner."""
+    x, y = chance.choice(((-1, -1), (1, -1), (1, 1), (-1, 1)))
+    return [circle(x, y, chance.choice((1.1, 1.35)))]
+
+
+def _sunburst(chance: Random) -> list[Outline]:
+    """Wedges from the middle to beyond the edges."""
+    n = chance.choice((6, 8, 12))
+    far = 1.6 * np.tan(np.pi / n / 2)
+    wedge = polygon((0, 0), (-far, -1.6), (far, -1.6))
+    return [moved(wedge, turn=360 / n * (at + 0.5)) for at in range(n)]
+
+
+def _stripe(chance: Random) -> list[Outline]:
+    """A broad band through the middle."""
+    band_ = box(-1.5, -0.42, 1.5, 0.42)
+    return [moved(band_, turn=chance.choice((0, 90, 45, -45)))]
 
 
 def _ground(colours: Colours, chance: Random) -> str:
@@ -246,6 +322,18 @@ FRAMES: Final[dict[str, _Frame]] = {
     "laurel": _laurel,
     "wreath": _wreath,
 }
+
+_ATTEMPTS = 24
+_SIZES: Final = (0.88, 0.96, 1.04)  # of the whole mark: some breathe, some fill
+
+_BACKDROPS: Final[tuple[Callable[[Random], list[Outline]], ...]] = (
+    *(_plain,) * 5,
+    _diagonal,
+    _horizon,
+    _corner,
+    _sunburst,
+    _stripe,
+)
 
 #: Words of a style → the frames they leave to choose from.
 _STYLES: Final[tuple[tuple[tuple[str, ...], tuple[str, ...]], ...]] = (

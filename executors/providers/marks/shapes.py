@@ -10,6 +10,7 @@ __all__ = [
     "Outline",
     "Shape",
     "arc",
+    "area",
     "around",
     "band",
     "blob",
@@ -221,8 +222,17 @@ def clipped(outline: Outline, frame: Outline) -> Outline:
 
 
 def _clockwise(outline: Outline) -> bool:
+    return _signed_area(outline) > 0
+
+
+def area(outline: Outline) -> float:
+    """What an outline encloses (the shoelace formula); the whole square is 4."""
+    return abs(_signed_area(outline))
+
+
+def _signed_area(outline: Outline) -> float:
     x, y = outline.T
-    return bool(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) > 0)
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y)) / 2
 
 
 def _cut(
