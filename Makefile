@@ -34,7 +34,7 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
-	@$(VENV)/lint-imports --no-cache --no-timings
+	@$(VENV)/lint-imports --no-cache
 
 format: setup  ## let ruff write the files as it wants them
 	@$(VENV)/ruff check --fix --quiet . || true

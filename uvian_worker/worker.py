@@ -7,7 +7,9 @@ __all__ = ["WorkerSettings"]
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import sys
 from contextlib import AsyncExitStack
 from typing import Any, ClassVar
 
@@ -58,7 +60,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     # arq runs this hook in its main task: cancelling that task is how a drained worker ends.
     main = asyncio.current_task()
     assert main is not None  # noqa: S101 - a coroutine always runs in a task
-    ending = Ending(services, WorkerSettings.redis_pool, main)
+    ending = Ending(ctx, services, WorkerSettings.redis_pool, main)
     stack.push_async_callback(ending.close)
     ending.install()
     log.info(
@@ -74,6 +76,31 @@ async def shutdown(ctx: dict[str, Any]) -> None:
     WorkerSettings.redis_pool.give_up()
     if "stack" in ctx:
         await ctx.pop("stack").aclose()
+    if _WATCHING:
+        _leave_watch(reload=not ctx.pop("ends", False))
+
+
+async def _arq_has_finished() -> None:
+    """Wait until arq has written down that its jobs are over.
+
+    Its ``close`` cancels them where they are, and then fails with what it cancelled.
+    """
+    ending = {t for t in asyncio.all_tasks() if t.get_coro().__qualname__ == "Worker.run_job"}  # type: ignore[union-attr]
+    if ending:
+        await asyncio.wait(ending, timeout=5)
+
+
+def _leave_watch(*, reload: bool) -> None:
+    """Begin this process anew, or end it.
+
+    ``arq --watch`` would go on with the modules it has loaded and with a pool of its own on
+    localhost: a new process has the code that was changed.
+    """
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if reload:
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 - ourselves
+    os._exit(0)
 
 
 class Ending:
@@ -83,7 +110,14 @@ class Ending:
     end with exit code 0. A second signal ends the grace.
     """
 
-    def __init__(self, services: Services, pool: WakingArqRedis, main: asyncio.Task[Any]) -> None:
+    def __init__(
+        self,
+        ctx: dict[str, Any],
+        services: Services,
+        pool: WakingArqRedis,
+        main: asyncio.Task[Any],
+    ) -> None:
+        self._ctx = ctx
         self._services = services
         self._pool = pool
         self._main = main
@@ -115,8 +149,12 @@ class Ending:
         self._pool.drain()
         self._services.taker.drain()
         await self._services.runner.drain(self._grace)
+        await _arq_has_finished()
         log.info("drained")
+        self._ctx["ends"] = True
         self._main.cancel()
+        if _WATCHING:  # arq would go on watching
+            await shutdown(self._ctx)
 
     async def _listen(self) -> None:
         services = self._services
@@ -139,6 +177,7 @@ class Ending:
 
 
 _CONFIG = _config()
+_WATCHING = any(argument.startswith("--watch") for argument in sys.argv)
 
 
 class WorkerSettings:

@@ -71,6 +71,7 @@ async def test_watch_reloads_and_goes_on(site: Site) -> None:
     (watched / "changed.py").write_text("x = 1")
     await site.until(lambda: worker.said.count("at a time") == 2, worker)
     await site.ended(await site.submit("noop"))
+    assert await asyncio.to_thread(worker.terminate) == 0, worker.said
 
 
 async def test_sigterm_gives_jobs_back_without_burning_an_attempt(site: Site) -> None:
