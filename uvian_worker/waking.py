@@ -26,6 +26,7 @@ from uvian_worker.eventstream.connection import (
     sibling,
 )
 from uvian_worker.eventstream.keys import Keys
+from uvian_worker.eventstream.lane import stop
 
 #: Seconds. A token lost with a cut connection costs no more, and it must be less than the second in
 #: which a delayed job comes without a token.
@@ -117,8 +118,7 @@ class WakingArqRedis(ArqRedis):
         """Close everything, the connection that waits included. Closing twice is fine."""
         self.give_up()
         if self._token is not None:
-            self._token.cancel()
-            await asyncio.wait([self._token])
+            await stop(self._token)
         if self._tokens is not None:
             await self._tokens.aclose(close_connection_pool=True)
         await super().aclose(close_connection_pool)

@@ -6,18 +6,29 @@ buffer, how it is sent by the owner.
 
 from __future__ import annotations
 
-__all__ = ["Buffer", "Entry", "Fifo", "Lane"]
+__all__ = ["Buffer", "Entry", "Fifo", "Lane", "stop"]
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 log = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
+
+
+async def stop(task: asyncio.Task[Any]) -> None:
+    """Cancel a task until it has ended.
+
+    Once is not enough: ``asyncio.wait_for`` of Python 3.11 swallows a cancellation that meets its
+    result, and redis-py sends everything through it.
+    """
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.5)
 
 
 class Entry(Generic[ItemT, AnswerT]):
@@ -122,9 +133,8 @@ class Lane(Generic[ItemT, AnswerT]):
         if self._task is not None and patience > 0:
             await asyncio.wait([self._task], timeout=patience)
         self._closed = True
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-            await asyncio.wait([self._task])
+        if self._task is not None:
+            await stop(self._task)
         self._lose(self._in_flight)
         while rest := self._buffer.take():
             self._lose(rest)

@@ -22,6 +22,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from uvian_worker.eventstream.connection import FAULTS, backoff, sibling
+from uvian_worker.eventstream.lane import stop
 
 log = logging.getLogger(__name__)
 
@@ -97,8 +98,7 @@ class Subscriptions:
         """End the connection; listeners hear no more. Closing twice is fine."""
         self._closed = True
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await stop(self._task)
 
     @contextlib.asynccontextmanager
     async def listen(self, channel: str) -> AsyncIterator[Inbox]:
