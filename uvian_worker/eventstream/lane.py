@@ -28,7 +28,7 @@ async def stop(task: asyncio.Task[Any]) -> None:
     """
     while not task.done():
         task.cancel()
-        await asyncio.wait([task], timeout=0.5)
+        await asyncio.wait([task], timeout=0.05)
 
 
 class Entry(Generic[ItemT, AnswerT]):
