@@ -146,7 +146,7 @@ def _peaks(bins: _Bins) -> list[int]:
     stretch = (apart < (_FAR / 2) ** 2) @ bins.counts
     total = float(bins.counts.sum())
     found: list[int] = []
-    for index in _summits(apart, density, least=max(3.0, _LEAST * total)):
+    for index in _summits(apart, density, least=min(max(3.0, _LEAST * total), total / 4)):
         if len(found) == MAX_CLUSTERS:
             break
         lonely = bool(np.all(apart[index, found] > _FAR**2)) and stretch[index] >= _SPREAD * total

@@ -45,7 +45,8 @@ _SOFT = 6 / 255  # the distance to a line that still counts as being on it: most
 _PLATEAU = 4 / 255  # around a cluster, where noise must not be stretched with the line's slope
 _CROSSING = (8 / 255, 22 / 255)  # a third cluster this near to a line takes it over (… leaves it)
 _STRANGERS = 0.02  # weight of the line between clusters that do not touch
-_CORRECTIONS = 6  # rounds until a cluster's colour is exact
+_CORRECTIONS = 8  # rounds at most until a cluster's colour is exact
+_WIDE = 0.1  # OKLab: a step between regions beyond which wider is no better
 _COMBINATIONS = 924  # of palette colours to try at most: 6 out of 12
 
 
@@ -80,8 +81,8 @@ def assign(clusters: Clusters, colours: Sequence[str]) -> Floats:
     """The new colour of every cluster: (k, 3) sRGB, its lightness in the order of the clusters.
 
     One to one: with colours to spare, those are taken whose lightness changes the picture least;
-    with too few, the clusters in between (small ones first) get mixes of their neighbours' colours,
-    so that what was distinct stays distinct.
+    with too few, some clusters get mixes of their neighbours' colours, so that what was distinct
+    stays distinct.
     """
     if not colours:
         raise ValueError("a palette needs at least one colour")
@@ -115,17 +116,34 @@ def _choices(n: int, k: int) -> Iterable[tuple[int, ...]]:
 
 
 def _stretched(clusters: Clusters, palette: Floats) -> Floats:
-    """More clusters than colours: the ends and the largest get them, the others mixes between."""
+    """More clusters than colours: some get one each, those between them mixes of their colours."""
     k, n = len(clusters), len(palette)
-    order = [0, k - 1, *(i for i in np.argsort(-clusters.shares).tolist() if 0 < i < k - 1)]
-    anchors = np.sort(np.array(order[:n] if n > 1 else [0]))
     lab = srgb_to_oklab(palette)
     if n == 1:  # one colour for all: their own lightness has to tell them apart
         moved = srgb_to_oklab(clusters.colours)
         moved[:, 1:] = lab[0, 1:]
         return np.clip(oklab_to_srgb(moved), 0, 1)
+    anchors = _anchors(clusters.shares, np.linalg.norm(np.diff(lab, axis=0), axis=1))
     mixed = np.stack([np.interp(np.arange(k), anchors, lab[:, c]) for c in range(3)], axis=-1)
-    return np.clip(oklab_to_srgb(mixed), 0, 1)
+    targets = np.clip(oklab_to_srgb(mixed), 0, 1)
+    targets[anchors] = palette
+    return targets
+
+
+def _anchors(shares: Floats, gaps: Floats) -> list[int]:
+    """Which of k clusters get one of n colours as it is; first and last always do.
+
+    ``gaps`` (n - 1,) are the distances between the colours. The mixes share a gap evenly, so the
+    choice is for wide steps; among equals, for large areas.
+    """
+    k, n = len(shares), len(gaps) + 1
+
+    def quality(choice: tuple[int, ...]) -> float:
+        anchors = [0, *choice, k - 1]
+        step = float(np.min(gaps / np.diff(anchors)))
+        return min(step, _WIDE) + 0.05 * float(np.sum(shares[anchors]))
+
+    return [0, *max(combinations(range(1, k - 1), n - 2), key=quality), k - 1]
 
 
 # --- the LUT -------------------------------------------------------------------------------------
@@ -230,16 +248,24 @@ def _make_exact(nodes: Floats, colours: Floats, targets: Floats) -> None:
     """Correct the nodes around each cluster so that what is *interpolated* there is its target.
 
     The smallest change that does it: with A the trilinear interpolation at the k clusters, add
-    Aᵀ (A Aᵀ)⁻¹ (targets - A nodes). Repeated, because nodes cannot leave 0…1: white stays #ffffff.
+    Aᵀ (A Aᵀ)⁻¹ (targets - A nodes). Repeated without the nodes that have hit 0 or 1, which cannot
+    move on: so white stays #ffffff.
     """
     corners, shares = _trilinear(colours)
     same = corners[:, None, :, None] == corners[None, :, None, :]
-    gram = np.einsum("ka,lb,klab->kl", shares, shares, same) + 1e-3 * np.eye(len(colours))
-    for _ in range(_CORRECTIONS):
-        missing = targets - np.einsum("kc,kcj->kj", shares, nodes[corners])
-        change = np.linalg.solve(gram, missing)
-        np.add.at(nodes, corners, (shares[..., None] * change[:, None, :]).astype(np.float32))
-        nodes[corners] = np.clip(nodes[corners], 0, 1)
+    for channel in range(3):
+        values, wanted = nodes[:, channel], targets[:, channel]
+        for _ in range(_CORRECTIONS):
+            missing = wanted - np.sum(shares * values[corners], axis=1)
+            if np.abs(missing).max() < 1e-3:
+                break
+            stuck = (values[corners] <= 0) & (missing[:, None] < 0)
+            stuck |= (values[corners] >= 1) & (missing[:, None] > 0)
+            free = np.where(stuck, 0, shares)
+            gram = np.einsum("ka,lb,klab->kl", free, free, same) + 1e-4 * np.eye(len(colours))
+            change = np.linalg.solve(gram, missing)
+            np.add.at(values, corners, (free * change[:, None]).astype(np.float32))
+            values[corners] = np.clip(values[corners], 0, 1)
 
 
 def _trilinear(points: Floats) -> tuple[NDArray[np.intp], Floats]:
@@ -262,4 +288,5 @@ def _kept_inside(base: Floats, offset: Floats) -> Floats:
     """
     base = np.clip(base, 0, 1)
     room = np.where(offset > 0, 1 - base, base) + np.float32(1e-6)
-    return np.asarray(base + offset / (1 + np.abs(offset) / room), np.float32)
+    moved = base + offset / (1 + np.abs(offset) / room)
+    return np.asarray(np.clip(moved, 0, 1), np.float32)
