@@ -73,42 +73,53 @@ begin
   return true;
 end $$;
 
--- Ends the open reservation: charges the fraction (0 to 1), releases the rest; answers the charge.
-create function uvian._settle_credits(of_job uuid, of_user uuid, fraction numeric) returns numeric
+-- Locks the accounts that these jobs hold something of; answers whose they are.
+create function uvian._lock_payers(of_jobs uuid[]) returns uuid[]
+language plpgsql
+set search_path = '' set enable_seqscan = off
+as $$
+declare
+  payers uuid[] := array(
+    select distinct j.user_id from uvian.jobs j
+    cross join lateral (select o.reserved from uvian.job_state o where o.job_id = j.id offset 0) s
+    where j.id = any (of_jobs) and s.reserved > 0);
+begin
+  if cardinality(payers) > 0 then
+    perform uvian._lock_accounts(payers);
+  end if;
+  return payers;
+end $$;
+
+-- Gives back what a job holds that will be no more.
+create function uvian._release(of_job uuid, of_user uuid) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   held numeric;
   number integer;
-  charged numeric;
 begin
+  perform uvian._lock_accounts(array[of_user]);
   select s.reserved, s.reservation into held, number from uvian.job_state s where s.job_id = of_job;
-  if held is null or held = 0 then
-    return 0;
-  end if;
-  charged := round(held * least(greatest(fraction, 0), 1), 6);
-  update uvian.job_state s set reserved = 0 where s.job_id = of_job;
-  update uvian.credit_accounts a
-    set balance = a.balance + (held - charged), reserved = a.reserved - held,
-        version = a.version + 1, updated_at = now()
-    where a.user_id = of_user;
-  if charged > 0 then
+  if held > 0 then
+    update uvian.job_state s set reserved = 0 where s.job_id = of_job;
+    update uvian.credit_accounts a
+      set balance = a.balance + held, reserved = a.reserved - held,
+          version = a.version + 1, updated_at = now()
+      where a.user_id = of_user;
     insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount)
-      values (of_user, of_job, number, 'charge', charged);
+      values (of_user, of_job, number, 'release', held);
   end if;
-  if held > charged then
-    insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount)
-      values (of_user, of_job, number, 'release', held - charged);
-  end if;
-  return charged;
 end $$;
 
--- The same (user, reference) grants once; a repeat is answered with the account as it is.
+-- The same (user, reference) grants once; a repeat is answered with the account as it is, one with
+-- another amount is refused.
 create function uvian.grant_credits(user_id uuid, amount numeric, reference text) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
 as $$
+declare
+  granted numeric;
 begin
   if amount is null or amount <= 0 or amount >= 1e14 or round(amount, 6) = 0 then
     raise exception using errcode = 'PT422', message = 'invalid_amount',
@@ -118,12 +129,20 @@ begin
     raise exception using errcode = 'PT422', message = 'invalid_reference',
       detail = 'Name the payment or reason: the same reference is granted once.';
   end if;
+  if not exists (select from auth.users u where u.id = grant_credits.user_id) then
+    raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'There is no such user.';
+  end if;
   -- The account first: entries are only written by who holds it.
   insert into uvian.credit_accounts as a (user_id) values (grant_credits.user_id)
     on conflict on constraint credit_accounts_pkey do nothing;
   perform uvian._lock_accounts(array[grant_credits.user_id]);
-  if not exists (select from uvian.credit_entries e
-                 where e.user_id = grant_credits.user_id and e.reference = grant_credits.reference) then
+  select e.amount into granted from uvian.credit_entries e
+    where e.user_id = grant_credits.user_id and e.reference = grant_credits.reference;
+  if granted <> round(grant_credits.amount, 6) then
+    raise exception using errcode = 'PT409', message = 'reference_conflict',
+      detail = format('%L has been granted before, with %s credits.', reference, granted);
+  end if;
+  if granted is null then
     insert into uvian.credit_entries (user_id, kind, amount, reference)
       values (grant_credits.user_id, 'grant', round(grant_credits.amount, 6), grant_credits.reference);
     update uvian.credit_accounts a
@@ -136,7 +155,7 @@ end $$;
 revoke all on function
   uvian._books_are_append_only(), uvian.calculate_cost(text, jsonb), uvian._account(uuid),
   uvian._accounts(uuid[]), uvian._lock_accounts(uuid[]), uvian._reserve(uuid, uuid, numeric),
-  uvian._settle_credits(uuid, uuid, numeric), uvian.grant_credits(uuid, numeric, text)
+  uvian._lock_payers(uuid[]), uvian._release(uuid, uuid), uvian.grant_credits(uuid, numeric, text)
   from public, anon, authenticated;
 grant execute on function uvian.calculate_cost(text, jsonb) to authenticated, service_role;
 grant execute on function uvian.grant_credits(uuid, numeric, text) to service_role;

@@ -1,18 +1,33 @@
 -- min_code: 0.1.0
--- The queue's moves that several functions share: what is written by whom, who sees what of a job,
--- places under a limit, back to the queue, the end.
+-- The queue's moves that several functions share: who sees what of a job, places under a limit,
+-- verdicts (what is to become of a job: ended, or queued again).
 --
 -- The functions that move state each take and answer one jsonb, work on up to 500 jobs, may be
 -- repeated after a lost reply, and ignore keys they do not know. What they write is marked by a
 -- setting (`_writing`): everything else is a hand in the SQL editor, and normalised by the triggers
 -- of 0011. Only the outermost function sets and clears it; an error rolls it back with all else.
--- Lock order: jobs by id, places by (user, type), accounts by user.
+--
+-- Lock order, everywhere: jobs by id (with each its state), places by (user, type), accounts by
+-- user, leases. Whoever locks jobs in another order skips those that are locked.
+--
+-- A plan is cached, and outlives the growth of its tables until the next analyze: what was cheap on an
+-- empty queue (a scan of all that is queued, a hash join) would be a disaster on a full one. So jobs
+-- are found by their ids alone, in `lateral (… offset 0)` where a list is joined, and looked at
+-- afterwards; and the settings of the functions leave the planner no other way.
 
 create function uvian._writing(by_function boolean) returns void
 language sql
 set search_path = ''
 as $$
   select set_config('uvian.writer', case when by_function then 'function' else '' end, true)
+$$;
+
+-- Jobs by their ids alone, wherever what they are is asked about afterwards.
+create function uvian._jobs(of_ids uuid[]) returns setof uvian.jobs
+language sql stable
+set search_path = '' set enable_seqscan = off
+as $$
+  select * from uvian.jobs j where j.id = any (of_ids)
 $$;
 
 -- How the service sees a job; without its input, which may be large.
@@ -47,18 +62,32 @@ as $$
     'error_message', j.error_message, 'stages', j.stages, 'cost', j.cost::text)
 $$;
 
--- Places under max_running_per_user. Who holds the lock may count and admit: the limit is exact.
+-- ─── places under max_running_per_user ───────────────────────────────────────────────────────
+
+create function uvian._place(of_user uuid, of_type text) returns bigint
+language sql immutable
+set search_path = ''
+as $$
+  select hashtextextended('uvian place ' || of_user || ' ' || of_type, 0)
+$$;
+
+-- Who holds the lock may count and admit: the limits are exact.
 create function uvian._lock_places(of_jobs uuid[]) returns void
 language plpgsql
-set search_path = ''
+set search_path = '' set enable_seqscan = off
 as $$
 declare
   place bigint;
 begin
+  if not exists (select from uvian.job_types t where t.max_running_per_user is not null
+                 or t.max_queued_per_user is not null) then
+    return;
+  end if;
   for place in
-    select distinct hashtextextended('uvian place ' || j.user_id || ' ' || j.type, 0) as key
+    select distinct uvian._place(j.user_id, j.type) as key
     from uvian.jobs j join uvian.job_types t on t.type = j.type
-    where j.id = any (of_jobs) and t.max_running_per_user is not null
+    where j.id = any (of_jobs)
+      and (t.max_running_per_user is not null or t.max_queued_per_user is not null)
     order by key
   loop
     perform pg_advisory_xact_lock(place);
@@ -78,80 +107,83 @@ as $$
 $$;
 
 -- Admits those who wait and are due, oldest first, as far as there are places; answers them for
--- dispatch. The caller holds the place lock. Rows somebody holds are left to them.
-create function uvian._admit(of_user uuid, of_type text) returns setof jsonb
+-- dispatch. The caller holds the place. A row that somebody holds is left to the next sweep.
+create function uvian._admit(of_user uuid, of_type text, redispatch_in interval) returns uuid[]
 language plpgsql
 set search_path = ''
 as $$
 declare
-  free integer := uvian._places_free(of_user, of_type);
-  j uvian.jobs;
+  free integer := least(uvian._places_free(of_user, of_type), 500);
+  admitted_now uuid[];
 begin
   if free <= 0 then
-    return;
+    return '{}';
   end if;
-  for j in
-    select * from uvian.jobs w
+  admitted_now := array(
+    select w.id from uvian.jobs w
     where w.user_id = of_user and w.type = of_type and w.status = 'queued' and not w.admitted
       and w.run_at <= now()
-    order by w.score limit least(free, 500)
-    for no key update skip locked
-  loop
-    update uvian.jobs w set admitted = true, updated_at = now() where w.id = j.id returning * into j;
-    update uvian.job_state s set redispatch_at = now() + interval '5 s' where s.job_id = j.id;
-    return next uvian._dispatch(j);
-  end loop;
-end $$;
-
--- Back to the queue as a new run, `delay` seconds from now. A job that will not be due at once
--- gives its place to the next.
-create function uvian._requeue(j uvian.jobs, delay double precision, attempts integer) returns uvian.jobs
-language plpgsql
-set search_path = ''
-as $$
-declare
-  keeps boolean := delay <= 1
-    or (select t.max_running_per_user is null from uvian.job_types t where t.type = j.type);
-begin
-  update uvian.jobs w
-    set status = 'queued', run = w.run + 1, attempt = attempts, admitted = keeps,
-        run_at = now() + make_interval(secs => delay), stage = null, progress = 0,
-        progress_message = null, started_at = null, updated_at = now()
-    where w.id = j.id returning * into j;
-  update uvian.job_state s
-    set dispatches = 0, dispatched_at = null,
-        redispatch_at = case when keeps then now() + interval '5 s' else j.run_at end
-    where s.job_id = j.id;
-  return j;
-end $$;
-
--- The end of a job: its row, its reservation, its lease, its announcement.
-create function uvian._end(j uvian.jobs, ending text, fraction numeric, result jsonb) returns uvian.jobs
-language plpgsql
-set search_path = ''
-as $$
-declare
-  charged numeric := uvian._settle_credits(j.id, j.user_id, fraction);
-begin
-  update uvian.jobs w
-    set status = ending, cost = charged, finished_at = now(), updated_at = now(),
-        progress = case when ending = 'completed' then 1 else w.progress end,
-        stage = null, progress_message = null,
-        output = result -> 'output', result_id = (result ->> 'result_id')::uuid,
-        error = nullif(result -> 'error', 'null'), error_message = result ->> 'error_message',
-        stages = coalesce(nullif(result -> 'stages', 'null'), w.stages)
-    where w.id = j.id returning * into j;
-  update uvian.job_state s
-    set redispatch_at = null, announce_at = now() + interval '5 s',
-        checkpoints = case when ending = 'completed' then '{}' else s.checkpoints end
-    where s.job_id = j.id;
-  delete from uvian.job_leases l where l.job_id = j.id;
-  if ending <> 'completed' then
-    -- What this run stored belongs to no finished job: nobody paid for it, nobody shall see it.
-    delete from uvian.concepts c where c.job_id = j.id and c.run = j.run;
+    order by w.score limit free
+    for no key update skip locked);
+  update uvian.jobs w set admitted = true, updated_at = now() where w.id = any (admitted_now);
+  update uvian.job_state s set redispatch_at = now() + redispatch_in where s.job_id = any (admitted_now);
+  if cardinality(admitted_now) < free then
+    perform uvian._reconsider(of_user, of_type, interval '1 s');
   end if;
-  return j;
+  return admitted_now;
 end $$;
+
+-- The next sweep admits who waits for a place of this user and type: it is enough to wake the first.
+-- Who is not due yet wakes on its own: its redispatch_at is its run_at.
+create function uvian._reconsider(of_user uuid, of_type text, after interval) returns void
+language sql
+set search_path = ''
+as $$
+  update uvian.job_state s set redispatch_at = now() + after
+    from (select j.id from uvian.jobs j
+          where j.user_id = of_user and j.type = of_type and j.status = 'queued' and not j.admitted
+            and j.run_at <= now()
+          order by j.score limit 1) w
+    where s.job_id = w.id
+$$;
+
+-- Who may go next where these jobs have left a place, or wait for one. The caller holds the places.
+create function uvian._next(after_jobs uuid[]) returns jsonb
+language plpgsql
+set search_path = '' set enable_seqscan = off
+as $$
+declare
+  place record;
+  admitted_now uuid[] := '{}';
+begin
+  if cardinality(after_jobs) > 0 then
+    for place in
+      select distinct j.user_id, j.type from uvian.jobs j join uvian.job_types t on t.type = j.type
+      where j.id = any (after_jobs)
+        and (t.max_running_per_user is not null or (j.status = 'queued' and not j.admitted))
+    loop
+      admitted_now := admitted_now || uvian._admit(place.user_id, place.type, interval '5 s');
+    end loop;
+  end if;
+  return coalesce((select jsonb_agg(uvian._dispatch(j) order by j.score)
+                   from uvian._jobs(admitted_now) j), '[]');
+end $$;
+
+-- ─── verdicts ────────────────────────────────────────────────────────────────────────────────
+
+-- What is to become of a job that the caller holds, with its place and its account.
+create type uvian._verdict as (
+  job_id uuid,
+  run bigint,
+  outcome text,            -- as told by the worker, or worker_lost, no_executor, by_hand
+  worker text,             -- who will be answered the same again; null: nobody
+  status text,             -- queued, completed, failed, cancelled
+  attempt integer,
+  delay double precision,  -- queued: seconds until it is due again
+  charge numeric,          -- ended: the fraction of the reservation
+  result jsonb             -- ended: {output, result_id, error, error_message, stages}
+);
+revoke all on type uvian._verdict from public, anon, authenticated;
 
 create function uvian._error(code text, message text, attempt integer) returns jsonb
 language sql immutable
@@ -163,33 +195,118 @@ as $$
     'error_message', message)
 $$;
 
-create function uvian._record_run(j uvian.jobs, of_run bigint, by_worker text, as_outcome text) returns void
-language sql
+create function uvian._carry_out(verdicts uvian._verdict[]) returns void
+language plpgsql
 set search_path = ''
 as $$
-  insert into uvian.job_runs (job_id, run, worker, outcome, status, attempt, cost)
-    values (j.id, of_run, by_worker, as_outcome, j.status, j.attempt, j.cost)
-    on conflict do nothing
-$$;
+declare
+  endings uvian._verdict[] := array(select v from unnest(verdicts) v where v.status <> 'queued');
+  again uvian._verdict[] := array(select v from unnest(verdicts) v where v.status = 'queued');
+begin
+  if cardinality(endings) > 0 then
+    perform uvian._end(endings);
+  end if;
+  if cardinality(again) > 0 then
+    perform uvian._requeue(again);
+  end if;
+end $$;
 
--- Who may go next where these jobs have left a place. The caller holds the places.
-create function uvian._next(after_jobs uuid[]) returns jsonb
-language sql
-set search_path = ''
+-- The end: the row, its reservation, its lease, its announcement, and what this run is answered.
+create function uvian._end(verdicts uvian._verdict[]) returns void
+language plpgsql
+set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
-  select coalesce(jsonb_agg(d), '[]') from (
-    select uvian._admit(p.user_id, p.type) as d from (
-      select distinct j.user_id, j.type
-      from uvian.jobs j join uvian.job_types t on t.type = j.type
-      where j.id = any (after_jobs) and t.max_running_per_user is not null) p) x
-$$;
+begin
+  with v as (
+    select e.*, s.reserved as held, s.reservation,
+           coalesce(round(s.reserved * least(greatest(e.charge, 0), 1), 6), 0) as charged
+    from unnest(verdicts) e left join uvian.job_state s on s.job_id = e.job_id
+  ), ended as (
+    update uvian.jobs j
+      set status = v.status, cost = v.charged, attempt = v.attempt, finished_at = now(),
+          updated_at = now(), progress = case when v.status = 'completed' then 1 else j.progress end,
+          stage = null, progress_message = null,
+          output = nullif(v.result -> 'output', 'null'), result_id = (v.result ->> 'result_id')::uuid,
+          error = nullif(v.result -> 'error', 'null'), error_message = v.result ->> 'error_message',
+          stages = coalesce(nullif(v.result -> 'stages', 'null'), j.stages)
+      from v where j.id = v.job_id
+      returning j.id, j.user_id, v.held, v.charged, v.reservation
+  ), remembered as (
+    update uvian.job_state s
+      set redispatch_at = null, announce_at = now() + interval '5 s', reserved = 0,
+          checkpoints = case when v.status = 'completed' then '{}' else s.checkpoints end
+      from v where s.job_id = v.job_id
+  ), let_go as (
+    delete from uvian.job_leases l using v where l.job_id = v.job_id
+  ), booked as (
+    insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount)
+      select e.user_id, e.id, e.reservation, b.kind, b.amount
+      from ended e
+      cross join lateral (values ('charge', e.charged), ('release', e.held - e.charged)) b (kind, amount)
+      where b.amount > 0
+  ), paid as (
+    update uvian.credit_accounts a
+      set balance = a.balance + p.released, reserved = a.reserved - p.held,
+          version = a.version + 1, updated_at = now()
+      from (select e.user_id, sum(e.held - e.charged) as released, sum(e.held) as held
+            from ended e where e.held > 0 group by e.user_id) p
+      where a.user_id = p.user_id
+  )
+  insert into uvian.job_runs (job_id, run, worker, outcome, status, attempt, cost)
+    select v.job_id, v.run, v.worker, v.outcome, v.status, v.attempt, v.charged from v
+    on conflict do nothing;
+  -- What a run stored that did not complete: nobody paid for it, nobody shall see it.
+  delete from uvian.concepts c
+    using unnest(verdicts) v
+    where c.job_id = v.job_id and not exists (
+      select from uvian.job_runs r
+      where r.job_id = c.job_id and r.run = c.run and r.status = 'completed');
+end $$;
+
+-- Back to the queue as a new run. A job that will not be due at once gives its place to the next;
+-- one that the worker could not run keeps it, and its age: no_executor counts from there.
+create function uvian._requeue(verdicts uvian._verdict[]) returns void
+language plpgsql
+set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+begin
+  with v as (
+    select e.*, e.outcome = 'not_mine' as not_mine, e.outcome = 'worker_lost' as lost, t.max_attempts,
+           make_interval(secs => e.delay) as pause,
+           e.delay <= 1 or e.outcome = 'not_mine' or t.max_running_per_user is null as keeps
+    from unnest(verdicts) e join uvian.jobs j on j.id = e.job_id
+    left join uvian.job_types t on t.type = j.type
+  ), moved as (
+    update uvian.jobs j
+      set status = 'queued', run = j.run + 1, attempt = v.attempt, admitted = v.keeps,
+          run_at = case when v.not_mine then j.run_at else now() + v.pause end, stage = null,
+          progress = 0, progress_message = null, started_at = null, updated_at = now()
+      from v where j.id = v.job_id
+  ), remembered as (
+    update uvian.job_state s
+      set dispatches = 0, dispatched_at = null,
+          -- Whoever settles dispatches; the sweep dispatches what it buries, and what was not mine.
+          redispatch_at = now() + case when v.not_mine or not v.keeps then v.pause
+                                       when v.lost then interval '0' else interval '5 s' end,
+          refusals = case when v.not_mine then least(s.refusals + 1, 6) else 0 end,
+          crashes = s.crashes + v.lost::integer,
+          isolated = s.isolated or (v.lost and s.crashes + 1 >= greatest(v.max_attempts, 2))
+      from v where s.job_id = v.job_id
+  ), let_go as (
+    delete from uvian.job_leases l using v where l.job_id = v.job_id
+  )
+  insert into uvian.job_runs (job_id, run, worker, outcome, status, attempt, cost)
+    select v.job_id, v.run, v.worker, v.outcome, 'queued', v.attempt, j.cost
+    from v join uvian.jobs j on j.id = v.job_id
+    on conflict do nothing;
+end $$;
 
 revoke all on function
-  uvian._writing(boolean), uvian._job(uvian.jobs), uvian._dispatch(uvian.jobs),
-  uvian._ending(uvian.jobs), uvian._lock_places(uuid[]), uvian._places_free(uuid, text),
-  uvian._admit(uuid, text), uvian._requeue(uvian.jobs, double precision, integer),
-  uvian._end(uvian.jobs, text, numeric, jsonb), uvian._error(text, text, integer),
-  uvian._record_run(uvian.jobs, bigint, text, text), uvian._next(uuid[])
+  uvian._writing(boolean), uvian._jobs(uuid[]), uvian._job(uvian.jobs), uvian._dispatch(uvian.jobs),
+  uvian._ending(uvian.jobs), uvian._place(uuid, text), uvian._lock_places(uuid[]),
+  uvian._places_free(uuid, text), uvian._admit(uuid, text, interval),
+  uvian._reconsider(uuid, text, interval), uvian._next(uuid[]), uvian._error(text, text, integer),
+  uvian._carry_out(uvian._verdict[]), uvian._end(uvian._verdict[]), uvian._requeue(uvian._verdict[])
   from public, anon, authenticated;
 
 notify pgrst, 'reload schema';

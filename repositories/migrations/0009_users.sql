@@ -20,7 +20,7 @@ begin
 end $$;
 
 -- Queued: ends at once. Processing: asks its worker. Ended: answers how.
--- → {job, cancelled, requested, dispatch, accounts}
+-- → {job, cancelled, requested, ending?, dispatch, accounts}
 create function uvian.cancel_job(job_id uuid, user_id uuid default null) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
@@ -34,9 +34,9 @@ begin
   perform uvian._writing(true);
   if j.status = 'queued' then
     perform uvian._lock_places(array[j.id]);
-    perform uvian._lock_accounts(array[j.user_id]);
-    j := uvian._end(j, 'cancelled', 0, '{}');
-    perform uvian._record_run(j, j.run, null, 'cancelled');
+    perform uvian._lock_payers(array[j.id]);
+    perform uvian._end(array[(j.id, j.run, 'cancelled', null, 'cancelled', j.attempt, 0, 0, '{}')::uvian._verdict]);
+    select * into j from uvian.jobs x where x.id = j.id;
   elsif j.status = 'processing' then
     update uvian.job_leases l set cancel_requested = true where l.job_id = j.id;
     requested := true;
@@ -52,33 +52,33 @@ begin
 end $$;
 
 -- Queued again as a new run, as if new: attempts, crashes and outcome are cleared. The caller holds
--- the row; `keeps_checkpoints`: what finished stages made is used again.
-create function uvian._restart(j uvian.jobs, keeps_checkpoints boolean, redispatch_in interval) returns uvian.jobs
+-- the row. `keeps_checkpoints`: what finished stages made is used again.
+create function uvian._restart(j uvian.jobs, keeps_checkpoints boolean, starts timestamptz,
+                               redispatch_in interval) returns uvian.jobs
 language plpgsql
 set search_path = ''
 as $$
 declare
   price numeric := uvian.calculate_cost(j.type, j.input);
+  limited boolean := exists (select from uvian.job_types t
+                             where t.type = j.type and t.max_running_per_user is not null);
   held numeric;
-  admits boolean;
 begin
   perform uvian._lock_places(array[j.id]);
   perform uvian._lock_accounts(array[j.user_id]);
-  -- The row still counts while it is processing; let go of its place before counting.
-  update uvian.jobs w set admitted = false where w.id = j.id;
-  admits := uvian._places_free(j.user_id, j.type) > 0;
   insert into uvian.job_state (job_id) values (j.id) on conflict do nothing;
   select s.reserved into held from uvian.job_state s where s.job_id = j.id;
   update uvian.jobs w
-    set status = 'queued', run = w.run + 1, attempt = 0, admitted = admits, run_at = now(),
+    set status = 'queued', run = w.run + 1, attempt = 0, admitted = not limited, run_at = starts,
         output = null, result_id = null, error = null, error_message = null, stage = null,
         stages = '[]', progress = 0, progress_message = null, started_at = null, finished_at = null,
         cost = case when held > 0 then held else price end, updated_at = now()
-    where w.id = j.id returning * into j;
+    where w.id = j.id;
   update uvian.job_state s
-    set redispatch_at = case when admits then now() + redispatch_in end, dispatches = 0,
-        dispatched_at = null, announce_at = null, crashes = 0, isolated = false, refusals = 0,
-        checkpoints = case when keeps_checkpoints then s.checkpoints else '{}' end
+    set redispatch_at = case when not limited then now() + redispatch_in
+                             when starts > now() then starts end,
+        dispatches = 0, dispatched_at = null, announce_at = null, crashes = 0, isolated = false,
+        refusals = 0, checkpoints = case when keeps_checkpoints then s.checkpoints else '{}' end
     where s.job_id = j.id;
   delete from uvian.job_leases l where l.job_id = j.id;
   if held = 0 and not uvian._reserve(j.id, j.user_id, price) then
@@ -86,7 +86,36 @@ begin
       detail = format('The job costs %s credits; the balance is %s.', price,
                       uvian._account(j.user_id) ->> 'balance');
   end if;
+  if limited then
+    perform uvian._admit(j.user_id, j.type, redispatch_in);
+  end if;
+  select * into j from uvian.jobs w where w.id = j.id;
   return j;
+end $$;
+
+-- What would keep a user from creating this job keeps it from being retried.
+create function uvian._require_retryable(j uvian.jobs, expected_run bigint) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  t uvian.job_types;
+begin
+  if j.run <> expected_run or j.status not in ('failed', 'cancelled') then
+    raise exception using errcode = 'PT409', message = 'not_retryable',
+      detail = format('The job is %s (run %s); only failed and cancelled jobs are retried.', j.status, j.run);
+  end if;
+  select * into t from uvian.job_types x where x.type = j.type;
+  if t.enabled is not true then
+    raise exception using errcode = 'PT422', message = 'type_disabled',
+      detail = format('Jobs of type %L are not accepted at the moment.', j.type);
+  end if;
+  perform uvian._lock_places(array[j.id]);
+  if t.max_queued_per_user <= (select count(*) from uvian.jobs q
+                               where q.user_id = j.user_id and q.type = j.type and q.status = 'queued') then
+    raise exception using errcode = 'PT429', message = 'too_many_queued',
+      detail = format('At most %s jobs of type %L wait at a time.', t.max_queued_per_user, j.type);
+  end if;
 end $$;
 
 -- A failed or cancelled job runs again. `expected_run` is the run the caller saw: repeating the call
@@ -102,11 +131,8 @@ declare
 begin
   perform uvian._writing(true);
   if not again then
-    if j.run <> expected_run or j.status not in ('failed', 'cancelled') then
-      raise exception using errcode = 'PT409', message = 'not_retryable',
-        detail = format('The job is %s (run %s); only failed and cancelled jobs are retried.', j.status, j.run);
-    end if;
-    j := uvian._restart(j, true, interval '5 s');
+    perform uvian._require_retryable(j, expected_run);
+    j := uvian._restart(j, true, now(), interval '5 s');
     insert into uvian.job_runs as r (job_id, run, outcome, status, attempt, cost)
       values (j.id, expected_run, 'retried', 'queued', 0, j.cost)
       on conflict on constraint job_runs_pkey do update set outcome = 'retried';
@@ -159,7 +185,8 @@ end $$;
 
 revoke all on function
   uvian._own_job(uuid, uuid), uvian.cancel_job(uuid, uuid),
-  uvian._restart(uvian.jobs, boolean, interval), uvian.retry_job(uuid, bigint, uuid),
+  uvian._restart(uvian.jobs, boolean, timestamptz, interval),
+  uvian._require_retryable(uvian.jobs, bigint), uvian.retry_job(uuid, bigint, uuid),
   uvian.submit_job(text, jsonb, text, numeric)
   from public, anon, authenticated;
 grant execute on function uvian.cancel_job(uuid, uuid), uvian.retry_job(uuid, bigint, uuid)
