@@ -278,13 +278,14 @@ def _satellites(place: _Place) -> list[Shape]:
 
 
 def _laurel(place: _Place) -> list[Shape]:
-    """Between two branches."""
-    shapes = []
+    """Between two branches with leaves on either side of each."""
+    stem = moved(band(0.735, 0.75, 22, 142), turn=90)
+    shapes = [Shape(place.ink.main, outline) for outline in (stem, flipped(stem))]
     for at in range(6):
-        leaf = moved(petal(0.24, 0.115), 0, 0.74, turn=-62)
-        right = moved(leaf, turn=-(24 + 23 * at))
-        tone = place.ink.second if at % 2 else place.ink.main
-        shapes += [Shape(tone, right), Shape(tone, flipped(right))]
+        for tilt, tone in ((-58, place.ink.second), (-118, place.ink.main)):
+            leaf = moved(petal(0.2, 0.085), 0, 0.742, turn=tilt)
+            right = moved(leaf, turn=-(26 + 22 * at))
+            shapes += [Shape(tone, right), Shape(tone, flipped(right))]
     return [*shapes, *place.drawn(place.ink, 0.5, -0.04)]
 
 

@@ -38,11 +38,8 @@ def house(ink: Inks, chance: Random) -> list[Shape]:
     shapes = [Shape(ink.second, o) for o in (chimney, body, gable)]
     shapes.append(Shape(ink.main, roof))
     if chance.random() < 0.5:
-        return [
-            *shapes,
-            Shape(ink.ground, rounded(-0.19, 0.25, 0.19, 1.1, 0.19)),
-            Shape(ink.ground, box(-1, 0.85, 1, 1.12)),
-        ]
+        door = np.vstack([arc(0, 0.44, 0.19, 180, 360), polygon((0.19, 0.85), (-0.19, 0.85))])
+        return [*shapes, Shape(ink.ground, door)]
     panes = [(-0.26, 0.12), (0.02, 0.12), (-0.26, 0.4), (0.02, 0.4)]
     return shapes + [Shape(ink.accent, box(x, y, x + 0.24, y + 0.24)) for x, y in panes]
 

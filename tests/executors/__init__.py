@@ -1,0 +1,1 @@
+"""The work: executors, stages, imaging, providers."""
