@@ -21,6 +21,7 @@ __all__ = [
 ]
 
 import asyncio
+import secrets
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,11 @@ _OVERDUE = Script.of(_FOLDER / "overdue.lua")
 #: How long an id may stand between the queue and its claim before it is dispatched again.
 CLAIM_SECONDS = 5.0
 _BATCH = 100
+
+_HEALING = "healing:"
+_MARK = """
+if ARGV[1] == '' or redis.call('GET', KEYS[1]) == ARGV[1] then redis.call('SET', KEYS[1], ARGV[2]) end
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +108,7 @@ class Dispatcher:
             self._send, Fifo(_BATCH), lost=Dispatched.LOST, name="dispatch"
         )
         self._away = False
+        self._healing: str | None = None  #: what stood in the marker when the loss was noticed
 
     async def close(self) -> None:
         """Finish what is in flight and close the connection. Closing twice is fine."""
@@ -141,20 +148,27 @@ class Dispatcher:
 
         Dispatch everything that is queued, then call ``mark_redis``. ``RedisAway`` on any fault.
         """
-        server = await self._line.server()
-        try:
-            marker = await self._redis.get(self._keys.marker)
-        except FAULTS as error:
-            raise RedisAway(str(error)) from error
-        return marker is None or marker.decode() != server
+        server, raw = await self._line.ask("GET", self._keys.marker)
+        marker = "" if raw is None else raw.decode()
+        if raw is not None and marker == server:
+            self._healing = None
+            return False
+        if not marker.startswith(_HEALING):
+            marker = _HEALING + secrets.token_hex(8)
+            await self._line.ask("SET", self._keys.marker, marker)
+        if self._healing is None:
+            self._healing = marker
+        return True
 
     async def mark_redis(self) -> None:
-        """Put down that this server has the queue. ``RedisAway`` on any fault."""
-        server = await self._line.server()
-        try:
-            await self._redis.set(self._keys.marker, server)
-        except FAULTS as error:
-            raise RedisAway(str(error)) from error
+        """The queue is whole again: put down that this server has it. ``RedisAway`` on any fault.
+
+        Nothing is put down when the queue was lost once more since ``redis_lost`` first said so.
+        """
+        server, _ = await self._line.ask("PING")
+        key, healing = self._keys.marker, self._healing or ""
+        await self._line.ask("EVAL", _MARK, 1, key, healing, server)
+        self._healing = None
 
     async def _send(self, items: list[Dispatch]) -> Sequence[Dispatched]:
         arguments = [value for item in items for value in _arguments(item)]

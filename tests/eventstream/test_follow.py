@@ -281,7 +281,7 @@ class ScriptedReader(Reader):
 
 def raw(event: Envelope) -> bytes:
     """An envelope on the wire."""
-    import orjson  # noqa: PLC0415 — the only place of this file
+    import orjson
 
     return orjson.dumps({name: getattr(event, name) for name in Envelope.__dataclass_fields__})
 

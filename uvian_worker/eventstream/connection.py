@@ -191,10 +191,16 @@ class Line:
             head = (self._namespace, server, secrets.token_hex(8))
             return await run_script(self._client, script, *head, *arguments)
 
-    async def server(self) -> str:
-        """The server's identity, empty where Redis does not tell; ``RedisAway`` on any fault."""
+    async def ask(self, *command: Any) -> tuple[str, Any]:
+        """The server's identity (empty where Redis does not tell) and what it answered.
+
+        Both from one connection: a name that was read before a restart says nothing about an answer
+        that came after it. ``RedisAway`` on any fault.
+        """
         async with self._lock, self._faults():
-            return await self._identify()
+            server = await self._identify()
+            client: Any = self._client
+            return server, await client.execute_command(*command)
 
     async def close(self) -> None:
         """Close the connection; closing twice is fine."""
