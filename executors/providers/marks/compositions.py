@@ -213,12 +213,10 @@ def _seal(place: _Place) -> list[Shape]:
 def _hexagon(place: _Place) -> list[Shape]:
     """In a hexagon within a hexagon."""
     tone = place.ink.main
-    shapes = [Shape(place.ink.second, regular(6, 0.86)), Shape(place.ink.ground, regular(6, 0.8))]
-    return [
-        *shapes,
-        Shape(tone, regular(6, 0.74)),
-        *place.drawn(inks_on(tone, place.colours), 0.48),
-    ]
+    outer, inner = regular(6, 0.86), regular(6, 0.8)
+    line = np.vstack([outer, outer[:1], inner[:1], inner[::-1]])
+    shapes = [Shape(place.ink.second, line), Shape(tone, regular(6, 0.74))]
+    return [*shapes, *place.drawn(inks_on(tone, place.colours), 0.54)]
 
 
 def _crest(place: _Place) -> list[Shape]:
@@ -262,19 +260,19 @@ def _halo(place: _Place) -> list[Shape]:
 def _rays(place: _Place) -> list[Shape]:
     """In a disc that shines."""
     n = place.chance.choice((12, 16, 24))
-    ray = [Shape(place.ink.second, polygon((-0.05, -0.62), (0, -0.9), (0.05, -0.62)))]
+    ray = [Shape(place.ink.second, polygon((-0.05, -0.645), (0, -0.9), (0.05, -0.645)))]
     tone = place.ink.main
-    disc = [Shape(place.ink.ground, circle(0, 0, 0.64)), Shape(tone, circle(0, 0, 0.6))]
-    return [*around(ray, n), *disc, *place.drawn(inks_on(tone, place.colours), 0.49)]
+    inner = place.drawn(inks_on(tone, place.colours), 0.49)
+    return [*around(ray, n), Shape(tone, circle(0, 0, 0.6)), *inner]
 
 
 def _satellites(place: _Place) -> list[Shape]:
-    """With dots on a circle around it."""
+    """With dots on a circle around it, which is open for them."""
     n = place.chance.choice((3, 5, 8, 12))
     start = place.chance.choice((0, 15, 30))
-    gap, dot = circle(0, -0.8, 0.075), circle(0, -0.8, 0.045)
-    beads = around([Shape(place.ink.ground, gap), Shape(place.ink.second, dot)], n, start=start)
-    return [Shape(place.ink.accent, band(0.793, 0.807)), *beads, *place.drawn(place.ink, 0.62)]
+    line = band(0.793, 0.807, 6 - 90, 360 / n - 6 - 90)
+    beads = [Shape(place.ink.accent, line), Shape(place.ink.second, circle(0, -0.8, 0.045))]
+    return [*around(beads, n, start=start), *place.drawn(place.ink, 0.62)]
 
 
 def _laurel(place: _Place) -> list[Shape]:
