@@ -1,0 +1,1 @@
+"""What DESIGN promises of a job's life, on a real Postgres."""

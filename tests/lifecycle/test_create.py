@@ -17,6 +17,7 @@ pytestmark = pytest.mark.database
 
 
 def item(user: str, **more: Any) -> dict[str, Any]:
+    """An item of a request."""
     return {"user_id": user, "type": "noop", "input": {}, **more}
 
 

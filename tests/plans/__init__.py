@@ -1,0 +1,1 @@
+"""How the functions find their rows when there are a million."""

@@ -1,0 +1,1 @@
+"""Who may read and write what, checked from a list generated out of the catalog."""
