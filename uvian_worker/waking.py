@@ -22,7 +22,7 @@ from redis.exceptions import WatchError
 from uvian_worker.eventstream.connection import (
     FAULTS,
     PatientRetry,
-    connection_options,
+    pool_from_url,
     sibling,
 )
 from uvian_worker.eventstream.keys import Keys
@@ -32,6 +32,7 @@ from uvian_worker.eventstream.lane import stop
 #: which a delayed job comes without a token.
 _BLOCK = 0.75
 _TOKENS = 64
+_FIRST_PATIENCE = 3.0  #: seconds
 _LONGEST_PACE = 0.05
 
 
@@ -52,12 +53,11 @@ def deserialize(document: bytes) -> dict[str, Any]:
 def arq_redis_from_url(url: str, namespace: str, **options: Any) -> WakingArqRedis:
     """The pool for ``WorkerSettings.redis_pool``; nothing connects before its first use.
 
-    It waits for Redis as long as it takes, since an error in arq's loop ends the worker: call
+    It waits ``_FIRST_PATIENCE`` seconds for Redis, so that a wrong URL ends the start; once told to
+    ``be_patient``, as long as it takes, since an error in arq's loop ends the worker. Call
     ``give_up`` when the process ends.
     """
-    pool: ConnectionPool = ConnectionPool.from_url(
-        url, **connection_options(url, math.inf) | options
-    )
+    pool = pool_from_url(url, _FIRST_PATIENCE, **options)
     return WakingArqRedis(pool, namespace=namespace)
 
 
@@ -91,6 +91,12 @@ class WakingArqRedis(ArqRedis):
     def resume(self) -> None:
         """Take back ``drain``."""
         self._draining = False
+
+    def be_patient(self) -> None:
+        """From now on a command waits for a Redis that is away: it was there once."""
+        retry = self.connection_pool.connection_kwargs.get("retry")
+        if isinstance(retry, PatientRetry):
+            retry.patience = math.inf
 
     def give_up(self) -> None:
         """From now on no command waits for a Redis that is away: the process ends."""

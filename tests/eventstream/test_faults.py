@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from redis.asyncio import SSLConnection
 
 from executors import events
 from executors.events import Appended
@@ -224,6 +225,23 @@ async def test_a_line_knows_the_server_behind_it(own_redis: EmbeddedRedis, morta
     assert after not in {before, ""}
 
 
+async def test_a_cancellation_is_never_swallowed(own_redis: EmbeddedRedis) -> None:
+    """Hole: redis-py sends through ``wait_for``; one cancellation in a few then did nothing."""
+    redis = redis_from_url(own_redis.url)
+
+    async def speak() -> None:
+        while True:
+            await redis.ping()
+
+    for number in range(300):
+        task = asyncio.create_task(speak())
+        await asyncio.sleep(number % 10 * 0.0002)
+        task.cancel()
+        _, pending = await asyncio.wait([task], timeout=1)
+        assert not pending, number
+    await redis.aclose()
+
+
 async def test_patience_ends(own_redis: EmbeddedRedis) -> None:
     """A command waits for Redis as long as it was told to, over all layers, and then fails."""
     redis = redis_from_url(own_redis.url, patience=0.2)
@@ -255,7 +273,7 @@ def test_a_url_has_user_database_and_tls() -> None:
     kwargs = redis.connection_pool.connection_kwargs
     assert (kwargs["username"], kwargs["password"], kwargs["db"]) == ("jo", "pa:ss", 3)
     assert kwargs["ssl_cert_reqs"] == "none"
-    assert redis.connection_pool.connection_class.__name__ == "SSLConnection"
+    assert issubclass(redis.connection_pool.connection_class, SSLConnection)
     local = redis_from_url("unix:///tmp/redis.sock?db=2")
     assert local.connection_pool.connection_kwargs["db"] == 2
     pool: Any = local.connection_pool

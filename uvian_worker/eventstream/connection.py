@@ -14,7 +14,7 @@ __all__ = [
     "RedisAway",
     "Script",
     "backoff",
-    "connection_options",
+    "pool_from_url",
     "redis_from_url",
     "run_script",
     "sibling",
@@ -26,13 +26,19 @@ import hashlib
 import random
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
 from redis import exceptions
 from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    UnixDomainSocketConnection,
+)
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
@@ -106,12 +112,68 @@ def redis_from_url(url: str, *, patience: float = 10.0, **options: Any) -> Redis
     query (``?ssl_ca_certs=/path&ssl_cert_reqs=required``) wins over ``options``, and those over
     the defaults.
     """
-    client: Redis = Redis.from_url(url, **connection_options(url, patience) | options)
-    return client
+    return Redis.from_pool(pool_from_url(url, patience, **options))
 
 
-def connection_options(url: str, patience: float) -> dict[str, Any]:
-    """The keyword arguments of redis-py that every client of ours has."""
+def pool_from_url(url: str, patience: float, **options: Any) -> ConnectionPool:
+    """The pool behind ``redis_from_url``."""
+    pool: ConnectionPool = ConnectionPool.from_url(url, **_options(url, patience) | options)
+    pool.connection_class = _CANCELLABLE[pool.connection_class]
+    return pool
+
+
+class _CancellableSend(AbstractConnection):
+    """redis-py sends through ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that
+    meets its result: a task that speaks to Redis could not be cancelled reliably.
+    """
+
+    async def send_packed_command(
+        self, command: bytes | str | Iterable[bytes], check_health: bool = True
+    ) -> None:
+        base: Any = self
+        if not self.is_connected:
+            await base.connect()
+        elif check_health:
+            await base.check_health()
+        if isinstance(command, str):
+            command = command.encode()
+        try:
+            async with asyncio.timeout(self.socket_timeout):
+                await self._send_packed_command(
+                    [command] if isinstance(command, bytes) else command
+                )
+        except TimeoutError:
+            await self.disconnect(nowait=True)
+            raise exceptions.TimeoutError("Timeout writing to socket") from None
+        except OSError as error:
+            await self.disconnect(nowait=True)
+            raise exceptions.ConnectionError(f"{error} while writing to socket") from error
+        except BaseException:
+            # Half a command may be on its way: nothing else can follow it.
+            await self.disconnect(nowait=True)
+            raise
+
+
+class _Connection(_CancellableSend, Connection):
+    pass
+
+
+class _SSLConnection(_CancellableSend, SSLConnection):
+    pass
+
+
+class _UnixDomainSocketConnection(_CancellableSend, UnixDomainSocketConnection):
+    pass
+
+
+_CANCELLABLE: dict[type[AbstractConnection], type[AbstractConnection]] = {
+    Connection: _Connection,
+    SSLConnection: _SSLConnection,
+    UnixDomainSocketConnection: _UnixDomainSocketConnection,
+}
+
+
+def _options(url: str, patience: float) -> dict[str, Any]:
     options: dict[str, Any] = {
         "socket_connect_timeout": 5.0,
         "socket_timeout": 10.0,
