@@ -78,4 +78,4 @@ class CountedModel(LocalImageModel):
 
 
 WorkerSettings.executors = (*BUILT_IN, NoopExecutor, WaitExecutor, PoisonExecutor)
-services._image_model = lambda _: CountedModel()
+services._image_model = lambda config: CountedModel()

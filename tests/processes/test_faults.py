@@ -77,7 +77,9 @@ async def test_connections_to_postgres_are_cut_under_load(site: Site) -> None:
         )
         await asyncio.sleep(0.1)
     rows = await site.ended(*jobs)
-    assert Counter(row["status"] for row in rows) == {"completed": 60}
+    assert Counter(row["status"] for row in rows) == {"completed": 60}, "\n".join(
+        worker.said for worker in site.workers
+    )
     kinds = Counter(kind for kind, _ in await site.entries())
     assert kinds == {"grant": 1, "reserve": 60, "charge": 60}
 

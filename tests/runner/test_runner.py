@@ -295,7 +295,7 @@ def test_an_executor_without_a_type_is_refused() -> None:
     class Nameless(BaseExecutor):  # type: ignore[type-arg]
         """Declares nothing."""
 
-        async def execute(self, job: object) -> object:  # type: ignore[override]
+        async def execute(self, job: object) -> object:
             """Do nothing."""
 
     with pytest.raises(TypeError, match="Nameless lacks type, Input, Output"):

@@ -98,7 +98,7 @@ def _hues(colours: Sequence[str]) -> list[float]:
 
 
 def _backdrop(ground: str, chance: Random) -> list[Shape]:
-    """The ground in two tones, a little apart: half of all marks have one."""
+    """The ground in two tones, a little apart: three in five marks have one."""
     lightness, chroma, hue = hex_oklch(ground)
     tone = oklch_hex(lightness + (0.055 if lightness < 0.5 else -0.055), chroma * 1.1, hue)
     return [Shape(tone, outline) for outline in chance.choice(_BACKDROPS)(chance)]
@@ -131,6 +131,16 @@ def _sunburst(chance: Random) -> list[Outline]:
     far = 1.6 * np.tan(np.pi / n / 2)
     wedge = polygon((0, 0), (-far, -1.6), (far, -1.6))
     return [moved(wedge, turn=360 / n * (at + 0.5)) for at in range(n)]
+
+
+def _steps(chance: Random) -> list[Outline]:
+    """Columns that rise towards one side."""
+    n = chance.choice((4, 5))
+    wide = 2 / n
+    columns = [
+        box(-1 + wide * at, 1 - wide * (at + 0.5), -1 + wide * (at + 1), 1) for at in range(n)
+    ]
+    return columns if chance.random() < 0.5 else [flipped(outline) for outline in columns]
 
 
 def _stripe(chance: Random) -> list[Outline]:
@@ -323,15 +333,16 @@ FRAMES: Final[dict[str, _Frame]] = {
 }
 
 _ATTEMPTS = 24
-_SIZES: Final = (0.88, 0.96, 1.04)  # of the whole mark: some breathe, some fill
+_SIZES: Final = (0.86, 0.93, 1.0, 1.06)  # of the whole mark: some breathe, some fill
 
 _BACKDROPS: Final[tuple[Callable[[Random], list[Outline]], ...]] = (
-    *(_plain,) * 5,
+    *(_plain,) * 4,
     _diagonal,
     _horizon,
     _corner,
     _sunburst,
     _stripe,
+    _steps,
 )
 
 #: Words of a style → the frames they leave to choose from.
