@@ -106,7 +106,8 @@ begin
     update uvian.credit_accounts a
       set balance = a.balance + held, reserved = a.reserved - held,
           version = a.version + 1, updated_at = now()
-      where a.user_id = of_user;
+      -- The account of a user who is being deleted goes with its user.
+      where a.user_id = of_user and exists (select from auth.users u where u.id = of_user);
     insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount)
       values (of_user, of_job, number, 'release', held);
   end if;

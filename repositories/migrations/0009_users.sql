@@ -63,13 +63,16 @@ declare
   limited boolean := exists (select from uvian.job_types t
                              where t.type = j.type and t.max_running_per_user is not null);
   held numeric;
+  is_new boolean;
 begin
   perform uvian._lock_places(array[j.id]);
   perform uvian._lock_accounts(array[j.user_id]);
   insert into uvian.job_state (job_id) values (j.id) on conflict do nothing;
+  is_new := found;  -- inserted by hand
   select s.reserved into held from uvian.job_state s where s.job_id = j.id;
   update uvian.jobs w
-    set status = 'queued', run = w.run + 1, attempt = 0, admitted = not limited, run_at = starts,
+    set status = 'queued', run = w.run + (not is_new)::integer, attempt = 0,
+        admitted = not limited, run_at = starts,
         output = null, result_id = null, error = null, error_message = null, stage = null,
         stages = '[]', progress = 0, progress_message = null, started_at = null, finished_at = null,
         cost = case when held > 0 then held else price end, updated_at = now()

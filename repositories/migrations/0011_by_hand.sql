@@ -16,7 +16,8 @@ begin
       raise exception using errcode = 'PT422', message = 'unknown_type',
         detail = format('There is no enabled job type %L in uvian.job_types.', new.type);
     end if;
-    new.run := 0;  -- _restart makes it 1
+    new.run := 1;
+    new.attempt := 0;
   elsif tg_op = 'UPDATE' then
     if (new.id, new.user_id) <> (old.id, old.user_id) then
       raise exception using errcode = 'PT409', message = 'owner_is_fixed',

@@ -184,7 +184,9 @@ async def test_of_suspects_in_one_call_one_is_taken(world: World) -> None:
     assert [a.get("reason", "claimed") for a in answers] == ["worker_busy", "claimed"]
 
 
-async def test_two_calls_of_one_worker_cannot_put_a_suspect_beside_another_job(world: World) -> None:
+async def test_two_calls_of_one_worker_cannot_put_a_suspect_beside_another_job(
+    world: World,
+) -> None:
     """What a worker holds is counted by one call at a time, so none is alone by mistake."""
     user = await world.user()
     for n in range(10):

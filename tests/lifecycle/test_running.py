@@ -121,7 +121,9 @@ async def test_renewal_keeps_the_worker_alive(world: World) -> None:
     await world.worker("w1", "noop")
     await world.hand.execute("update uvian.workers set last_seen = now() - interval '1 hour'")
     assert await world.renew() == {"lost": [], "cancel": []}
-    assert await world.hand.fetchval("select last_seen > now() - interval '1 min' from uvian.workers")
+    assert await world.hand.fetchval(
+        "select last_seen > now() - interval '1 min' from uvian.workers"
+    )
 
 
 # ─── mark_jobs ───────────────────────────────────────────────────────────────────────────────────
@@ -131,7 +133,10 @@ async def mark(world: World, **lists: list[dict[str, Any]]) -> None:
     """Mark these runs."""
     await world.call(
         "mark_jobs",
-        **{name: [{"id": job["id"], "run": job["run"]} for job in jobs] for name, jobs in lists.items()},
+        **{
+            name: [{"id": job["id"], "run": job["run"]} for job in jobs]
+            for name, jobs in lists.items()
+        },
     )
 
 

@@ -186,7 +186,9 @@ async def test_another_ending_clears_what_was_not_mine(world: World) -> None:
 # ─── fences ──────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled", "retry", "interrupted", "not_mine"])
+@pytest.mark.parametrize(
+    "outcome", ["completed", "failed", "cancelled", "retry", "interrupted", "not_mine"]
+)
 async def test_the_same_call_again_is_the_same_answer_for_ever(world: World, outcome: str) -> None:
     """Also when the job has run on, ended and been run by hand since: nothing is done twice."""
     user, job = await paying(world)
