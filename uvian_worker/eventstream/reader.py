@@ -5,7 +5,7 @@ Never a silent gap: what cannot be continued is answered by the state so far, or
 
 from __future__ import annotations
 
-__all__ = ["Expired", "Merge", "Reader", "Resume", "Snapshot"]
+__all__ = ["READ_SCRIPT", "Expired", "Merge", "Reader", "Resume", "Snapshot"]
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ from uvian_worker.eventstream.subscriptions import STALE, Subscriptions
 
 log = logging.getLogger(__name__)
 
-_READ = Script.of(Path(__file__).with_name("read.lua"))
+READ_SCRIPT = Script.of(Path(__file__).with_name("read.lua"))
 _PAGE = 1_000
 _RUN_SCOPED = ("progress", "stage:")
 
@@ -177,7 +177,9 @@ class Reader:
         self, topic: str, cursor: str | None
     ) -> tuple[Resume | Snapshot | Expired, bool]:
         arguments = (self._keys.namespace, topic, cursor or "", _PAGE, secrets.token_hex(8))
-        kind, last, ended, more, run, entries = await run_script(self._redis, _READ, *arguments)
+        kind, last, ended, more, run, entries = await run_script(
+            self._redis, READ_SCRIPT, *arguments
+        )
         place = _text(last)
         match _text(kind):
             case "resume":

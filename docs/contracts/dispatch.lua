@@ -1,0 +1,211 @@
+-- The event log. Every script that appends begins with this file, so that there is one log and one fence.
+--
+-- ARGV[1] namespace   ARGV[2] server   ARGV[3] random
+--   server: "<run_id>:<master_replid>" of INFO, read on this very connection; "" if Redis does not tell
+--   random: 16 random hexadecimal digits, new for each call
+--
+-- A topic is a hash (epoch, seq and fences), a stream (the envelopes) and, for jobs and
+-- conversations, a hash of the envelopes that are its state so far. Keys are made up here from
+-- what the arguments name, so all of them must live on one server: no Redis Cluster.
+
+local NAMESPACE, SERVER, RANDOM = ARGV[1], ARGV[2], ARGV[3]
+local MAX_EVENTS = 10000
+local KEEP = 24 * 60 * 60 * 1000
+local RENEW = 10 * 60 * 1000 -- expiry is renewed this seldom, and set that much longer
+local EPOCH, SEED = string.sub(RANDOM, 1, 8), tonumber(string.sub(RANDOM, 9, 16), 16)
+
+local CLOCK = redis.call('TIME')
+local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
+
+local topics = {}
+local checks = 0 -- how many were given out in this call
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function open(name)
+  if topics[name] then return topics[name] end
+  local key = NAMESPACE .. ':topic:' .. name
+  local saved = redis.call('HMGET', key, 'epoch', 'seq', 'server', 'renewed',
+    'run', 'number', 'sealed', 'queued', 'once', 'credits')
+  local topic = {
+    name = name, key = key, json = cjson.encode(name),
+    log = NAMESPACE .. ':log:' .. name,
+    state = NAMESPACE .. ':state:' .. name,
+    channel = NAMESPACE .. ':events:' .. name,
+    missing = not saved[1],
+    epoch = saved[1], seq = tonumber(saved[2] or 0), server = saved[3] or '',
+    renewed = tonumber(saved[4] or 0),
+    run = tonumber(saved[5] or 0), number = tonumber(saved[6] or 0),
+    sealed = tonumber(saved[7] or 0), queued = tonumber(saved[8] or 0),
+    once = saved[9] or '', credits = tonumber(saved[10] or -1),
+  }
+  topics[name] = topic
+  return topic
+end
+
+-- The first write of this call to a topic: does its history go on, or may a seq be used twice?
+local function prepare(topic, complete)
+  if topic.missing then
+    redis.call('DEL', topic.log, topic.state)
+    topic.epoch = EPOCH
+  elseif SERVER ~= '' and topic.server ~= '' and topic.server ~= SERVER then
+    topic.epoch = EPOCH
+  end
+  if topic.seq == 0 then topic.complete = complete and '1' or '0' end
+  if SERVER ~= '' then topic.server = SERVER end
+  topic.changed = true
+end
+
+-- Append one envelope to one topic and publish it. `body` is the envelope from "key" on.
+local function write(topic, body, complete)
+  if not topic.changed then prepare(topic, complete) end
+  topic.seq = topic.seq + 1
+  checks = checks + 1
+  local check = string.format('%08x', (SEED + checks * 2654435761) % 4294967296)
+  local seq = int(topic.seq)
+  topic.last = topic.epoch .. '-' .. seq .. '-' .. check
+  local envelope = '{"id":"' .. topic.last .. '","seq":' .. seq .. ',"topic":' .. topic.json .. ',' .. body
+  redis.call('XADD', topic.log, 'MAXLEN', '~', MAX_EVENTS, seq .. '-0', 'e', envelope)
+  redis.call('PUBLISH', topic.channel, envelope)
+  return envelope
+end
+
+local function keep(topic, field, envelope)
+  redis.call('HSET', topic.state, field, envelope)
+  topic.remembers = true
+end
+
+local function save()
+  for _, topic in pairs(topics) do
+    if topic.last then
+      local renew = NOW - topic.renewed > RENEW
+      if renew then topic.renewed = NOW end
+      redis.call('HSET', topic.key, 'epoch', topic.epoch, 'seq', int(topic.seq), 'last', topic.last,
+        'server', topic.server, 'renewed', int(topic.renewed))
+      if topic.run > 0 then
+        redis.call('HSET', topic.key, 'run', int(topic.run), 'number', int(topic.number),
+          'sealed', int(topic.sealed), 'queued', int(topic.queued), 'once', topic.once)
+      end
+      if topic.credits >= 0 then redis.call('HSET', topic.key, 'credits', int(topic.credits)) end
+      if topic.complete then redis.call('HSET', topic.key, 'complete', topic.complete) end
+      if renew then
+        redis.call('PEXPIRE', topic.key, KEEP + RENEW)
+        redis.call('PEXPIRE', topic.log, KEEP + RENEW)
+      end
+      if topic.remembers then redis.call('PEXPIRE', topic.state, KEEP + RENEW) end
+    end
+  end
+end
+
+-- Run `work` and save the topics even when it fails half way: an entry in the log whose seq was not
+-- saved would refuse every later one.
+local function finish(work)
+  local ok, answer = pcall(work)
+  save()
+  if not ok then error(answer) end
+  return answer
+end
+
+-- May an event of this run be appended? nil if so, else why not.
+local function refused(job, run, kind, mark)
+  if run < job.run then return 'fenced' end
+  if run > job.run then return nil end
+  if kind == 'end' then return job.sealed == run and 'duplicate' or nil end
+  if kind == 'queued' and job.queued == run then return 'duplicate' end
+  if kind == 'once' and job.once == int(run) .. ':' .. mark then return 'duplicate' end
+  if kind == 'n' and tonumber(mark) <= job.number then return 'duplicate' end
+  if job.sealed == run then return 'sealed' end
+  return nil
+end
+
+local function note(job, run, kind, mark)
+  if run > job.run then job.run, job.number = run, 0 end
+  if kind == 'end' then job.sealed = run
+  elseif kind == 'queued' then job.queued = run
+  elseif kind == 'once' then job.once = int(run) .. ':' .. mark
+  elseif kind == 'n' then job.number = tonumber(mark) end
+end
+
+-- Put jobs into the queue; doing it twice is a no-op. Comes after log.lua, whose three arguments
+-- are followed by seven per job:
+-- job id, run, user id, job type, priority (seconds of head start), run at (ms since 1970, or ""), attempt.
+-- Answers per job: queued, waiting (it was in the queue), claiming (a worker has just taken it),
+-- fenced (a later run was seen) or sealed (this run has ended).
+
+local WIDTH = 7
+local QUEUE, CLAIMING, WAKE = NAMESPACE .. ':queue', NAMESPACE .. ':claiming', NAMESPACE .. ':wake'
+local TOKENS = 64 -- more wake-ups than that need not wait: who takes several jobs passes one on
+local CLAIM_TIME = 5000
+local PAYLOAD_TIME = 7 * 24 * 60 * 60 * 1000
+local SOON = 1000 -- idle workers look this often anyway
+local tokens = 0
+
+local function iso(ms)
+  local days = math.floor(ms / 86400000)
+  local rest = ms - days * 86400000
+  -- Civil date from days since 1970, as in Howard Hinnant's "chrono-compatible low-level date algorithms".
+  local z = days + 719468
+  local era = math.floor(z / 146097)
+  local doe = z - era * 146097
+  local yoe = math.floor((doe - math.floor(doe / 1460) + math.floor(doe / 36524) - math.floor(doe / 146096)) / 365)
+  local doy = doe - (365 * yoe + math.floor(yoe / 4) - math.floor(yoe / 100))
+  local mp = math.floor((5 * doy + 2) / 153)
+  local day = doy - math.floor((153 * mp + 2) / 5) + 1
+  local month = mp < 10 and mp + 3 or mp - 9
+  local year = yoe + era * 400 + (month <= 2 and 1 or 0)
+  return string.format('%04.0f-%02.0f-%02.0fT%02.0f:%02.0f:%02.0f.%03.0fZ', year, month, day,
+    math.floor(rest / 3600000), math.floor(rest / 60000) % 60, math.floor(rest / 1000) % 60, rest % 1000)
+end
+
+-- A job that is due has its head start; one that is not yet due gets none.
+local function score(priority, run_at)
+  if run_at > NOW then return run_at end
+  return math.max(1, (run_at > 0 and run_at or NOW) - priority * 1000)
+end
+
+local function announce(at, job, run, run_at)
+  if job.queued == run then return end
+  local id, user = ARGV[at], ARGV[at + 2]
+  local number = int(run)
+  local type = run == 1 and 'job.queued' or 'job.requeued'
+  local body = '"key":' .. cjson.encode(id .. ':' .. number .. ':queued') .. ',"type":"' .. type
+    .. '","at":"' .. iso(NOW) .. '","job_id":' .. cjson.encode(id) .. ',"run":' .. number
+    .. ',"attempt":' .. ARGV[at + 6] .. ',"data":{"job_type":' .. cjson.encode(ARGV[at + 3])
+    .. ',"priority":' .. ARGV[at + 4] .. ',"run_at":' .. (run_at > 0 and '"' .. iso(run_at) .. '"' or 'null') .. '}}'
+  note(job, run, 'queued', '')
+  keep(job, 'status', write(job, body, run == 1))
+  write(open('user:' .. user), body, false)
+end
+
+local function dispatch(at)
+  local run, run_at = tonumber(ARGV[at + 1]), tonumber(ARGV[at + 5]) or 0
+  local job = open('job:' .. ARGV[at])
+  if run < job.run then return 'fenced' end
+  if job.sealed == run then return 'sealed' end
+  local id = ARGV[at] .. ':' .. int(run)
+  local taken = redis.call('ZSCORE', CLAIMING, id)
+  if taken and NOW - tonumber(taken) < CLAIM_TIME then return 'claiming' end
+  if taken then redis.call('ZREM', CLAIMING, id) end
+  -- What arq reads; `t`, `f`, `a`, `k` and `et` are its own names.
+  local payload = '{"t":null,"f":"run_job","a":[' .. cjson.encode(ARGV[at]) .. ',' .. int(run)
+    .. '],"k":{},"et":' .. int(NOW) .. '}'
+  redis.call('SET', 'arq:job:' .. id, payload, 'PX', int(math.max(run_at - NOW, 0) + PAYLOAD_TIME))
+  -- A worker that was killed after its pick left the lock for the longest timeout of all functions.
+  local locked = redis.call('DEL', 'arq:in-progress:' .. id)
+  redis.call('DEL', 'arq:retry:' .. id)
+  local added = redis.call('ZADD', QUEUE, 'NX', int(score(tonumber(ARGV[at + 4]), run_at)), id)
+  if (added == 1 or locked == 1) and run_at - NOW < SOON then tokens = tokens + 1 end
+  if added == 0 then return 'waiting' end
+  announce(at, job, run, run_at)
+  return 'queued'
+end
+
+return finish(function()
+  local answers = {}
+  for at = 4, #ARGV, WIDTH do answers[#answers + 1] = dispatch(at) end
+  for _ = 1, math.min(tokens, TOKENS) do redis.call('LPUSH', WAKE, '1') end
+  if tokens > 0 then redis.call('LTRIM', WAKE, 0, TOKENS - 1) end
+  return answers
+end)
