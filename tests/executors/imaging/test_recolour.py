@@ -23,7 +23,7 @@ from executors.imaging.colour import (
     srgb_to_oklab,
 )
 from executors.imaging.palettes import harmonies
-from executors.imaging.recolour import Artwork, assign, lut_weights, palette_lut
+from executors.imaging.recolour import Artwork, assign, palette_lut, share_cube
 from tests.executors.imaging.pictures import LOGOS, PALETTES, edge, jpeg, logo, ramp, srgb, where
 
 ALL = [(name, palette) for name in LOGOS for palette in PALETTES]
@@ -287,11 +287,11 @@ def test_any_clusters_give_a_sound_lut(levels: list[tuple[int, int, int]]) -> No
     k = len(colours)
     touching = np.random.default_rng(k).integers(0, 2, (k, k))
     clusters = Clusters(colours, np.full(k, 1 / k, np.float32), touching | touching.T)
-    weights = lut_weights(clusters)
-    assert weights.sum(axis=1) == pytest.approx(1, abs=1e-4)
-    assert weights.min() >= 0
+    cube = share_cube(clusters)
+    assert cube.weights.sum(axis=1) == pytest.approx(1, abs=1e-4)
+    assert cube.weights.min() >= 0
     palette = PALETTES["sea"]
-    lut = palette_lut(clusters, weights, palette)
+    lut = palette_lut(clusters, cube, palette)
     table = np.asarray(lut.table)
     assert np.isfinite(table).all()
     assert table.min() >= 0
