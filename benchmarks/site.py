@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import asyncpg
-import redis
+from redis import Redis
 
 from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 from uvian_worker.migrate import bootstrap, migrate
@@ -60,9 +60,9 @@ class Site:
             process.terminate()
             process.wait(30)
 
-    def connection(self) -> redis.Redis:
+    def connection(self) -> Redis:
         """A blocking client."""
-        return redis.Redis.from_url(self.redis.url)
+        return Redis.from_url(self.redis.url)
 
 
 @contextlib.contextmanager

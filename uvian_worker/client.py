@@ -240,7 +240,7 @@ def _over_postgres(pool: asyncpg.Pool) -> Call:
             orjson.dumps(value).decode() if name == "request" else _text(value)
             for name, value in arguments.items()
         ]
-        answer = await pool.fetchval(f"select uvian.{function}({names})::text", *values)  # noqa: S608
+        answer = await pool.fetchval(f"select uvian.{function}({names})::text", *values)
         return orjson.loads(answer)
 
     return call

@@ -24,6 +24,7 @@ from uvian_worker.followups import Messenger
 log = logging.getLogger("uvian.sweeper")
 
 PAGE = 500
+_AWAY: tuple[type[Exception], ...] = (RedisAway, *FAULTS)
 
 
 class Sweeper:
@@ -121,7 +122,7 @@ class Sweeper:
         """Whether Redis has forgotten, and which ids were taken but not claimed in time."""
         try:
             return await self._dispatcher.redis_lost(), await self._dispatcher.overdue()
-        except (RedisAway, *FAULTS):
+        except _AWAY:
             return False, []
 
     async def _forget(self, overdue: list[tuple[str, int]], dispatched: list[Row]) -> None:

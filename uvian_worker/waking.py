@@ -9,6 +9,7 @@ from __future__ import annotations
 __all__ = ["WakingArqRedis", "arq_redis_from_url", "deserialize", "serialize"]
 
 import asyncio
+import contextlib
 import math
 import time
 from typing import Any
@@ -77,16 +78,26 @@ class WakingArqRedis(ArqRedis):
         options.setdefault("default_queue_name", self._keys.queue)
         super().__init__(pool_or_conn, **options)
         self._draining = False
+        self._came_back = asyncio.Event()
         self._found_nothing = False
         self._last: list[bytes] = []
         self._repeats = 0
         self._tokens: Any = None
         self._token: asyncio.Task[bool] | None = None
         self._listening = False
+        self._nudge: asyncio.Future[None] | None = None
 
     def drain(self) -> None:
         """From now on the queue looks empty; a wake-up that arrives is given to somebody else."""
         self._draining = True
+        self._came_back.clear()
+        if self._nudge is not None and not self._nudge.done():
+            self._nudge.set_result(None)
+
+    async def picks_are_over(self) -> None:
+        """Wait until arq, told to drain, has started the last job of the list it read before."""
+        with contextlib.suppress(TimeoutError):  # Redis is away: it starts nothing either
+            await asyncio.wait_for(self._came_back.wait(), 2)
 
     def resume(self) -> None:
         """Take back ``drain``."""
@@ -140,6 +151,7 @@ class WakingArqRedis(ArqRedis):
                 return []
             if not await self._woken(following):
                 return []
+        self._came_back.set()
         await asyncio.sleep(_LONGEST_PACE)  # arq goes on asking while its jobs finish
         return []
 
@@ -177,7 +189,12 @@ class WakingArqRedis(ArqRedis):
             self._token = asyncio.create_task(self._next_token(), name="wake-up")
         self._listening = True
         try:
-            await asyncio.wait([self._token], timeout=following)
+            self._nudge = asyncio.get_running_loop().create_future()
+            await asyncio.wait(
+                [self._token, self._nudge],
+                timeout=following,
+                return_when=asyncio.FIRST_COMPLETED,
+            )
         finally:
             self._listening = False
         if not self._token.done():
@@ -216,6 +233,18 @@ class _StubbornPipeline(Pipeline):
     """
 
     _watched: tuple[Any, ...] = ()
+
+    async def reset(self) -> None:
+        """redis-py's end of a pipeline; one that is cut short gives its connection back all the same."""
+        base: Any = super()
+        try:
+            await base.reset()
+        except BaseException:
+            connection, self.connection = self.connection, None
+            if connection is not None:
+                await connection.disconnect(nowait=True)
+                await self.connection_pool.release(connection)
+            raise
 
     async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
         """redis-py's hook for commands outside of MULTI."""

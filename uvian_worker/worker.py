@@ -11,16 +11,18 @@ import os
 import signal
 import sys
 from contextlib import AsyncExitStack
+from types import TracebackType
 from typing import Any, ClassVar
 
 import orjson
 from arq.connections import RedisSettings
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from executors.registry import BUILT_IN
 from repositories.errors import RepositoryError
 from uvian_worker import logs
 from uvian_worker.config import Config, ConfigError
-
 from uvian_worker.eventstream.control import (
     CancelJob,
     DrainWorker,
@@ -57,6 +59,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         log.critical("the worker cannot start: %s", error)
         raise SystemExit(1) from None
     ctx["services"] = services
+    WorkerSettings.redis_pool.be_patient()
     # arq runs this hook in its main task: cancelling that task is how a drained worker ends.
     main = asyncio.current_task()
     assert main is not None  # noqa: S101 - a coroutine always runs in a task
@@ -148,6 +151,7 @@ class Ending:
     async def _drain(self) -> None:
         self._pool.drain()
         self._services.taker.drain()
+        await self._pool.picks_are_over()
         await self._services.runner.drain(self._grace)
         await _arq_has_finished()
         log.info("drained")
@@ -176,7 +180,20 @@ class Ending:
                     pass
 
 
+def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """arq asks Redis before it calls any hook of ours: say what is wrong in one line all the same."""
+    if not isinstance(error, RedisConnectionError | RedisTimeoutError):
+        sys.__excepthook__(kind, error, trace)
+        return
+    logs.configure()
+    where = _CONFIG.redis_url.get_secret_value().rpartition("@")[2].rpartition("//")[2]
+    log.critical(
+        "the worker cannot go on: Redis at %s is not reachable. Check UVIAN_REDIS_URL.", where
+    )
+
+
 _CONFIG = _config()
+sys.excepthook = _explain
 _WATCHING = any(argument.startswith("--watch") for argument in sys.argv)
 
 
