@@ -15,7 +15,7 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -30,12 +30,22 @@ Item = dict[str, Any]
 Answer = dict[str, Any]
 
 
+#: On these a batch is halved; an item that stands alone hears of it.
+_HALVED = (errors.DataError, errors.StatementTooSlow, errors.Refused, errors.TimedOut)
+
+
+class _Waiting(NamedTuple):
+    item: Item
+    size: int  #: in bytes of JSON
+    answer: asyncio.Future[Answer]
+
+
 class Lane:
     """Collects items into calls; ``call`` takes a batch and answers one value per item, in order.
 
     Transient faults are retried with jitter until ``close`` (the functions are idempotent, and a
-    job that is done must not be lost because Postgres restarts). On a data error or a statement
-    that is too slow the batch is halved until the guilty item stands alone and gets the error.
+    job that is done must not be lost because Postgres restarts). On a data error or a timeout the
+    batch is halved until the guilty item stands alone: what it was is its own to hear, or to wait for.
     """
 
     def __init__(
@@ -50,16 +60,19 @@ class Lane:
         self._call = call
         self._calls = calls
         self._max_items = max_items
-        self._waiting: deque[tuple[Item, asyncio.Future[Answer]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._pump: asyncio.Task[None] | None = None
         self._closing = False
 
     async def submit(self, item: Item) -> Answer:
-        """Answer of ``call`` for this item; raises what it raised for it."""
+        """Answer of ``call`` for this item; raises what it raised for it.
+
+        Raises ``DataError`` at once for what is not JSON, ``Unavailable`` once the lane is closed.
+        """
         if self._closing:
             raise errors.Unavailable(f"{self.name}: closed")
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, answer))
+        self._waiting.append(_Waiting(item, _size(item), answer))
         if self._pump is None or self._pump.done():
             self._pump = asyncio.create_task(self._run(), name=f"lane {self.name}")
         return await answer
@@ -74,43 +87,41 @@ class Lane:
         while self._waiting:
             # One turn of the loop lets those that are ready at the same moment share the call.
             await asyncio.sleep(0)
-            batch = self._take()
             async with self._calls:
-                await self._send(batch)
+                await self._send(self._take())
 
-    def _take(self) -> list[tuple[Item, asyncio.Future[Answer]]]:
-        batch: list[tuple[Item, asyncio.Future[Answer]]] = []
+    def _take(self) -> list[_Waiting]:
+        batch: list[_Waiting] = []
         size = 0
         while self._waiting and len(batch) < self._max_items:
-            item, answer = self._waiting[0]
-            if answer.done():  # whoever asked was cancelled
+            waiting = self._waiting[0]
+            if waiting.answer.done():  # whoever asked was cancelled
                 self._waiting.popleft()
                 continue
-            size += len(orjson.dumps(item))
+            size += waiting.size
             if batch and size > MAX_BYTES:
                 break
             batch.append(self._waiting.popleft())
         return batch
 
-    async def _send(self, batch: list[tuple[Item, asyncio.Future[Answer]]]) -> None:
+    async def _send(self, batch: Sequence[_Waiting]) -> None:
         if not batch:
             return
         try:
-            answers = await self._until_answered([item for item, _ in batch])
-        except (errors.DataError, errors.StatementTooSlow, errors.Refused) as error:
+            answers = await self._until_answered([waiting.item for waiting in batch])
+            # All or nothing: with an answer missing nobody knows whose the others are.
+            for waiting, answer in list(zip(batch, answers, strict=True)):
+                if not waiting.answer.done():
+                    waiting.answer.set_result(answer)
+        except _HALVED as error:
             if len(batch) == 1:
-                _give(batch[0][1], error)
+                _give(batch, error)
                 return
             half = len(batch) // 2
             await self._send(batch[:half])
             await self._send(batch[half:])
         except Exception as error:  # noqa: BLE001 - every waiter must hear of it
-            for _, waiter in batch:
-                _give(waiter, error)
-        else:
-            for (_, waiter), answer in zip(batch, answers, strict=True):
-                if not waiter.done():
-                    waiter.set_result(answer)
+            _give(batch, error)
 
     async def _until_answered(self, items: list[Item]) -> Sequence[Answer]:
         attempt = 0
@@ -118,6 +129,8 @@ class Lane:
             try:
                 return await self._call(items)
             except errors.Transient as error:
+                if isinstance(error, errors.TimedOut) and len(items) > 1:
+                    raise
                 if self._closing and attempt >= 3:
                     raise
                 pause = random.uniform(0.5, 1) * min(0.05 * 2**attempt, 1.0)  # noqa: S311 - jitter
@@ -131,6 +144,14 @@ class Lane:
                 await asyncio.sleep(pause)
 
 
-def _give(waiter: asyncio.Future[Answer], error: Exception) -> None:
-    if not waiter.done():
-        waiter.set_exception(error)
+def _size(item: Item) -> int:
+    try:
+        return len(orjson.dumps(item))
+    except TypeError as error:  # orjson's own error derives from it
+        raise errors.DataError(f"not JSON: {error}") from error
+
+
+def _give(batch: Sequence[_Waiting], error: Exception) -> None:
+    for waiting in batch:
+        if not waiting.answer.done():
+            waiting.answer.set_exception(error)

@@ -24,6 +24,7 @@ from repositories.database import SIGNATURES, Filter, Function, Json, Order, Row
 log = logging.getLogger("uvian.database")
 
 _OPERATORS: Final = {"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
+_LISTEN_AGAIN_AFTER: Final = 1.0  # seconds
 _COLUMN: Final = re.compile(r"^[a-z][a-z0-9_]*(::text)?$")
 
 
@@ -41,7 +42,12 @@ class PostgresDatabase:
 
     @classmethod
     async def connect(
-        cls, dsn: str, *, connections: int = 5, listen_dsn: str | None = None, timeout: float = 10.0
+        cls,
+        dsn: str,
+        *,
+        connections: int = 5,
+        listen_dsn: str | None = None,
+        timeout: float = 10.0,  # noqa: ASYNC109 - of every call to come, not of this one
     ) -> PostgresDatabase:
         """Open the pool; ``timeout`` is in seconds, for connecting and for each call.
 
@@ -166,7 +172,9 @@ class PostgresDatabase:
     async def _rows(self, statement: str, values: Sequence[str]) -> list[Row]:
         return [orjson.loads(row[0]) for row in await self._run(statement, values, self._pool)]
 
-    async def _run(self, statement: str, values: Sequence[str | None], pool: asyncpg.Pool) -> list[Any]:
+    async def _run(
+        self, statement: str, values: Sequence[str | None], pool: asyncpg.Pool
+    ) -> list[Any]:
         try:
             async with pool.acquire(timeout=self._timeout) as connection:
                 return cast("list[Any]", await connection.fetch(statement, *values))
@@ -179,7 +187,7 @@ class PostgresDatabase:
                 await self._listen_until_closed(channel, callback)
             except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
                 log.debug("LISTEN %s broke: %s", channel, error)
-            await asyncio.sleep(1)
+            await asyncio.sleep(_LISTEN_AGAIN_AFTER)
 
     async def _listen_until_closed(self, channel: str, callback: Callable[[], None]) -> None:
         connection = await asyncpg.connect(
@@ -227,7 +235,7 @@ def _conditions(table: str, where: Sequence[Filter], *, first: int) -> tuple[str
         if condition.op == "in":
             values.append(_json([{condition.column: value} for value in condition.value]))
             parts.append(
-                f"t.{column} = any (array(select r.{column} from "
+                f"t.{column} = any (array(select r.{column} from "  # noqa: S608 - checked names
                 f"jsonb_populate_recordset(null::uvian.{_name(table)}, ${position}::text::jsonb) r))"
             )
         else:
@@ -252,7 +260,21 @@ def _text(value: Json, sql_type: str) -> str | None:
     return None if value is None else str(value)
 
 
-_TRANSIENT_STATES: Final = {"57P01", "57P02", "57P03", "57P05", "53300", "40001", "40P01", "55006"}
+#: Whole classes: connections (08), resources (53), the machine (58).
+_TRANSIENT_CLASSES: Final = ("08", "53", "58")
+#: Shutting down, starting up, idle session ended; serialisation, deadlock; object in use; a standby
+#: that is being promoted.
+_TRANSIENT_STATES: Final = {
+    "57P01",
+    "57P02",
+    "57P03",
+    "57P05",
+    "40001",
+    "40003",
+    "40P01",
+    "55006",
+    "25006",
+}
 _SCHEMA_STATES: Final = {"3F000", "42883", "42P01", "42703"}
 
 
@@ -272,7 +294,7 @@ def translated(error: Exception) -> errors.RepositoryError:
 
 def _by_state(state: str, error: asyncpg.PostgresError) -> errors.RepositoryError:  # noqa: PLR0911 - a table
     message = str(error.args[0]) if error.args else state
-    if state.startswith("08") or state in _TRANSIENT_STATES:
+    if state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES:
         return errors.Unavailable(message)
     if state == "55P03":
         return errors.TimedOut("a lock was not free within a second")
