@@ -1,4 +1,4 @@
-"""Everything on this machine, in one folder: servers, schema, a user; for ``uvian demo`` and ``uvian dev``."""
+"""Servers, schema and a user in one folder: what ``uvian demo`` and ``uvian dev`` stand on."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Final
 
 import asyncpg
 
+from repositories.errors import Misconfigured
 from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 from uvian_worker.migrate import bootstrap, migrate
 
@@ -71,17 +72,27 @@ async def local_servers(
 
     ``tell`` hears what is being done. Raises ``EmbeddedError`` and ``RepositoryError``.
     """
-    folder = folder.absolute()
+    folder = Path.cwd() / folder
     async with AsyncExitStack() as stack:
         tell("Starting Redis")
         redis = await stack.enter_async_context(EmbeddedRedis(folder / "redis"))
         tell("Starting Postgres")
         postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
         tell("Migrating the schema")
-        await bootstrap(postgres.dsn)
-        await migrate(postgres.migrator_dsn)
-        await _make_user(postgres.dsn)
+        await _prepare(postgres)
         yield LocalServers(folder, postgres.migrator_dsn, redis.url, DEVELOPMENT_USER)
+
+
+async def _prepare(postgres: EmbeddedPostgres) -> None:
+    """Schema and user, unless they are there."""
+    await bootstrap(postgres.dsn)
+    try:
+        await migrate(postgres.migrator_dsn)
+    except Misconfigured as error:
+        raise Misconfigured(
+            f"{error} This database is for development alone: to begin anew, remove {postgres.folder}."
+        ) from error
+    await _make_user(postgres.dsn)
 
 
 async def _make_user(superuser_dsn: str) -> None:

@@ -169,6 +169,7 @@ class WatchedJob:
     def _begin_again(self, run: int) -> None:
         """Another run: stages begin anew, pictures that are stored stay."""
         self.run, self.fraction, self.message = run, 0.0, None
+        self.ended = self.output = self.error = self.error_message = None
         for name, stage in self.stages.items():
             self.stages[name] = StageSeen(name, stage.label)
 

@@ -124,7 +124,7 @@ class WorkerProcess:
         return "\n".join([sentence, *lines, f"Its whole log: {self._log}"])
 
     async def _answers(self) -> None:
-        while not await self._is_ready():
+        while not await self._is_ready():  # noqa: ASYNC110 - another process, no event of ours
             await asyncio.sleep(0.02)
 
     async def _is_ready(self) -> bool:

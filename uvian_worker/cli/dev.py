@@ -1,0 +1,90 @@
+"""``uvian dev``: everything up until Ctrl-C."""
+
+# ruff: noqa: PLC0415 - imports when it runs
+from __future__ import annotations
+
+__all__ = ["dev"]
+
+from typing import TYPE_CHECKING
+
+import typer
+
+from uvian_worker.cli.endings import ExitCode, run
+
+if TYPE_CHECKING:
+    from uvian_worker.dev import Development
+
+
+def dev() -> None:
+    """Run Postgres, Redis and a worker here until Ctrl-C, and say how to connect.
+
+    Other commands in this folder then find the servers by themselves. Nothing is written outside
+    of ./.uvian; your .env counts for the worker, except for where its servers are.
+    """
+    try:
+        run(_dev())
+    except typer.Exit as ending:
+        # Ctrl-C is how this command ends.
+        raise typer.Exit(
+            ExitCode.OK if ending.exit_code == ExitCode.INTERRUPTED else ending.exit_code
+        ) from None
+
+
+async def _dev() -> None:
+    from uvian_worker.cli.output import console
+    from uvian_worker.dev import run_dev
+
+    screen = console()
+    with screen.status("") as status:
+
+        def tell(step: str) -> None:
+            status.update(f"{step} …")
+
+        def show(development: Development) -> None:
+            status.stop()
+            _introduce(development)
+
+        try:
+            await run_dev(tell=tell, show=show)
+        finally:
+            status.stop()
+
+
+def _introduce(development: Development) -> None:
+    """How to connect, and what to try."""
+    from rich.table import Table
+    from rich.text import Text
+
+    from uvian_worker.cli.output import console
+
+    servers = development.servers
+    screen = console()
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    facts.add_row("Images", str(servers.images_dir))
+    facts.add_row("Health", development.health_url)
+    facts.add_row("User", servers.user_id)
+    facts.add_row("", Text("dev@localhost, free of charge", style="dim"))
+    screen.print()
+    screen.print(Text.assemble(("● ", "green"), ("Postgres, Redis and a worker are up", "bold")))
+    screen.print()
+    # Whole lines, however long: they are there to be copied.
+    for name in ("UVIAN_DATABASE_URL", "UVIAN_REDIS_URL"):
+        screen.print(Text(f"{name}={servers.settings()[name]}", style="cyan"), soft_wrap=True)
+    screen.print()
+    screen.print(facts)
+    screen.print()
+    screen.print(Text("In another shell, in this folder:", style="dim"))
+    for command in _COMMANDS:
+        screen.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
+    screen.print(Text("In a program, or for psql and arq:", style="dim"))
+    screen.print(Text(f"  set -a; . {development.env_file}; set +a", style="cyan"), soft_wrap=True)
+    screen.print()
+    screen.print(Text("The worker's log follows. Ctrl-C ends everything.", style="dim"))
+
+
+_COMMANDS = (
+    'uvian submit generation logo_description="A fox" theme_description="autumn woods" --watch',
+    "uvian jobs list",
+)

@@ -1,0 +1,139 @@
+"""How a command ends: exit codes, and every foreseeable error as a sentence with the next step."""
+
+# ruff: noqa: PLC0415 - what only an error or a running command needs is imported there
+from __future__ import annotations
+
+__all__ = ["ExitCode", "Fault", "explained", "keep_traces", "run"]
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import Coroutine, Iterator
+from enum import IntEnum
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+T = TypeVar("T")
+
+
+class ExitCode(IntEnum):
+    """What scripts can rely on; ``docs/cli.md`` has the same list."""
+
+    OK = 0
+    JOB_FAILED = 1  #: the job was watched and has failed or was cancelled
+    USAGE = 2  #: a wrong argument, setting or schema: nothing was done
+    UNREACHABLE = 3  #: Redis or Postgres does not answer
+    REFUSED = 4  #: the database said no: credits, limits, unknown type, job or user
+    NOT_STARTED = 5  #: a server or worker of `demo` or `dev` did not start, or died
+    UNEXPECTED = 70  #: a bug of ours
+    INTERRUPTED = 130  #: Ctrl-C
+
+
+class Fault(Exception):
+    """What went wrong and what to do, for the person at the terminal."""
+
+    def __init__(self, message: str, code: ExitCode, *, hint: str = "") -> None:
+        self.message = message
+        self.hint = hint
+        self.code = code
+        super().__init__(message)
+
+
+class _Traces:
+    wanted = False
+
+
+def keep_traces() -> None:
+    """``--debug``: errors come with their stack trace."""
+    _Traces.wanted = True
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command to its end; its errors end the process with a sentence and their exit code."""
+    with explained():
+        return asyncio.run(_until_told(work))
+
+
+async def _until_told(work: Coroutine[Any, Any, T]) -> T:
+    """SIGTERM and a closed terminal end a command as Ctrl-C does: whatever it opened is closed."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - a coroutine always runs in a task
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, task.cancel)
+    return await work
+
+
+@contextlib.contextmanager
+def explained() -> Iterator[None]:
+    """Turn what escapes into a sentence on stderr and an exit code."""
+    try:
+        yield
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(ExitCode.INTERRUPTED) from None
+    except (typer.Exit, typer.BadParameter, SystemExit):
+        raise
+    except BrokenPipeError:
+        # `uvian jobs list | head`: whoever read us has seen enough.
+        sys.stderr.close()
+        raise typer.Exit(ExitCode.OK) from None
+    except Exception as error:  # noqa: BLE001 - every error ends in a sentence
+        _give_up(error)
+
+
+def _give_up(error: Exception) -> NoReturn:
+    from rich.console import Console
+    from rich.text import Text
+
+    fault = error if isinstance(error, Fault) else _translated(error)
+    console = Console(stderr=True, highlight=False)
+    flows = not console.is_terminal  # a pipe has no width
+    if _Traces.wanted:
+        console.print_exception()
+    console.print(Text.assemble(("✗ ", "bold red"), fault.message), soft_wrap=flows)
+    if fault.hint:
+        console.print(Text.assemble(("→ ", "cyan"), fault.hint), soft_wrap=flows)
+    raise typer.Exit(fault.code) from None
+
+
+def _translated(error: Exception) -> Fault:
+    """Any error as a fault; this is the one place that knows them all."""
+    from uvian_worker.config import ConfigError
+    from uvian_worker.server_process import EmbeddedError
+    from uvian_worker.worker_process import WorkerEnded
+
+    match error:
+        case ConfigError():
+            return Fault(str(error), ExitCode.USAGE)
+        case EmbeddedError() | WorkerEnded():
+            return Fault(str(error), ExitCode.NOT_STARTED)
+        case _:
+            return _of_repositories(error) or Fault(
+                f"Something unexpected happened: {type(error).__name__}: {error}",
+                ExitCode.UNEXPECTED,
+                hint="Run it again with --debug for the stack trace: uvian --debug …",
+            )
+
+
+def _of_repositories(error: Exception) -> Fault | None:
+    import asyncpg
+
+    from repositories import errors
+    from repositories.postgres import translated
+
+    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
+        error = translated(error)
+    match error:
+        case errors.Transient():
+            return Fault(
+                str(error), ExitCode.UNREACHABLE, hint="Check UVIAN_DATABASE_URL, and that it runs."
+            )
+        case errors.Misconfigured():
+            return Fault(str(error), ExitCode.USAGE)
+        case errors.RepositoryError():
+            return Fault(str(error), ExitCode.REFUSED)
+        case _:
+            return None

@@ -1,0 +1,120 @@
+"""What people type, and the row that is meant: ids by their beginning, types by their nearest name."""
+
+from __future__ import annotations
+
+__all__ = ["find_job", "nearest", "refusal", "user_id_of"]
+
+import difflib
+import re
+import uuid
+from collections.abc import Iterable
+from typing import Any
+
+from repositories.database import Filter, Row
+from uvian_worker.cli.connect import Site
+from uvian_worker.cli.endings import ExitCode, Fault
+from uvian_worker.cli.output import credits_text
+from uvian_worker.client import JobRefused
+
+_NEW_USER = (
+    "Users are made by signing up in your app, or in the dashboard: "
+    "Authentication > Users > Add user."
+)
+_ID = re.compile(r"[0-9a-f]{4,32}")
+
+
+async def find_job(site: Site, text: str) -> Row:
+    """The job whose id is ``text`` or begins with it (four characters at least).
+
+    Raises ``Fault`` when there is none, or more than one.
+    """
+    digits = text.strip().lower().replace("-", "")
+    if not _ID.fullmatch(digits):
+        raise Fault(
+            f"{text!r} is not the id of a job, nor its beginning.",
+            ExitCode.USAGE,
+            hint="See `uvian jobs list` for the ids.",
+        )
+    first, last = uuid.UUID(digits.ljust(32, "0")), uuid.UUID(digits.ljust(32, "f"))
+    between = [Filter("id", "gte", str(first)), Filter("id", "lte", str(last))]
+    rows = await site.database.select("jobs", where=between, limit=2)
+    if not rows:
+        raise Fault(f"There is no job {text}.", ExitCode.REFUSED, hint="See `uvian jobs list`.")
+    if len(rows) > 1:
+        raise Fault(
+            f"More than one job begins with {text}.", ExitCode.USAGE, hint="Give more of its id."
+        )
+    return rows[0]
+
+
+def user_id_of(text: str | None, site: Site) -> str:
+    """The user's id; without one that of ``uvian dev`` if its servers are used. Raises ``Fault``."""
+    if text is None:
+        if site.default_user is None:
+            raise Fault(
+                "Whose job is it?",
+                ExitCode.USAGE,
+                hint="Name the user: --user <id from auth.users>",
+            )
+        return site.default_user
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise Fault(
+            f"{text!r} is not a user's id.",
+            ExitCode.USAGE,
+            hint="It is the uuid in auth.users (on Supabase: Authentication > Users).",
+        ) from None
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """``Did you mean …?``, or all there are."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1)
+    if close:
+        return f"Did you mean {close[0]}?"
+    return f"There are: {', '.join(names)}." if names else "There are none yet."
+
+
+def refusal(
+    refused: JobRefused, *, type_: str = "", user: str = "", known: Iterable[str] = ()
+) -> Fault:
+    """Why the database said no, in a sentence with the next step."""
+    message, hint = _words(refused.code, refused.details, type_, user, known)
+    return Fault(message, ExitCode.REFUSED, hint=hint)
+
+
+def _words(
+    code: str, details: dict[str, Any], type_: str, user: str, known: Iterable[str]
+) -> tuple[str, str]:
+    """Sentence and next step; a code of a newer schema speaks for itself."""
+    cost, balance = (credits_text(details.get(name) or 0) for name in ("cost", "balance"))
+    limit = details.get("limit")
+    sentences = {
+        "unknown_type": (f"There is no job type {type_!r}.", nearest(type_, known)),
+        "unknown_user": (f"There is no user {user} in auth.users.", _NEW_USER),
+        "insufficient_credits": (
+            f"The job costs {cost} credits; the balance is {balance}.",
+            f"Grant some: uvian credits grant {user} {cost}",
+        ),
+        "cost_exceeds_max": (f"The job costs {cost} credits: more than --max-cost.", ""),
+        "too_many_queued": (
+            f"This user has {limit} jobs of this type waiting: no more are accepted.",
+            "Wait for some to start, or raise max_queued_per_user in uvian.job_types.",
+        ),
+        "input_too_large": (
+            f"The input is larger than {limit} bytes.",
+            "The operator sets max_input_bytes in uvian.job_types.",
+        ),
+        "type_disabled": (
+            f"Jobs of the type {type_} are switched off.",
+            "The operator sets enabled in uvian.job_types.",
+        ),
+        "idempotency_conflict": (
+            "A job with this --key exists, and its type or input is another.",
+            "Use a new key for a new request.",
+        ),
+    }
+    if "message" in details:  # raised with a sentence of its own
+        return str(details["message"]), sentences.get(code, ("", ""))[1]
+    return sentences.get(code, (code.replace("_", " "), ""))

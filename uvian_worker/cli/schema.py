@@ -1,0 +1,142 @@
+"""``uvian migrate``: the schema."""
+
+# ruff: noqa: PLC0415 - imports when it runs
+from __future__ import annotations
+
+__all__ = ["migrate"]
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from uvian_worker.cli.endings import ExitCode, run
+
+if TYPE_CHECKING:
+    from uvian_worker.migrate import MigrationReport, SchemaStatus
+
+
+def migrate(
+    bootstrap: Annotated[
+        bool,
+        typer.Option(
+            "--bootstrap",
+            help="First supply what Supabase brings; for a plain Postgres, as its superuser.",
+        ),
+    ] = False,
+    status: Annotated[
+        bool,
+        typer.Option("--status", help="Change nothing; exit code 2 when something is pending."),
+    ] = False,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help="Another connection than UVIAN_DATABASE_URL, e.g. of the schema's owner."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+) -> None:
+    """Apply what is pending to the schema uvian, each file in one transaction.
+
+    Give a direct or session connection (on Supabase: Connect > Session pooler).
+    """
+    if bootstrap and status:
+        raise typer.BadParameter("--status changes nothing: leave out --bootstrap.")
+    if status:
+        raise typer.Exit(run(_show_status(url, as_json)))
+    run(_migrate(url, bootstrap, as_json))
+
+
+async def _migrate(url: str | None, bootstrap: bool, as_json: bool) -> None:
+    from uvian_worker.cli.output import print_json
+    from uvian_worker.migrate import bootstrap as supply
+    from uvian_worker.migrate import migrate as apply
+
+    target = url or _configured_url()
+    if bootstrap:
+        await supply(target)
+    report = await apply(target)
+    if as_json:
+        print_json(_report_document(report))
+    else:
+        _print_report(report)
+
+
+async def _show_status(url: str | None, as_json: bool) -> ExitCode:
+    from uvian_worker.cli.output import print_json
+    from uvian_worker.migrate import status as look
+
+    found = await look(url or _configured_url())
+    if as_json:
+        print_json(_status_document(found))
+    else:
+        _print_status(found)
+    usable = not found.pending and found.needs_release is None
+    return ExitCode.OK if usable else ExitCode.USAGE
+
+
+def _configured_url() -> str:
+    from uvian_worker.cli.connect import load_config
+
+    return load_config()[0].require_database_url()
+
+
+def _report_document(report: MigrationReport) -> dict[str, Any]:
+    return {
+        "applied": report.applied,
+        "already": report.already,
+        "notices": [
+            {"migration": n.migration, "severity": n.severity, "message": n.message, "hint": n.hint}
+            for n in report.notices
+        ],
+    }
+
+
+def _print_report(report: MigrationReport) -> None:
+    from rich.text import Text
+
+    from uvian_worker.cli.output import console
+
+    screen = console()
+    for label in report.applied:
+        screen.print(Text.assemble(("✓ ", "green"), label))
+    for notice in report.notices:
+        hint = f" {notice.hint}" if notice.hint else ""
+        said = f"{notice.migration}: {notice.message}{hint}"
+        screen.print(Text.assemble(("! ", "yellow"), said), soft_wrap=True)
+    done = f"{len(report.applied)} applied" if report.applied else "Nothing was pending"
+    screen.print(f"{done}; {len(report.already)} were there already.")
+
+
+def _status_document(found: SchemaStatus) -> dict[str, Any]:
+    return {
+        "release": found.release,
+        "needs_release": found.needs_release,
+        "applied": [{"label": row.label, "applied_at": row.applied_at} for row in found.applied],
+        "pending": [migration.label for migration in found.pending],
+        "changed": list(found.changed),
+        "unknown": [row.label for row in found.unknown],
+    }
+
+
+def _print_status(found: SchemaStatus) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from uvian_worker.cli.output import console
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for row in found.applied:
+        state = Text(f"applied {row.applied_at:%Y-%m-%d %H:%M}", style="dim")
+        if row in found.unknown:
+            state = Text(f"of a newer release (needs {row.min_code})", style="yellow")
+        elif row.label in found.changed:
+            state = Text("differs from this release's file", style="red")
+        table.add_row(Text("✓", style="green"), row.label, state)
+    for migration in found.pending:
+        table.add_row(Text("·", style="yellow"), migration.label, Text("pending", style="yellow"))
+    screen = console()
+    screen.print(table)
+    if found.pending:
+        screen.print(Text.assemble(("→ ", "cyan"), "Run: uvian migrate"))
+    elif found.needs_release is not None:
+        screen.print(Text.assemble(("→ ", "cyan"), f"Install uvian-worker {found.needs_release}"))

@@ -1,0 +1,157 @@
+"""Jobs as tables and as a page."""
+
+from __future__ import annotations
+
+__all__ = ["print_job", "print_jobs"]
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import orjson
+from rich.console import Console, Group, RenderableType
+from rich.highlighter import JSONHighlighter
+from rich.table import Table
+from rich.text import Text
+
+from repositories.database import Row
+from uvian_worker.cli.output import ago, console, credits_text, duration, status_text
+
+_ROOMY = 90  # columns
+
+
+def print_jobs(rows: Sequence[Row]) -> None:
+    """One line per job; what does not fit is left out, the error last."""
+    screen = console()
+    if not rows:
+        screen.print("There are no such jobs.", style="dim")
+        return
+    cells = [_cells(row, screen) for row in rows]
+    names = ["Job", "Status", "Type", *(["User"] if screen.width >= _ROOMY else [])]
+    table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
+    for at, name in enumerate([*names, "Age", "Took", "Cost"]):
+        # As wide as it is: only the remark gives way.
+        width = max(len(name), *(len(line[at]) for line in cells))
+        table.add_column(name, width=width, justify="left" if name in names else "right")
+    table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
+    for line in cells:
+        table.add_row(*line)
+    screen.print(table)
+
+
+def print_job(row: Row) -> None:
+    """Everything its owner may know."""
+    screen = console()
+    screen.print(_heading(row))
+    facts = Table.grid(padding=(0, 2, 0, 0))
+    facts.add_column(style="dim", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(row):
+        facts.add_row(name, value)
+    screen.print(facts)
+    for title, content in _sections(row):
+        screen.print()
+        screen.print(title, style="bold")
+        screen.print(content, soft_wrap=not screen.is_terminal)
+
+
+def _cells(row: Row, screen: Console) -> list[str | Text]:
+    user = [row["user_id"][:8]] if screen.width >= _ROOMY else []
+    return [
+        row["id"][:8],
+        status_text(row["status"]),
+        row["type"],
+        *user,
+        ago(row["created_at"]),
+        duration(_took(row)),
+        credits_text(row["cost"]) if row["cost"] else "",
+        _remark(row),
+    ]
+
+
+def _took(row: Row) -> float | None:
+    """From the start of the latest run to its end, or to now."""
+    if row["started_at"] is None:
+        return None
+    began = datetime.fromisoformat(row["started_at"])
+    ended = datetime.fromisoformat(row["finished_at"] or row["updated_at"])
+    return max((ended - began).total_seconds() * 1000, 0)
+
+
+def _remark(row: Row) -> Text:
+    if row["error_message"]:
+        return Text(row["error_message"], style="red")
+    if row["status"] == "processing":
+        return Text(
+            f"{row['progress']:.0%} {row['progress_message'] or row['stage'] or ''}", "cyan"
+        )
+    warnings = (row["output"] or {}).get("warnings") or ()
+    return Text(f"{len(warnings)} warnings", style="yellow") if warnings else Text()
+
+
+def _heading(row: Row) -> Text:
+    return Text.assemble((row["id"], "bold"), "  ", row["type"], "  ").append_text(
+        status_text(row["status"])
+    )
+
+
+def _facts(row: Row) -> list[tuple[str, str]]:
+    facts = [
+        ("user", row["user_id"]),
+        ("created", f"{_moment(row['created_at'])}, {ago(row['created_at'])} ago"),
+        ("took", duration(_took(row))),
+        ("run", f"{row['run']}, {row['attempt']} attempts burned"),
+    ]
+    if row["status"] == "processing":
+        facts.append(("progress", f"{row['progress']:.0%} {row['progress_message'] or ''}"))
+    if row["cost"]:
+        facts.append(("cost", f"{credits_text(row['cost'])} credits"))
+    for name, column in (
+        ("result", "result_id"),
+        ("key", "idempotency_key"),
+        ("parent", "parent_id"),
+    ):
+        if row[column]:
+            facts.append((name, row[column]))
+    return facts
+
+
+def _sections(row: Row) -> list[tuple[str, RenderableType]]:
+    sections: list[tuple[str, RenderableType]] = [("Input", _json(row["input"]))]
+    if row["stages"]:
+        sections.append(("Stages", _stages(row["stages"])))
+    if row["error"]:
+        sections.append(("Error", _error(row)))
+    if row["output"]:
+        sections.append(("Output", _json(row["output"])))
+    return sections
+
+
+def _error(row: Row) -> Group:
+    error: dict[str, Any] = row["error"]
+    details = f"{error.get('code')}"
+    if error.get("stage"):
+        details += f" in {error['stage']}"
+    details += f", attempt {error.get('attempt')}"
+    details += ", may work later" if error.get("retryable") else ", will not work later"
+    return Group(Text(row["error_message"] or "", style="red"), Text(details, style="dim"))
+
+
+def _stages(stages: Sequence[dict[str, Any]]) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column()
+    table.add_column(justify="right")
+    for stage in stages:
+        name = stage.get("label") or stage["name"]
+        table.add_row(name, status_text(stage["status"]), duration(stage["ms"]))
+    return table
+
+
+def _json(document: Any) -> Text:
+    text = orjson.dumps(document, option=orjson.OPT_INDENT_2).decode()
+    return JSONHighlighter()(Text(text))
+
+
+def _moment(moment: str) -> str:
+    return f"{datetime.fromisoformat(moment).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -1,0 +1,36 @@
+"""``uvian worker``: what ``arq uvian_worker.WorkerSettings`` does, after a look around."""
+
+# ruff: noqa: PLC0415 - imports when it runs
+from __future__ import annotations
+
+__all__ = ["worker"]
+
+from typing import Annotated
+
+import typer
+
+from uvian_worker.cli.endings import explained, run
+
+
+def worker(
+    burst: Annotated[bool, typer.Option("--burst", help="Run what waits, then end.")] = False,
+) -> None:
+    """Run a worker, after checking settings, Redis and schema.
+
+    From then on it is the same as: arq uvian_worker.WorkerSettings
+    """
+    run(_check())
+    with explained():
+        from arq.worker import run_worker
+
+        from uvian_worker.worker import WorkerSettings
+
+        run_worker(WorkerSettings, **({"burst": True} if burst else {}))  # type: ignore[arg-type]
+
+
+async def _check() -> None:
+    from uvian_worker.cli.connect import require_usable
+    from uvian_worker.config import Config
+
+    # Not what `uvian dev` has written down: a worker belongs to the servers it was configured for.
+    await require_usable(Config.load())
