@@ -18,7 +18,7 @@ from executors.outcomes import Outcome
 from executors.registry import Registry
 from executors.retry import outcome_of
 from executors.running import LeaseKeeper, Running, StopReason
-from repositories.errors import RepositoryError
+from repositories.errors import DataError, RepositoryError
 from repositories.jobs import ClaimedJob, JobRepository, Settlement
 
 log = logging.getLogger("uvian.runner")
@@ -237,7 +237,7 @@ class Runner:
         }
         try:
             settlement = await self._jobs.settle(item)
-        except RepositoryError as error:
+        except DataError as error:
             log.error("job %s run %s: settlement refused: %s", claim.id, claim.run, error)  # noqa: TRY400
             failure = outcomes.Failed(*_unstorable(claim.attempt))
             settlement = await self._jobs.settle({**item, **failure.item(), "output": None})
@@ -329,8 +329,11 @@ def _unstorable(attempt: int) -> tuple[dict[str, Any], str]:
 def _sentence(error: ValidationError) -> str:
     """The first complaint, with the field's name and without the value."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "input"
-    return f"{field}: {first['msg']}"
+    field = ".".join(str(part) for part in first["loc"]) or "it"
+    said = str(first["msg"])
+    if said.startswith("Input "):
+        return f"Invalid input: {field}{said.removeprefix('Input')}."
+    return f"Invalid input: {field}: {said}."
 
 
 def _swallow(task: asyncio.Task[Any]) -> None:

@@ -118,6 +118,8 @@ class PostgresDatabase:
         """Insert rows; see the port."""
         if not rows:
             return []
+        if any(row.keys() != rows[0].keys() for row in rows):
+            raise errors.DataError("rows of one insert have the same keys")
         names = ", ".join(_name(column) for column in rows[0])
         conflict = ""
         if on_conflict is not None:
@@ -287,7 +289,12 @@ def translated(error: Exception) -> errors.RepositoryError:
     state = getattr(error, "sqlstate", None)
     if state is not None:
         return _by_state(str(state), cast("asyncpg.PostgresError", error))
-    if isinstance(error, (OSError, asyncpg.InterfaceError, asyncpg.PostgresError)):
+    # A backend that is cut off in the middle of an answer leaves asyncpg's own protocol confused,
+    # which it calls an internal error: the connection is gone, nothing more.
+    if isinstance(
+        error,
+        (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError),
+    ):
         return errors.Unavailable(f"Postgres is not reachable: {error or type(error).__name__}")
     return errors.Permanent(f"{type(error).__name__}: {error}")
 

@@ -206,7 +206,7 @@ class Client:
                     raise refused from error
                 if not _is_transient(error) or attempt == _TRIES - 1:
                     raise
-            except (OSError, TimeoutError, asyncpg.InterfaceError):
+            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 if attempt == _TRIES - 1:
                     raise
             await asyncio.sleep(0.1 * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - jitter
