@@ -1,6 +1,5 @@
 """``uvian credits``: balances and their books."""
 
-# ruff: noqa: PLC0415 - imports when it runs
 from __future__ import annotations
 
 __all__ = ["app"]

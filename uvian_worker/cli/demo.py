@@ -1,6 +1,5 @@
 """``uvian demo``: the main job on this machine, watched."""
 
-# ruff: noqa: PLC0415 - imports when it runs; an option is a parameter
 from __future__ import annotations
 
 __all__ = ["demo"]

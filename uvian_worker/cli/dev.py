@@ -1,6 +1,5 @@
 """``uvian dev``: everything up until Ctrl-C."""
 
-# ruff: noqa: PLC0415 - imports when it runs
 from __future__ import annotations
 
 __all__ = ["dev"]

@@ -1,6 +1,5 @@
 """How a command ends: exit codes, and every foreseeable error as a sentence with the next step."""
 
-# ruff: noqa: PLC0415 - what only an error or a running command needs is imported there
 from __future__ import annotations
 
 __all__ = ["ExitCode", "Fault", "explained", "keep_traces", "run"]

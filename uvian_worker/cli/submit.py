@@ -1,6 +1,5 @@
 """``uvian submit`` and ``uvian watch``: a job as the service, and what happens to it."""
 
-# ruff: noqa: PLC0415 - imports when it runs; an option is a parameter
 from __future__ import annotations
 
 __all__ = ["follow_to_end", "submit", "watch"]

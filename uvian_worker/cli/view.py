@@ -230,7 +230,7 @@ class JobView:
     def _bitmap(self, picture: Picture, side: int) -> Text:
         key = (picture.path, side)
         if key not in self._bitmaps:
-            from uvian_worker.cli.pixels import draw  # noqa: PLC0415 - only where it is drawn
+            from uvian_worker.cli.pixels import draw
 
             self._bitmaps[key] = draw(self._open(picture), side)
         return self._bitmaps[key]
@@ -287,7 +287,7 @@ def _swatches(palette: tuple[str, ...], width: int) -> Text:
 
 def _of_preview(picture: Picture) -> Image.Image:
     """The tiny picture that came with the event; a blank one when it cannot be read."""
-    from PIL import Image  # noqa: PLC0415 - only where pictures are drawn
+    from PIL import Image
 
     content = base64.b64decode(picture.preview.partition(",")[2])
     try:

@@ -1,6 +1,5 @@
 """``uvian worker``: what ``arq uvian_worker.WorkerSettings`` does, after a look around."""
 
-# ruff: noqa: PLC0415 - imports when it runs
 from __future__ import annotations
 
 __all__ = ["worker"]
