@@ -19,6 +19,9 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name == "WorkerSettings":
+        from uvian_worker.packages import require_own_packages  # noqa: PLC0415 - only a worker asks
+
+        require_own_packages()
         from uvian_worker.worker import WorkerSettings  # noqa: PLC0415 - reads the environment
 
         return WorkerSettings
