@@ -122,7 +122,7 @@ class Database(Protocol):
     async def insert(
         self, table: Table, rows: Sequence[Row], *, on_conflict: Sequence[str] | None = None
     ) -> list[Row]:
-        """Insert rows of the same keys and answer them; those that exist by ``on_conflict`` stay as they are."""
+        """Insert rows of the same keys and answer them; those that exist by ``on_conflict`` stay."""
         ...
 
     async def update(self, table: Table, values: Row, *, where: Sequence[Filter]) -> list[Row]:

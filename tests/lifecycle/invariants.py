@@ -44,7 +44,8 @@ _INVARIANTS = {
         where s.reserved <> case when j.status in ('queued', 'processing') then j.cost else 0 end""",
     "what runs has a lease of its run, and nothing else has one": """
         select j.id, j.status, j.run, l.run from uvian.jobs j full join uvian.job_leases l on l.job_id = j.id
-        where (j.status is not distinct from 'processing') <> (l.run is not distinct from j.run and l.run is not null)""",
+        where (j.status is not distinct from 'processing')
+              <> (l.run is not distinct from j.run and l.run is not null)""",
     "what is queued with a place, or waits for its time, will be offered": """
         select j.id from uvian.jobs j join uvian.job_state s on s.job_id = j.id
         where j.status = 'queued' and s.redispatch_at is null and (j.admitted or j.run_at > now())""",
@@ -53,7 +54,8 @@ _INVARIANTS = {
         where j.admitted and j.status in ('queued', 'processing')
         group by j.user_id, j.type, t.max_running_per_user having count(*) > t.max_running_per_user""",
     "every job has its state": """
-        select j.id from uvian.jobs j left join uvian.job_state s on s.job_id = j.id where s.job_id is null""",
+        select j.id from uvian.jobs j left join uvian.job_state s on s.job_id = j.id
+        where s.job_id is null""",
 }
 
 

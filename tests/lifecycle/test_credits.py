@@ -106,7 +106,8 @@ async def test_a_reservation_cannot_be_charged_twice(world: World) -> None:
     with pytest.raises(asyncpg.UniqueViolationError):
         await world.hand.execute(
             "insert into uvian.credit_entries (user_id, job_id, reservation, kind, amount) "
-            "select user_id, job_id, reservation, kind, amount from uvian.credit_entries where kind = 'charge'"
+            "select user_id, job_id, reservation, kind, amount from uvian.credit_entries "
+            "where kind = 'charge'"
         )
 
 
@@ -237,9 +238,9 @@ class Story:
 
 @contextlib.asynccontextmanager
 async def _stage(clean: CleanDatabase) -> Any:
-    async with opened(clean) as world:
-        async with asyncpg.create_pool(clean.superuser_dsn, min_size=1, max_size=4) as hands:
-            yield world, hands
+    pool = asyncpg.create_pool(clean.superuser_dsn, min_size=1, max_size=4)
+    async with opened(clean) as world, pool as hands:
+        yield world, hands
 
 
 @settings(

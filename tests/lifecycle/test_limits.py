@@ -159,12 +159,9 @@ async def test_who_was_held_by_another_is_let_in_by_the_next_sweep(world: World)
     user = await world.user()
     first, second = [(await batch(world, user, 1))[0]["job"] for _ in range(2)]
     await world.claim(first)
-    async with opened(world.clean) as other:
-        async with other.hand.transaction():
-            await other.hand.execute(
-                "select from uvian.jobs where id = $1 for update", second["id"]
-            )
-            assert (await world.settlement(first))["dispatch"] == []
+    async with opened(world.clean) as other, other.hand.transaction():
+        await other.hand.execute("select from uvian.jobs where id = $1 for update", second["id"])
+        assert (await world.settlement(first))["dispatch"] == []
     await world.hand.execute(
         "update uvian.job_state set redispatch_at = redispatch_at - interval '2 s'"
     )
@@ -225,6 +222,7 @@ async def test_nobody_who_is_due_waits_beside_a_free_place(world: World) -> None
                 await world.settle(job, chance.choice(["completed", "retry"]), name, delay=60)
 
     await asyncio.gather(*(work(f"w{n}") for n in range(5)))
+    waiting = -1
     for _ in range(60):
         await world.hand.execute(
             "update uvian.job_state set redispatch_at = now() where redispatch_at is not null"

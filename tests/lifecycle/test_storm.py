@@ -81,8 +81,7 @@ class Worker:
                     ],
                 },
             )
-            for told in settled["dispatch"]:
-                known.append({"id": told["id"], "run": told["run"]})
+            known.extend({"id": d["id"], "run": d["run"]} for d in settled["dispatch"])
             await self.call("mark_jobs", request={"announced": mine, "dispatched": mine[::-1]})
 
     async def poll(self) -> Any:

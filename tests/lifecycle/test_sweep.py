@@ -75,8 +75,11 @@ async def test_after_an_outage_nothing_expires_for_one_lease(world: World) -> No
     await world.hand.execute("update uvian.sweeps set last_at = now() - interval '11 s'")
     assert (await world.sweep())["expired"] == 0
     assert (await world.sweep())["expired"] == 0, "the hold lasts, though sweeps are regular again"
-    assert 14 < await world.hand.fetchval(
-        "select extract(epoch from hold_until - clock_timestamp()) from uvian.sweeps"
+    assert (
+        await world.hand.fetchval(
+            "select extract(epoch from hold_until - clock_timestamp()) from uvian.sweeps"
+        )
+        > 14
     )
     await world.hand.execute("update uvian.sweeps set hold_until = now()")
     assert (await world.sweep())["expired"] == 1
@@ -294,7 +297,7 @@ async def test_after_a_flush_everything_is_dispatched_again_page_by_page(world: 
     assert (await world.sweep())["dispatch"] == []
     lost_at = await world.hand.fetchval("select clock_timestamp()::text")
     told: list[str] = []
-    pages = []
+    pages: list[int] = []
     while not pages or pages[-1] == 3:
         swept = await world.sweep(redis_lost_at=lost_at, limit=3)
         pages.append(swept["forwarded"])

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from repositories import errors, lanes
+from repositories import errors
 from repositories.lanes import Lane
 
 
@@ -21,7 +21,7 @@ def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     async def sleep(_seconds: float) -> None:
         await real(0)
 
-    monkeypatch.setattr(lanes.asyncio, "sleep", sleep)
+    monkeypatch.setattr("repositories.lanes.asyncio.sleep", sleep)
 
 
 class Recorder:
@@ -199,7 +199,7 @@ async def test_a_bug_in_the_call_reaches_everybody_and_the_lane_lives(
     """An answer too few is nobody's answer; the next items are served."""
 
     async def short(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [{} for _ in items][1:]
+        return [dict(item) for item in items][1:]
 
     broken = Lane("test", short, calls=contextlib.nullcontext())
     assert all(isinstance(answer, ValueError) for answer in await all_of(broken, range(2)))
