@@ -190,8 +190,9 @@ class WakingArqRedis(ArqRedis):
         self._listening = True
         try:
             self._nudge = asyncio.get_running_loop().create_future()
+            waits: list[asyncio.Future[Any]] = [self._token, self._nudge]
             await asyncio.wait(
-                [self._token, self._nudge],
+                waits,
                 timeout=following,
                 return_when=asyncio.FIRST_COMPLETED,
             )

@@ -339,6 +339,24 @@ async def test_a_connection_that_breaks_in_arqs_pick_does_not_end_the_worker(
     assert not worker.task.done()
 
 
+async def test_a_pipeline_that_is_cut_short_leaks_no_connection(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hole: cancelled while it unwatches, redis-py's pipeline keeps its connection for ever."""
+    pool = bench.backend.arq_client()
+    pipe: Any = pool.pipeline(transaction=True)
+    await pipe.watch("key")
+
+    async def cancelled(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(pipe.connection, "send_command", cancelled)
+    with pytest.raises(asyncio.CancelledError):
+        await pipe.reset()
+    assert pipe.connection is None
+    assert not pool.connection_pool._in_use_connections
+
+
 @pytest.mark.database
 async def test_giving_up_ends_every_wait(own_redis: EmbeddedRedis) -> None:
     """A worker that ends while Redis is away does not wait for it."""
