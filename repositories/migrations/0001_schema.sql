@@ -4,7 +4,7 @@
 create schema uvian;
 comment on schema uvian is 'uvian-worker: jobs, credits, concepts. State moves only in functions.';
 
-revoke all on schema uvian from public, anon, authenticated;
+revoke all on schema uvian from public, anon, authenticated, service_role;
 grant usage on schema uvian to anon, authenticated, service_role;
 
 create table uvian.schema_migrations (
@@ -15,7 +15,7 @@ create table uvian.schema_migrations (
   min_code text not null  -- the oldest release that still works on this schema
 );
 alter table uvian.schema_migrations enable row level security;
-revoke all on uvian.schema_migrations from public, anon, authenticated;
+revoke all on uvian.schema_migrations from public, anon, authenticated, service_role;
 grant select on uvian.schema_migrations to service_role;
 
 -- Whether the caller is the service rather than a signed-in user: whoever has the privileges of
@@ -32,6 +32,6 @@ as $$
   where n.nspname = 'uvian'
 $$;
 
-revoke all on function uvian._is_service() from public, anon, authenticated;
+revoke all on function uvian._is_service() from public, anon, authenticated, service_role;
 
 notify pgrst, 'reload schema';

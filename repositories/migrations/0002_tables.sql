@@ -196,11 +196,11 @@ begin
   for name in select c.relname from pg_catalog.pg_class c
               where c.relnamespace = 'uvian'::pg_catalog.regnamespace and c.relkind = 'r' loop
     execute pg_catalog.format('alter table uvian.%I enable row level security', name);
-    execute pg_catalog.format('revoke all on uvian.%I from public, anon, authenticated', name);
+    execute pg_catalog.format('revoke all on uvian.%I from public, anon, authenticated, service_role', name);
     execute pg_catalog.format('grant select on uvian.%I to service_role', name);
   end loop;
 end $$;
-revoke all on all sequences in schema uvian from public, anon, authenticated;
+revoke all on all sequences in schema uvian from public, anon, authenticated, service_role;
 
 grant select on uvian.jobs, uvian.concepts, uvian.concept_variations,
                 uvian.credit_accounts, uvian.credit_entries to authenticated;

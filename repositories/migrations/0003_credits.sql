@@ -157,7 +157,7 @@ revoke all on function
   uvian._books_are_append_only(), uvian.calculate_cost(text, jsonb), uvian._account(uuid),
   uvian._accounts(uuid[]), uvian._lock_accounts(uuid[]), uvian._reserve(uuid, uuid, numeric),
   uvian._lock_payers(uuid[]), uvian._release(uuid, uuid), uvian.grant_credits(uuid, numeric, text)
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function uvian.calculate_cost(text, jsonb) to authenticated, service_role;
 grant execute on function uvian.grant_credits(uuid, numeric, text) to service_role;
 

@@ -183,7 +183,7 @@ create type uvian._verdict as (
   charge numeric,          -- ended: the fraction of the reservation
   result jsonb             -- ended: {output, result_id, error, error_message, stages}
 );
-revoke all on type uvian._verdict from public, anon, authenticated;
+revoke all on type uvian._verdict from public, anon, authenticated, service_role;
 
 create function uvian._error(code text, message text, attempt integer) returns jsonb
 language sql immutable
@@ -307,6 +307,6 @@ revoke all on function
   uvian._places_free(uuid, text), uvian._admit(uuid, text, interval),
   uvian._reconsider(uuid, text, interval), uvian._next(uuid[]), uvian._error(text, text, integer),
   uvian._carry_out(uvian._verdict[]), uvian._end(uvian._verdict[]), uvian._requeue(uvian._verdict[])
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 
 notify pgrst, 'reload schema';

@@ -19,7 +19,7 @@ create type uvian._judgement as (
   explanation jsonb,        -- what goes with the code
   relative boolean          -- … and would be otherwise, were it asked alone
 );
-revoke all on type uvian._judgement from public, anon, authenticated;
+revoke all on type uvian._judgement from public, anon, authenticated, service_role;
 
 create function uvian._judge(items jsonb) returns setof uvian._judgement
 language sql
@@ -209,7 +209,7 @@ end $$;
 revoke all on function
   uvian._judge(jsonb), uvian._create_batch(jsonb, interval), uvian._create_jobs(jsonb, interval),
   uvian.create_jobs(jsonb)
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function uvian.create_jobs(jsonb) to service_role;
 
 notify pgrst, 'reload schema';

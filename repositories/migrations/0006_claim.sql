@@ -200,7 +200,7 @@ revoke all on function
   uvian._claimed(uuid[], text), uvian._start(uuid[], text, double precision, uuid),
   uvian._refuse(uuid[]), uvian._lock_worker(text), uvian.claim_jobs(jsonb),
   uvian._reasons(uuid[], text), uvian.claim_next_jobs(jsonb)
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function uvian.claim_jobs(jsonb), uvian.claim_next_jobs(jsonb) to service_role;
 
 notify pgrst, 'reload schema';

@@ -177,7 +177,7 @@ end $$;
 revoke all on function
   uvian.renew_leases(jsonb), uvian._show_progress(jsonb, uuid[]), uvian.mark_jobs(jsonb), uvian.save_checkpoints(jsonb),
   uvian.store_concept(jsonb)
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function
   uvian.renew_leases(jsonb), uvian.mark_jobs(jsonb), uvian.save_checkpoints(jsonb),
   uvian.store_concept(jsonb)

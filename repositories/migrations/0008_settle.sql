@@ -90,7 +90,7 @@ begin
 end $$;
 
 revoke all on function uvian._verdicts(jsonb, text), uvian.settle_jobs(jsonb)
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function uvian.settle_jobs(jsonb) to service_role;
 
 notify pgrst, 'reload schema';

@@ -191,7 +191,7 @@ revoke all on function
   uvian._restart(uvian.jobs, boolean, timestamptz, interval),
   uvian._require_retryable(uvian.jobs, bigint), uvian.retry_job(uuid, bigint, uuid),
   uvian.submit_job(text, jsonb, text, numeric)
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function uvian.cancel_job(uuid, uuid), uvian.retry_job(uuid, bigint, uuid)
   to authenticated, service_role;
 grant execute on function uvian.submit_job(text, jsonb, text, numeric) to authenticated;

@@ -256,7 +256,7 @@ revoke all on function
   uvian._choose_lost(integer), uvian._choose_orphans(integer),
   uvian._bring_forward(jsonb, timestamptz, integer), uvian._choose_due(integer), uvian._bury(uuid[]),
   uvian._give_up(uuid[]), uvian._offer(uuid[]), uvian.sweep_jobs(jsonb)
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 grant execute on function
   uvian.register_worker(jsonb), uvian.retire_worker(jsonb), uvian.sweep_jobs(jsonb)
   to service_role;

@@ -110,6 +110,6 @@ create trigger deleted before delete on uvian.job_types
 revoke all on function
   uvian._before_hand(), uvian._after_hand(), uvian._before_delete(), uvian._limit_changed(),
   uvian._keep_used_types()
-  from public, anon, authenticated;
+  from public, anon, authenticated, service_role;
 
 notify pgrst, 'reload schema';
