@@ -20,9 +20,10 @@ import pytest
 
 from repositories.database import Filter, Row
 from repositories.postgres import PostgresDatabase
-from tests.servers import REDIS_BINARY, CleanDatabase
+from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase
 from uvian_worker.client import Client
-from uvian_worker.embedded import EmbeddedRedis
+from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.migrate import bootstrap, migrate
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  #: seconds until a test gives up; nothing waits this long when it works
@@ -172,10 +173,31 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 
 @pytest.fixture
+def own_postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A Postgres that may be stopped, migrated. The ``site`` of such a test lives there."""
+    tmp_path.chmod(0o755)
+    with EmbeddedPostgres(tmp_path / "postgres", binaries=POSTGRES_BINARIES) as server:
+        asyncio.run(bootstrap(server.dsn))
+        asyncio.run(migrate(server.migrator_dsn))
+        yield server
+
+
+@pytest.fixture
+def place(request: pytest.FixtureRequest) -> CleanDatabase:
+    """The session's Postgres, or the test's own."""
+    if "own_postgres" not in request.fixturenames:
+        database: CleanDatabase = request.getfixturevalue("database")
+        return database
+    server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
+    return CleanDatabase("postgres", server.migrator_dsn, server.dsn, server.dsn)
+
+
+@pytest.fixture
 async def site(
-    database: CleanDatabase, own_redis: EmbeddedRedis, tmp_path: Path
+    place: CleanDatabase, own_redis: EmbeddedRedis, tmp_path: Path
 ) -> AsyncIterator[Site]:
     """Everything but workers; those a test starts are killed after it."""
+    database = place
     port = await PostgresDatabase.connect(database.dsn)
     client = await Client.connect(database_url=database.dsn, redis_url=own_redis.url)
     user_id = str(uuid.uuid4())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections import Counter
 
@@ -11,6 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.processes.conftest import Site
+from uvian_worker.embedded import EmbeddedPostgres
+from uvian_worker.eventstream.envelope import Envelope
 
 pytestmark = pytest.mark.processes
 
@@ -82,6 +85,59 @@ async def test_connections_to_postgres_are_cut_under_load(site: Site) -> None:
     )
     kinds = Counter(kind for kind, _ in await site.entries())
     assert kinds == {"grant": 1, "reserve": 60, "charge": 60}
+
+
+async def test_postgres_crashes_under_load(site: Site, own_postgres: EmbeddedPostgres) -> None:
+    """Postgres stops without a goodbye for some seconds, twice: all jobs end, charged once."""
+    await site.price("wait", "1", balance="1000")
+    worker = await site.worker()
+    jobs: list[str] = []
+    for _ in range(2):
+        jobs += [await site.submit("wait", seconds=0.2) for _ in range(40)]
+        await asyncio.to_thread(own_postgres.stop, "immediate")
+        await asyncio.sleep(1.5)  # longer than any retry waits
+        await asyncio.to_thread(own_postgres.start)
+    rows = await site.ended(*jobs, within=40)
+    assert Counter(row["status"] for row in rows) == {"completed": 80}
+    kinds = Counter(kind for kind, _ in await site.entries())
+    assert kinds == {"grant": 1, "reserve": 80, "charge": 80}
+    assert worker.process.poll() is None
+
+
+async def test_a_worker_that_was_frozen_wakes_up_as_a_zombie(site: Site) -> None:
+    """Its job has long been another's: it settles nothing, and nobody hears of its run any more."""
+    await site.price("wait", "1", balance="10")
+    short = {"UVIAN_LEASE": "2.5", "UVIAN_RENEW_EVERY": "1", "UVIAN_SWEEP_EVERY": "0.5"}
+    first = await site.worker(**short)
+    job_id = await site.submit("wait", seconds=1.5)
+    await site.reaches(job_id, "processing")
+    first.process.send_signal(signal.SIGSTOP)
+    second = await site.worker(**short)
+    await site.until(lambda: f"job {job_id} run 2: completed" in second.said, second)
+    first.process.send_signal(signal.SIGCONT)
+    await site.until(lambda: f"job {job_id} run 1" in first.said, first)
+    row = await site.row(job_id)
+    assert (row["status"], row["run"]) == ("completed", 2)
+    assert await site.entries() == [("grant", "10.0"), ("reserve", "1.0"), ("charge", "1.0")]
+    events = [event async for event in site.client.follow(job_id)]
+    runs = [event.run for event in events if isinstance(event, Envelope)]
+    assert runs == sorted(runs)
+    assert [e.type for e in events if isinstance(e, Envelope)].count("job.completed") == 1
+
+
+async def test_workers_come_and_go_in_good_order(site: Site) -> None:
+    """Deploy after deploy under load: each worker ends with 0 and promptly, no attempt is burned."""
+    jobs = [await site.submit("wait", seconds=random.uniform(0, 0.2)) for _ in range(150)]
+    for _ in range(5):
+        worker = await site.worker(UVIAN_DRAIN_GRACE="0.05")
+        await asyncio.sleep(random.uniform(0, 0.3))
+        asked = time.monotonic()
+        assert await asyncio.to_thread(worker.terminate) == 0, worker.said
+        assert time.monotonic() - asked < 10
+    await site.worker()
+    rows = await site.ended(*jobs)
+    assert Counter(row["status"] for row in rows) == {"completed": 150}
+    assert {row["attempt"] for row in rows} == {0}
 
 
 async def test_workers_are_killed_at_random(site: Site) -> None:
