@@ -178,7 +178,8 @@ Fields may be added: ignore those you do not know.
 - **Fenced.** `run` never falls within a job: a worker that was overtaken cannot append any more.
 - **Sealed.** After {endings} nothing of that run follows. A job that is retried goes on in the same
   topic with `job.requeued` and a higher `run`.
-- **Kept** for 24 hours after the last event of a topic, and for the last 10,000 events.
+- **Kept** for 24 hours after the last event of a topic, and for the last 10,000 events. The log of a
+  small job takes 7.5 kB until then; 4.4 kB with `stream-node-max-bytes 1024` in the server's settings.
 - **Best effort.** Postgres has the job. If Redis loses its data, events of the past are gone, no job
   is, and the reader is told (`expired`).
 
