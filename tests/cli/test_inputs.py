@@ -1,0 +1,63 @@
+"""The input of a job, as words on a command line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from executors.generation import GenerationInput
+from uvian_worker.cli.endings import ExitCode, Fault
+from uvian_worker.cli.inputs import check_fields, parse_input
+
+_SCHEMA = GenerationInput.model_json_schema()
+
+
+@pytest.mark.parametrize(
+    ("word", "value"),
+    [
+        ("logo_description=42", "42"),
+        ("logo_description=a=b", "a=b"),
+        ("num_palettes=3", 3),
+        ("seed=null", None),
+        ("style=null", None),
+        ("style=flat", "flat"),
+        ("num_palettes=many", "many"),
+    ],
+)
+def test_a_value_is_read_as_its_field_is(word: str, value: Any) -> None:
+    """Text where the schema takes text, JSON elsewhere; the worker judges what is neither."""
+    assert list(parse_input([word], _SCHEMA).values()) == [value]
+
+
+def test_one_json_object_is_the_whole_input() -> None:
+    """What begins with a brace is JSON."""
+    assert parse_input(['{"a": [1, 2]}'], {}) == {"a": [1, 2]}
+
+
+@pytest.mark.parametrize("words", [["{oops"], ["word"], ["=x"], ["{}", "a=1"]])
+def test_what_is_neither_is_refused(words: list[str]) -> None:
+    """The sentence shows how to write it."""
+    with pytest.raises(Fault) as refused:
+        parse_input(words, {})
+    assert refused.value.code == ExitCode.USAGE
+
+
+def test_unknown_fields_are_answered_by_the_nearest() -> None:
+    """A typing error is found before a job is made."""
+    with pytest.raises(Fault) as refused:
+        check_fields({"logo_desription": "x"}, _SCHEMA)
+    assert refused.value.hint == "Did you mean logo_description?"
+
+
+def test_missing_fields_are_named() -> None:
+    """All of them at once, and how to give them."""
+    with pytest.raises(Fault) as refused:
+        check_fields({"seed": 1}, _SCHEMA)
+    assert refused.value.message == "The input lacks logo_description and theme_description."
+    assert refused.value.hint.startswith("Give it as: logo_description=… theme_description=….")
+
+
+def test_a_type_nobody_has_described_takes_anything() -> None:
+    """Before the first worker has registered, the schema is empty."""
+    check_fields({"whatever": 1}, {})

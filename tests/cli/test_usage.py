@@ -1,0 +1,145 @@
+"""What can be said without a server: help, versions, wrong words, wrong settings."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from uvian_worker import __version__
+from uvian_worker.cli import app
+from uvian_worker.cli.endings import ExitCode
+
+_NO_USER = "00000000-0000-4000-8000-0000000000aa"
+
+
+def invoke(*words: str) -> Result:
+    """A command in this process."""
+    return CliRunner().invoke(app, list(words))
+
+
+def test_help_loads_neither_arq_nor_a_server_nor_numpy() -> None:
+    """``uvian --help`` is instant: what a command needs is imported when it runs."""
+    code = (
+        "import sys, uvian_worker.cli\n"
+        "heavy = {'arq', 'asyncpg', 'numpy', 'redis', 'PIL', 'aiohttp', 'pydantic'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+    assert said.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["demo"],
+        ["dev"],
+        ["worker"],
+        ["migrate"],
+        ["submit"],
+        ["watch"],
+        ["jobs"],
+        ["jobs", "list"],
+        ["jobs", "show"],
+        ["jobs", "cancel"],
+        ["jobs", "retry"],
+        ["credits"],
+        ["credits", "grant"],
+        ["credits", "show"],
+    ],
+    ids=" ".join,
+)
+def test_every_command_explains_itself(words: list[str]) -> None:
+    """Each has a help page with at least a sentence about what it does."""
+    result = invoke(*words, "--help")
+    assert result.exit_code == 0
+    assert "Usage: " in result.stdout
+    assert len(result.stdout.splitlines()) > 5
+
+
+def test_the_version_is_the_release() -> None:
+    """``uvian --version`` names the release."""
+    assert invoke("--version").stdout == f"uvian-worker {__version__}\n"
+
+
+def test_a_mistyped_command_is_answered_by_the_nearest() -> None:
+    """``uvian migrat`` asks whether migrate was meant."""
+    result = invoke("migrat")
+    assert result.exit_code == ExitCode.USAGE
+    assert "Did you mean 'migrate'" in " ".join(result.output.split())
+
+
+def test_a_wrong_setting_is_answered_by_the_nearest(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``UVIAN_REDIS_ULR`` is not accepted in silence."""
+    monkeypatch.setenv("UVIAN_REDIS_ULR", "redis://elsewhere")
+    result = invoke("jobs", "list")
+    assert result.exit_code == ExitCode.USAGE
+    assert "There is no setting UVIAN_REDIS_ULR. Did you mean UVIAN_REDIS_URL?" in result.stderr
+
+
+def test_without_a_database_every_command_says_which_setting_is_missing(folder: Path) -> None:
+    """The next step is in the sentence."""
+    for words in (["jobs", "list"], ["migrate"], ["worker"], ["credits", "show", _NO_USER]):
+        result = invoke(*words)
+        assert result.exit_code == ExitCode.USAGE, words
+        assert "UVIAN_DATABASE_URL is not set" in result.stderr
+        assert "uvian dev" in result.stderr
+
+
+def test_an_unreachable_redis_is_named_without_its_password(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting and host are said, the password never is."""
+    monkeypatch.setenv("UVIAN_DATABASE_URL", "postgresql://u:secret1@127.0.0.1:9/app")
+    monkeypatch.setenv("UVIAN_REDIS_URL", "redis://:secret2@127.0.0.1:9/3")
+    for words in (["worker"], ["submit", "generation"], ["jobs", "cancel", "abcd"]):
+        result = invoke(*words)
+        assert result.exit_code == ExitCode.UNREACHABLE, result.output
+        assert "Redis does not answer at 127.0.0.1:9/3 (UVIAN_REDIS_URL)" in result.stderr
+        assert "secret" not in result.output
+
+
+def test_an_unreachable_postgres_is_named_without_its_password(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting and host are said, the password never is."""
+    monkeypatch.setenv("UVIAN_DATABASE_URL", "postgresql://u:secret1@127.0.0.1:9/app")
+    result = invoke("jobs", "list")
+    assert result.exit_code == ExitCode.UNREACHABLE, result.output
+    assert "Postgres does not answer at 127.0.0.1:9/app (UVIAN_DATABASE_URL)" in result.stderr
+    assert "secret" not in result.output
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1", "redis://127.0.0.1:port", "nonsense"])
+def test_what_is_no_redis_url_is_a_wrong_setting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """Its form is shown; it is not tried."""
+    monkeypatch.setenv("UVIAN_DATABASE_URL", "postgresql://127.0.0.1:9/app")
+    monkeypatch.setenv("UVIAN_REDIS_URL", url)
+    result = invoke("submit", "generation")
+    assert result.exit_code == ExitCode.USAGE, result.output
+    assert "redis://[user:password@]host:port/db" in " ".join(result.stderr.split())
+
+
+def test_debug_shows_the_stack_trace(folder: Path) -> None:
+    """``--debug`` is for whoever wants to know where an error came from."""
+    code = "from uvian_worker.cli import main; main()"
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", code, "--debug", "jobs", "list"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert said.returncode == ExitCode.USAGE
+    assert "Traceback" in said.stderr
+    assert "ConfigError" in said.stderr
