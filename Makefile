@@ -34,7 +34,8 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
-	@$(VENV)/lint-imports --no-cache
+	@$(VENV)/lint-imports --no-cache --no-logo
+	@$(VENV)/python scripts/generate_docs.py --check
 
 format: setup  ## let ruff write the files as it wants them
 	@$(VENV)/ruff check --fix --quiet . || true

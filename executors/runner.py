@@ -81,7 +81,8 @@ class Runner:
     async def drain(self, grace: float) -> None:
         """Wait ``grace`` seconds for what runs; interrupt and settle what is left."""
         try:
-            await asyncio.wait_for(self._idle.wait(), grace)
+            async with asyncio.timeout(grace):
+                await self._idle.wait()
         except TimeoutError:
             self.interrupt()
             await self._idle.wait()

@@ -80,7 +80,8 @@ class Sweeper:
                 with contextlib.suppress(TimeoutError):
                     # Several workers need not knock at the same moment.
                     pause = self._interval * random.uniform(0.8, 1)  # noqa: S311 - jitter
-                    await asyncio.wait_for(self._wake.wait(), pause)
+                    async with asyncio.timeout(pause):
+                        await self._wake.wait()
 
     async def _sweep_safely(self) -> bool:
         try:

@@ -97,7 +97,8 @@ class WakingArqRedis(ArqRedis):
     async def picks_are_over(self) -> None:
         """Wait until arq, told to drain, has started the last job of the list it read before."""
         with contextlib.suppress(TimeoutError):  # Redis is away: it starts nothing either
-            await asyncio.wait_for(self._came_back.wait(), 2)
+            async with asyncio.timeout(2):
+                await self._came_back.wait()
 
     def resume(self) -> None:
         """Take back ``drain``."""

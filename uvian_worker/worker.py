@@ -14,7 +14,6 @@ from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, ClassVar
 
-import orjson
 from arq.connections import RedisSettings
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -32,7 +31,7 @@ from uvian_worker.eventstream.control import (
 from uvian_worker.eventstream.keys import Keys
 from uvian_worker.services import Services, open_services
 from uvian_worker.tasks import run_job
-from uvian_worker.waking import WakingArqRedis, arq_redis_from_url
+from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize, serialize
 
 log = logging.getLogger("uvian.worker")
 
@@ -223,5 +222,5 @@ class WorkerSettings:
     poll_delay: ClassVar[float] = 0.005
     health_check_interval: ClassVar[int] = 15
     log_results: ClassVar[bool] = False
-    job_serializer: ClassVar[Any] = orjson.dumps
-    job_deserializer: ClassVar[Any] = orjson.loads
+    job_serializer: ClassVar[Any] = serialize
+    job_deserializer: ClassVar[Any] = deserialize

@@ -192,6 +192,7 @@ async def test_a_zombie_settles_nothing(bench: Bench) -> None:
     job_id = await bench.create(do="wait")
     work = asyncio.create_task(bench.runner.run(job_id, 1))
     await bench.scripted.entered.wait()
+    await bench.execute("update uvian.sweeps set last_at = now(), hold_until = now()")
     await bench.execute("update uvian.job_leases set expires_at = now() - interval '1 min'")
     await bench.database.call("sweep_jobs", request={})
     other = JobRepository(bench.database, "worker-2", lambda _: None)

@@ -17,7 +17,7 @@ _ROWS = 256  # pixels painted at once: 4096² samples need 64 MB, a band of them
 
 
 def paint(shapes: Sequence[Shape], *, ground: str, size: int) -> Image.Image:
-    """The unit square, -1…1 both ways, as ``size`` × ``size`` pixels in flat colours."""  # noqa: RUF002
+    """The unit square, -1…1 both ways, as ``size`` × ``size`` pixels in flat colours."""
     scale = size * _SAMPLES / 2
     # Whole samples: Pillow would cut fractions off towards zero, differently above a band's top.
     outlines = [(shape.ink, np.rint((shape.outline + 1) * scale).astype(int)) for shape in shapes]
