@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["demo"]
+__all__ = ["PROMPT", "THEME", "conclude", "demo", "introduce", "look_back"]
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
     from uvian_worker.demo import DemoOrder, DemoResult
     from uvian_worker.watching import WatchedJob
 
-_PROMPT = "A sailing boat at sunrise"
-_THEME = "Coral sunrise over deep teal water"
+PROMPT = "A sailing boat at sunrise"
+THEME = "Coral sunrise over deep teal water"
 
 
 def demo(
-    prompt: Annotated[str, typer.Option(help="What the mark shows.")] = _PROMPT,
-    theme: Annotated[str, typer.Option(help="Its colours and mood.")] = _THEME,
+    prompt: Annotated[str, typer.Option(help="What the mark shows.")] = PROMPT,
+    theme: Annotated[str, typer.Option(help="Its colours and mood.")] = THEME,
     palettes: Annotated[int, typer.Option(min=1, max=12, help="How many variations.")] = 7,
     size: Annotated[int, typer.Option(min=256, max=2048, help="Pixels, width and height.")] = 1024,
     seed: Annotated[
@@ -66,21 +66,16 @@ async def _as_document(order: DemoOrder) -> DemoResult:
 
 
 async def _on_screen(order: DemoOrder) -> DemoResult:
-    from rich.text import Text
-
     from uvian_worker.cli.output import console
     from uvian_worker.demo import run_demo
 
     screen = console()
-    screen.print()
-    screen.print(Text(order.prompt, style="bold"))
-    screen.print(Text(order.theme, style="dim"))
-    screen.print()
+    introduce(screen, order)
     with _Screen(screen) as audience:
         result = await run_demo(order, audience)
     if screen.is_terminal:  # elsewhere it was told line by line
-        _look_back(screen, result)
-    _conclude(screen, order, result)
+        look_back(screen, result)
+    conclude(screen, order, result)
     return result
 
 
@@ -115,7 +110,17 @@ class _Screen:
         self._view.changed()
 
 
-def _look_back(screen: Console, result: DemoResult) -> None:
+def introduce(screen: Console, order: DemoOrder) -> None:
+    """What is asked for."""
+    from rich.text import Text
+
+    screen.print()
+    screen.print(Text(order.prompt, style="bold"))
+    screen.print(Text(order.theme, style="dim"))
+    screen.print()
+
+
+def look_back(screen: Console, result: DemoResult) -> None:
     """Where the time went, and the pictures themselves."""
     from PIL import Image
 
@@ -127,7 +132,7 @@ def _look_back(screen: Console, result: DemoResult) -> None:
     screen.print()
 
 
-def _conclude(screen: Console, order: DemoOrder, result: DemoResult) -> None:
+def conclude(screen: Console, order: DemoOrder, result: DemoResult) -> None:
     """How it went, where the pictures are, what can be done next."""
     from rich.text import Text
 

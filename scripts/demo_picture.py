@@ -1,0 +1,65 @@
+"""Draws docs/images/demo.svg: a real run of the demo, as a terminal of 100 columns shows it.
+
+    .venv/bin/python scripts/demo_picture.py [output file]
+
+The run is a real one, on embedded servers in a temporary folder; only the screen is recorded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from uvian_worker.cli.demo import PROMPT, THEME, conclude, introduce, look_back
+from uvian_worker.demo import DemoOrder, run_demo
+
+OUTPUT = Path(__file__).parent.parent / "docs" / "images" / "demo.svg"
+COLUMNS = 100
+
+
+def picture() -> str:
+    """The screen at the end of a run, as SVG."""
+    order = DemoOrder(PROMPT, THEME)
+    screen = Console(
+        record=True,
+        width=COLUMNS,
+        file=io.StringIO(),
+        force_terminal=True,
+        color_system="truecolor",
+        highlight=False,
+    )
+    result = asyncio.run(run_demo(order))
+    assert result.succeeded
+    screen.print(Text.assemble(("$ ", "bold green"), "uvian demo"))
+    introduce(screen, order)
+    look_back(screen, result)
+    conclude(screen, order, result)
+    return without_fonts(screen.export_svg(title="uvian demo"))
+
+
+def without_fonts(svg: str) -> str:
+    """Nothing is loaded from elsewhere: the reader's own monospaced font will do."""
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    svg = svg.replace("Fira Code, monospace", "ui-monospace, Menlo, Consolas, monospace")
+    return re.sub(r"\n\s*\n+", "\n", re.sub(r"terminal-\d+", "terminal", svg))
+
+
+def main() -> None:
+    """Write the picture."""
+    output = Path(sys.argv[1]) if len(sys.argv) > 1 else OUTPUT
+    output = output.absolute()
+    with tempfile.TemporaryDirectory(prefix="uvian-") as folder, contextlib.chdir(folder):
+        output.write_text(picture(), encoding="utf-8")
+    print(output)
+
+
+if __name__ == "__main__":
+    main()
