@@ -46,15 +46,32 @@ $$;
 
 -- ─── choose: each of these locks what it chooses, and waits for nobody ───────────────────────
 
-create function uvian._choose_lost(most integer) returns uuid[]
-language sql
-set search_path = '' set enable_hashjoin = off set enable_mergejoin = off
+-- Of these jobs those that nobody else holds; they, and what is remembered of them, are held now.
+create function uvian._hold(of_jobs uuid[]) returns uuid[]
+language plpgsql
+set search_path = '' set enable_seqscan = off
 as $$
-  select array(
-    select j.id from uvian.job_leases l join uvian.jobs j on j.id = l.job_id
-    where l.expires_at < clock_timestamp() order by l.expires_at limit most
-    for no key update of j, l skip locked)
-$$;
+begin
+  of_jobs := array(select j.id from uvian.jobs j where j.id = any (of_jobs) for no key update skip locked);
+  return array(select s.job_id from uvian.job_state s where s.job_id = any (of_jobs)
+               for no key update skip locked);
+end $$;
+
+create function uvian._choose_lost(most integer) returns uuid[]
+language plpgsql
+set search_path = ''
+as $$
+declare
+  expired uuid[] := array(
+    select l.job_id from uvian.job_leases l
+    where l.expires_at < clock_timestamp() order by l.expires_at limit most);
+begin
+  expired := uvian._hold(expired);
+  return array(  -- those that were not renewed since
+    select l.job_id from uvian.job_leases l
+    where l.job_id = any (expired) and l.expires_at < clock_timestamp()
+    for no key update skip locked);
+end $$;
 
 -- Queued jobs of a type that no worker has had for ten minutes, while others have been there.
 create function uvian._choose_orphans(most integer) returns uuid[]
@@ -80,43 +97,40 @@ begin
 end $$;
 
 -- Brings forward what Redis has lost: ids that a worker took from the queue and did not claim, and
--- after a flush everything that was dispatched before it, a page a call. Answers the page's size.
+-- after a flush everything that was dispatched before it, a page a call. Answers the page's size: one
+-- that is not full is the last, also when some of its rows are held by another.
 create function uvian._bring_forward(claiming jsonb, redis_lost_at timestamptz, most integer) returns integer
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set enable_seqscan = off
 as $$
 declare
-  ids uuid[] := array(
-    select j.id from uvian.jobs j
-    where j.id = any (array(select (e ->> 'id')::uuid from jsonb_array_elements(coalesce(claiming, '[]')) e))
-    for no key update skip locked);
+  stuck uuid[] := uvian._hold(array(
+    select (e ->> 'id')::uuid from jsonb_array_elements(coalesce(claiming, '[]')) e));
   page uuid[] := '{}';
 begin
-  ids := array(
-    select j.id from jsonb_array_elements(coalesce(claiming, '[]')) e join uvian._jobs(ids) j
+  stuck := array(
+    select j.id from jsonb_array_elements(coalesce(claiming, '[]')) e join uvian._jobs(stuck) j
       on j.id = (e ->> 'id')::uuid and j.run = (e ->> 'run')::bigint and j.status = 'queued' and j.admitted);
   if redis_lost_at is not null then
     page := array(
-      select j.id from uvian.job_state s join uvian.jobs j on j.id = s.job_id
-      where s.redispatch_at > now() and j.status = 'queued' and j.admitted
-        and coalesce(s.dispatched_at, '-infinity') < redis_lost_at
-      order by s.redispatch_at desc limit most
-      for no key update of j, s skip locked);
+      select j.id from uvian.job_state s
+      cross join lateral (select o.* from uvian.jobs o where o.id = s.job_id offset 0) j
+      where s.redispatch_at > now() and coalesce(s.dispatched_at, '-infinity') < redis_lost_at
+        and j.status = 'queued' and j.admitted
+      order by s.redispatch_at desc limit most);
   end if;
-  update uvian.job_state s set redispatch_at = now()
-    where s.job_id = any (ids || page) and coalesce(s.redispatch_at > now(), true);
+  update uvian.job_state s set redispatch_at = least(s.redispatch_at, now())
+    where s.job_id = any (stuck || uvian._hold(page));
   return cardinality(page);
 end $$;
 
 create function uvian._choose_due(most integer) returns uuid[]
 language sql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set enable_seqscan = off
 as $$
-  select array(
-    select j.id from uvian.job_state s join uvian.jobs j on j.id = s.job_id
-    where s.redispatch_at <= now()
-    order by s.redispatch_at limit most
-    for no key update of j, s skip locked)
+  select uvian._hold(array(
+    select s.job_id from uvian.job_state s
+    where s.redispatch_at <= now() order by s.redispatch_at limit most))
 $$;
 
 -- ─── act: the caller holds jobs, places and accounts ─────────────────────────────────────────
@@ -253,7 +267,7 @@ end $$;
 
 revoke all on function
   uvian._release_number(text), uvian.register_worker(jsonb), uvian.retire_worker(jsonb),
-  uvian._choose_lost(integer), uvian._choose_orphans(integer),
+  uvian._hold(uuid[]), uvian._choose_lost(integer), uvian._choose_orphans(integer),
   uvian._bring_forward(jsonb, timestamptz, integer), uvian._choose_due(integer), uvian._bury(uuid[]),
   uvian._give_up(uuid[]), uvian._offer(uuid[]), uvian.sweep_jobs(jsonb)
   from public, anon, authenticated, service_role;

@@ -37,7 +37,7 @@ _FUNCTIONS = """
 
 
 @pytest.fixture(scope="module")
-def old_defaults(clones: Clones) -> Iterator[Clones]:
+def old_defaults(clones: Clones) -> Clones:
     """A template as projects made before 30 October 2026 have it: everything granted to everybody."""
     clones.prepare(template="uvian_old_defaults", old_defaults=True)
     return clones

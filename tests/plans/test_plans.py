@@ -1,0 +1,270 @@
+"""On a million rows every function finds its rows by an index, however old the statistics are."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from repositories.concepts import UserConcepts
+from repositories.database import Filter, Order
+from repositories.jobs import Followups, JobRepository
+from tests.plans.million import JOBS, Explained, add_backlog, fill
+from tests.servers import CleanDatabase, Clones
+
+pytestmark = pytest.mark.database
+
+#: A call of up to 500 items may look at so many rows of one table in one place.
+MOST_ROWS = 5_000
+
+
+@pytest.fixture(scope="module", params=["never analyzed", "analyzed"])
+def million(request: pytest.FixtureRequest) -> CleanDatabase:
+    """A million jobs, once with the statistics of an empty table and once with their own.
+
+    A plan is cached while the table grows: what is right only after the next analyze is wrong.
+    """
+    database: CleanDatabase = request.getfixturevalue("million_database")
+    if request.param == "analyzed":
+        asyncio.run(_execute(database.superuser_dsn, "analyze"))
+    return database
+
+
+@pytest.fixture(scope="module")
+def million_database(database_template: Clones) -> Iterator[CleanDatabase]:
+    """Made once; the tests take back what they do."""
+    database = database_template.clone()
+    asyncio.run(fill(database.superuser_dsn))
+    yield database
+    database_template.drop(database)
+
+
+async def _execute(dsn: str, statement: str) -> None:
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(statement)
+    await connection.close()
+
+
+@pytest.fixture
+async def explained(million: CleanDatabase) -> AsyncIterator[Explained]:
+    """A connection whose plans are heard, in a transaction that is taken back."""
+    async with Explained.opened(million.superuser_dsn) as explained:
+        transaction = explained.connection.transaction()
+        await transaction.start()
+        yield explained
+        await transaction.rollback()
+
+
+async def some(explained: Explained, status: str, number: int) -> list[dict[str, Any]]:
+    """Jobs of this status, found without being heard."""
+    rows = await explained.connection.fetch(
+        "select id::text, user_id::text, run from uvian.jobs where status = $1 order by id limit $2",
+        status,
+        number,
+    )
+    await explained.forget()
+    return [dict(row) for row in rows]
+
+
+async def check(explained: Explained) -> None:
+    """No sequential scan of a growing table, and no scan that looks at more than it must."""
+    await explained.catch_up()
+    assert explained.told, "nothing was explained"
+    for relation, how, rows, statement in explained.scans():
+        assert not how.startswith("Seq Scan"), f"{how} of {relation} in {statement}"
+        assert rows <= MOST_ROWS, f"{how} of {relation} looks at {rows} rows in {statement}"
+
+
+def runs(jobs: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
+    """As items of a request."""
+    return [{"id": job["id"], "run": job["run"], **more} for job in jobs]
+
+
+async def test_there_are_a_million(explained: Explained) -> None:
+    """The test would prove nothing on less, and the ear hears a sequential scan when there is one."""
+    assert await explained.connection.fetchval("select count(*) from uvian.jobs") == JOBS
+    with pytest.raises(AssertionError, match="Scan"):
+        await check(explained)
+
+
+async def test_create(explained: Explained) -> None:
+    """New ones, known ones by id and by key, with parents, prices and limits."""
+    await explained.connection.execute("update uvian.job_types set max_queued_per_user = 100000")
+    known = await some(explained, "completed", 50)
+    items = [{"user_id": job["user_id"], "type": "other", "input": {}} for job in known]
+    items += [{**item, "idempotency_key": str(n)} for n, item in enumerate(items)]
+    items += [{**item, "parent_id": job["id"]} for item, job in zip(items[:50], known, strict=True)]
+    items += [{**item, "id": job["id"]} for item, job in zip(items[:50], known, strict=True)]
+    await explained.port.call("create_jobs", request={"jobs": items})
+    await check(explained)
+
+
+@pytest.mark.parametrize("number", [1, 200, 500])
+async def test_claim(explained: Explained, number: int) -> None:
+    """By id, one and many."""
+    jobs = await some(explained, "queued", number)
+    answer = await explained.port.call("claim_jobs", request={"worker": "w", "jobs": runs(jobs)})
+    assert sum(job["claimed"] for job in answer["jobs"]) > number / 2
+    await check(explained)
+
+
+@pytest.mark.parametrize("limit", [1, 20])
+async def test_claim_next(explained: Explained, limit: int) -> None:
+    """The oldest due, past those of other types, delayed or waiting."""
+    request = {
+        "worker": "w",
+        "nonce": str(uuid.uuid4()),
+        "types": ["noop", "other"],
+        "limit": limit,
+    }
+    answer = await explained.port.call("claim_next_jobs", request=request)
+    assert len(answer["jobs"]) == limit
+    await check(explained)
+
+
+async def test_what_a_worker_does_meanwhile(explained: Explained) -> None:
+    """Renewal with progress, marks, checkpoints."""
+    jobs = await some(explained, "processing", 200)
+    worker = await explained.connection.fetchval(
+        "select worker from uvian.job_leases where job_id = $1", uuid.UUID(jobs[0]["id"])
+    )
+    await explained.forget()
+    items = runs(jobs, stage="s", progress=0.5, message="m")
+    await explained.port.call("renew_leases", request={"worker": worker, "jobs": items})
+    queued = await some(explained, "queued", 200)
+    await explained.port.call(
+        "mark_jobs", request={"dispatched": runs(queued), "announced": runs(jobs)}
+    )
+    items = runs(jobs, checkpoints={"a": 1})
+    await explained.port.call("save_checkpoints", request={"worker": worker, "jobs": items})
+    await check(explained)
+
+
+@pytest.mark.parametrize("outcome", ["completed", "failed", "retry", "not_mine"])
+async def test_settle(explained: Explained, outcome: str) -> None:
+    """Ended or queued again, with concepts, credits and what is let in next."""
+    await explained.connection.execute("update uvian.job_types set max_running_per_user = 1000")
+    jobs = await some(explained, "processing", 300)
+    await explained.connection.execute("update uvian.job_leases set worker = 'w'")
+    await explained.forget()
+    items = runs(jobs, outcome=outcome)
+    answer = await explained.port.call("settle_jobs", request={"worker": "w", "jobs": items})
+    assert all(job["settled"] for job in answer["jobs"])
+    await check(explained)
+
+
+@pytest.mark.parametrize("more", [{}, {"redis_lost_at": "2100-01-01"}, {"claiming": 200}])
+async def test_sweep(explained: Explained, more: dict[str, Any]) -> None:
+    """Expired leases, orphans, what is due, what is to be announced; also after Redis was lost.
+
+    job_leases may be scanned: its rows are the running jobs, and an index on the expiry would make
+    each renewal several times as expensive.
+    """
+    if "claiming" in more:
+        more = {"claiming": runs(await some(explained, "queued", more["claiming"]))}
+    await explained.connection.execute("update uvian.sweeps set last_at = now()")
+    await explained.forget()
+    began = time.monotonic()
+    answer = await explained.port.call("sweep_jobs", request={"limit": 500, **more})
+    assert answer["swept"]
+    assert answer["dispatch"]
+    assert answer["announce"]
+    assert answer["expired"]
+    assert time.monotonic() - began < 4, "well within the API's 8 s"
+    await check(explained)
+
+
+async def test_what_users_do(explained: Explained) -> None:
+    """Cancel, retry, grants, and a hand that deletes."""
+    await explained.connection.execute("update uvian.job_types set max_running_per_user = 1000")
+    (queued,), (failed,) = await some(explained, "queued", 1), await some(explained, "failed", 1)
+    await explained.forget()
+    await explained.port.call("cancel_job", job_id=queued["id"])
+    await explained.port.call("retry_job", job_id=failed["id"], expected_run=1)
+    await explained.port.call("grant_credits", user_id=queued["user_id"], amount="1", reference="r")
+    await explained.port.delete("jobs", where=[Filter("id", "eq", queued["id"])])
+    await check(explained)
+
+
+async def test_lists(explained: Explained) -> None:
+    """The newest jobs of a user and of all, a user's concepts, a user's entries."""
+    (job,) = await some(explained, "completed", 1)
+    nobody: Any = Followups
+    repository = JobRepository(explained.port, "w", nobody)
+    assert len(await repository.list(user_id=job["user_id"])) == 20
+    assert len(await repository.list()) == 20
+    assert await repository.find(job["id"])
+    assert len(await UserConcepts(explained.port, job["user_id"]).list()) == 20
+    await explained.port.select(
+        "credit_entries",
+        where=[Filter("user_id", "eq", job["user_id"])],
+        order=[Order("id", descending=True)],
+        limit=20,
+    )
+    await check(explained)
+
+
+async def test_a_users_own_list_through_row_level_security(explained: Explained) -> None:
+    """What supabase-js asks for: the policy is a condition of the index."""
+    (job,) = await some(explained, "completed", 1)
+    connection = explained.connection
+    await connection.execute(
+        "select set_config('request.jwt.claims', $1, true)", f'{{"sub": "{job["user_id"]}"}}'
+    )
+    await connection.execute("set local role authenticated")
+    await explained.forget()
+    rows = await connection.fetch("select * from uvian.jobs order by created_at desc limit 20")
+    assert len(rows) == 20
+    await check(explained)
+
+
+async def _life(explained: Explained, user: str, number: int) -> None:
+    """Everything that happens to so many jobs."""
+    port, worker = explained.port, {"worker": "w"}
+    items = [{"user_id": user, "type": "noop", "input": {}} for _ in range(number)]
+    made = await port.call("create_jobs", request={"jobs": items})
+    jobs = runs([answer["job"] for answer in made["jobs"]])
+    await port.call("mark_jobs", request={"dispatched": jobs})
+    await port.call("claim_jobs", request={**worker, "jobs": jobs})
+    more = await port.call(
+        "claim_next_jobs",
+        request={**worker, "nonce": str(uuid.uuid4()), "types": ["noop"], "limit": number},
+    )
+    jobs += runs(more["jobs"])
+    await port.call(
+        "renew_leases", request={**worker, "jobs": [{**j, "progress": 0.5} for j in jobs]}
+    )
+    half = len(jobs) // 2
+    settled = [{**j, "outcome": "completed"} for j in jobs[:half]]
+    settled += [{**j, "outcome": "retry"} for j in jobs[half:]]
+    await port.call("settle_jobs", request={**worker, "jobs": settled})
+    await port.call("mark_jobs", request={"announced": jobs})
+    await port.call("sweep_jobs", request={})
+    await port.call("cancel_job", job_id=jobs[-1]["id"])
+    await port.call("retry_job", job_id=jobs[-1]["id"], expected_run=jobs[-1]["run"] + 1)
+
+
+async def test_plans_of_an_empty_database_hold_when_it_is_full(database: CleanDatabase) -> None:
+    """A worker's connections plan when the queue is empty, and keep the plans when it is not.
+
+    Scanning all that is queued, or joining by a hash of it, is the cheapest plan for an empty queue.
+    """
+    async with Explained.opened(database.superuser_dsn) as explained:
+        connection = explained.connection
+        user = str(await connection.fetchval("insert into auth.users default values returning id"))
+        await connection.execute("insert into uvian.job_types (type) values ('noop')")
+        await connection.execute("insert into uvian.job_prices values ('noop', 0.001)")
+        await explained.port.call("grant_credits", user_id=user, amount="1000", reference="r")
+        await connection.execute("alter table uvian.jobs set (autovacuum_enabled = false)")
+        await connection.execute("alter table uvian.job_state set (autovacuum_enabled = false)")
+        for _ in range(7):  # from the sixth on, plans are generic
+            await _life(explained, user, 2)
+        await add_backlog(database.superuser_dsn, user, 20_000)
+        await explained.forget()
+        await _life(explained, user, 100)
+        await check(explained)
