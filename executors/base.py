@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from executors.errors import LeaseLost, StageError
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
+from executors.imaging.codec import LIMITS, Limits
 from executors.providers.base import ImageModel
 from repositories.concepts import UserConcepts
 from repositories.images import UserImages
@@ -59,6 +60,7 @@ class JobServices:
     concepts: UserConcepts
     images: UserImages
     image_model: ImageModel
+    image_limits: Limits = LIMITS  #: what a picture from outside may be
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from executors.base import JobServices
+from executors.imaging.codec import Limits
 from executors.providers.base import ImageModel
 from executors.providers.local import LocalImageModel
 from executors.registry import AnyExecutor, Registry
@@ -93,6 +94,7 @@ async def open_services(
         stack.push_async_callback(_retire, jobs)
 
         model = _image_model(config)
+        limits = Limits(bytes=config.image_max_bytes, pixels=config.image_max_pixels)
         runner = Runner(
             jobs=jobs,
             registry=registry,
@@ -101,6 +103,7 @@ async def open_services(
                 concepts=UserConcepts(database, user_id, worker),
                 images=UserImages(images, user_id),
                 image_model=model,
+                image_limits=limits,
             ),
             on_claim_answered=taker.done,
             renew_every=config.renew_every,

@@ -60,17 +60,18 @@ async def prepare_image(
     asked for again.
     """
     async with job.stage("base_image", weight=0.4, label="Base concept generation") as stage:
+        limits = job.services.image_limits
         saved = job.checkpoints.get(CHECKPOINT)
         if saved is not None:
             content = await _stored(job, saved["path"])
             if content is not None:
                 made = GeneratedImage(content, saved["provider"], saved["model"], saved["seed"])
-                return await asyncio.to_thread(_prepared, made, saved["path"])
+                return await asyncio.to_thread(_prepared, made, saved["path"], limits)
         made = await job.services.image_model.generate(
             subject=subject, theme=theme, size=size, style=style, seed=seed
         )
         stage.progress(0.8, "Preparing the image")
-        return await asyncio.to_thread(_prepared, made, None)
+        return await asyncio.to_thread(_prepared, made, None, limits)
 
 
 async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage:
@@ -111,9 +112,9 @@ async def _stored(job: JobContext[Any], path: str) -> bytes | None:
         return None  # somebody has cleaned up; the provider draws another
 
 
-def _prepared(made: GeneratedImage, path: str | None) -> PreparedImage:
+def _prepared(made: GeneratedImage, path: str | None, limits: codec.Limits) -> PreparedImage:
     try:
-        picture = codec.decode(made.content)
+        picture = codec.decode(made.content, limits)
     except codec.UnsafeImageError as error:
         raise ProviderUnavailable(f"the provider's image cannot be used: {error}") from error
     artwork = Artwork.of(picture)
