@@ -46,7 +46,7 @@ async def run_dev(
         servers = await stack.enter_async_context(local_servers(folder, tell))
         env_file = stack.enter_context(servers.written_down())
         tell("Starting a worker")
-        worker = WorkerProcess({**os.environ, **servers.settings()}, folder=Path.cwd())
+        worker = WorkerProcess(_environment(servers), folder=Path.cwd())
         await stack.enter_async_context(worker)
         await worker.ready()
         show(Development(servers, _from_here(env_file), worker.health_url))
@@ -65,6 +65,11 @@ async def _keep_alive(worker: WorkerProcess) -> None:
         await worker.stop()
         await asyncio.sleep(pause)
         await worker.start()
+
+
+def _environment(servers: LocalServers) -> dict[str, str]:
+    """The developer's own settings, and these servers. Whoever presses Ctrl-C does not wait long."""
+    return {"UVIAN_DRAIN_GRACE": "2", **os.environ, **servers.settings()}
 
 
 def _from_here(path: Path) -> Path:

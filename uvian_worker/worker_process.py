@@ -111,10 +111,18 @@ class WorkerProcess:
             if process is not None and process.returncode is None:
                 await asyncio.shield(_end(process))
         finally:
-            if self._guardian is not None:
-                self._guardian.kill()
-                self._guardian.communicate()
-                self._guardian = None
+            self._dismiss_guardian(ended=process is None or process.returncode is not None)
+
+    def _dismiss_guardian(self, *, ended: bool) -> None:
+        """It goes last: should we be interrupted before the worker has ended, it finishes the work."""
+        guardian, self._guardian = self._guardian, None
+        if guardian is None or guardian.stdin is None:
+            return
+        if ended:
+            guardian.kill()
+        guardian.stdin.close()
+        if ended:
+            guardian.wait()
 
     def last_words(self, sentence: str) -> str:
         """``sentence``, and what the end of the log says about it."""

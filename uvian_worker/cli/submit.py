@@ -175,8 +175,10 @@ async def _follow_as_lines(site: Site, job: WatchedJob) -> None:
 
 
 async def _follow_on_screen(site: Site, job: WatchedJob) -> None:
+    from functools import partial
+
     from uvian_worker.cli.output import console
-    from uvian_worker.cli.view import JobView
+    from uvian_worker.cli.view import JobView, open_stored
     from uvian_worker.eventstream.reader import Expired
 
     screen = console()
@@ -190,7 +192,9 @@ async def _follow_on_screen(site: Site, job: WatchedJob) -> None:
             job.hear(heard)
             view.changed()
     if screen.is_terminal:
-        screen.print(view.summary())
+        pictures = partial(open_stored, site.config.images_dir)
+        screen.print(JobView(screen, job, open_picture=pictures).summary())
+        screen.print()
     screen.print(_conclusion(job), soft_wrap=True)
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import orjson
-from rich.console import Console, Group, RenderableType
+from rich.console import Group, RenderableType
 from rich.highlighter import JSONHighlighter
 from rich.table import Table
 from rich.text import Text
@@ -26,10 +26,12 @@ def print_jobs(rows: Sequence[Row]) -> None:
     if not rows:
         screen.print("There are no such jobs.", style="dim")
         return
-    cells = [_cells(row, screen) for row in rows]
+    priced = any(row["cost"] for row in rows)
+    cells = [_cells(row, roomy=screen.width >= _ROOMY, priced=priced) for row in rows]
     names = ["Job", "Status", "Type", *(["User"] if screen.width >= _ROOMY else [])]
+    numbers = ["Age", "Took", *(["Cost"] if priced else [])]
     table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-    for at, name in enumerate([*names, "Age", "Took", "Cost"]):
+    for at, name in enumerate([*names, *numbers]):
         # As wide as it is: only the remark gives way.
         width = max(len(name), *(len(line[at]) for line in cells))
         table.add_column(name, width=width, justify="left" if name in names else "right")
@@ -55,16 +57,16 @@ def print_job(row: Row) -> None:
         screen.print(content, soft_wrap=not screen.is_terminal)
 
 
-def _cells(row: Row, screen: Console) -> list[str | Text]:
-    user = [row["user_id"][:8]] if screen.width >= _ROOMY else []
+def _cells(row: Row, *, roomy: bool, priced: bool) -> list[str | Text]:
+    cost = credits_text(row["cost"]) if row["cost"] else ""
     return [
         row["id"][:8],
         status_text(row["status"]),
         row["type"],
-        *user,
+        *([row["user_id"][:8]] if roomy else []),
         ago(row["created_at"]),
         duration(_took(row)),
-        credits_text(row["cost"]) if row["cost"] else "",
+        *([cost] if priced else []),
         _remark(row),
     ]
 
@@ -100,7 +102,8 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("user", row["user_id"]),
         ("created", f"{_moment(row['created_at'])}, {ago(row['created_at'])} ago"),
         ("took", duration(_took(row))),
-        ("run", f"{row['run']}, {row['attempt']} attempts burned"),
+        ("run", str(row["run"])),
+        ("attempts", f"{row['attempt']} burned"),
     ]
     if row["status"] == "processing":
         facts.append(("progress", f"{row['progress']:.0%} {row['progress_message'] or ''}"))

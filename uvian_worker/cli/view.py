@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["JobView"]
+__all__ = ["JobView", "open_stored"]
 
 import base64
 import io
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -37,6 +38,7 @@ _LARGE, _MIDDLE, _SMALL = (
     14,
     12,
 )  # columns of a picture on the terminal; it has half as many lines
+_FORMATS = ("WEBP", "PNG", "JPEG")
 _WIDE = 96  # columns from which the base image stands beside its variations
 
 
@@ -55,7 +57,7 @@ class JobView:
     ) -> None:
         """``open_picture`` is for who has the pictures themselves; else their previews are drawn."""
         self._console = console
-        self._open = open_picture or _of_preview
+        self._open = open_picture or _open_preview
         self._job = job
         self._spinner = Spinner("dots", style="cyan")
         self._told: set[str] = set()
@@ -285,13 +287,28 @@ def _swatches(palette: tuple[str, ...], width: int) -> Text:
     return text
 
 
-def _of_preview(picture: Picture) -> Image.Image:
+def open_stored(folder: Path, picture: Picture) -> Image.Image:
+    """The picture itself where the image store is a folder of this machine, else its preview."""
+    from PIL import Image
+
+    from repositories.images import is_image_path
+
+    try:
+        if is_image_path(picture.path):
+            with Image.open(folder / picture.path, formats=_FORMATS) as stored:
+                return stored.convert("RGB")
+    except OSError:
+        pass  # it is kept elsewhere
+    return _open_preview(picture)
+
+
+def _open_preview(picture: Picture) -> Image.Image:
     """The tiny picture that came with the event; a blank one when it cannot be read."""
     from PIL import Image
 
     content = base64.b64decode(picture.preview.partition(",")[2])
     try:
-        with Image.open(io.BytesIO(content), formats=["WEBP", "PNG", "JPEG"]) as preview:
+        with Image.open(io.BytesIO(content), formats=_FORMATS) as preview:
             return preview.convert("RGB")
     except OSError:
         return Image.new("RGB", (1, 1))
