@@ -36,6 +36,7 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports --no-cache --no-logo
 	@$(VENV)/python scripts/generate_docs.py --check
+	@$(VENV)/python scripts/generate_reference.py --check
 
 format: setup  ## let ruff write the files as it wants them
 	@$(VENV)/ruff check --fix --quiet . || true
@@ -46,6 +47,7 @@ bench: setup  ## measure against the peers, as ratios (ARGS="--json --check")
 
 docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_docs.py
+	@$(VENV)/python scripts/generate_reference.py
 
 lock: setup  ## resolve poetry.lock again
 	@.venv/poetry/bin/poetry lock
