@@ -14,9 +14,8 @@ from arq.connections import RedisSettings, create_pool
 from benchmarks.result import Result
 from benchmarks.site import Site, median, site
 from repositories.postgres import PostgresDatabase
-from uvian_worker.dispatch import Dispatcher
+from uvian_worker.dispatch import Dispatch, Dispatcher
 from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.followups import dispatch_of
 
 JOBS = 4000
 BATCH = 200
@@ -74,7 +73,7 @@ async def _create(
     ]
     answer = await database.call("create_jobs", request={"jobs": jobs})
     rows = [made["job"] | {"delayed": made["delayed"]} for made in answer["jobs"]]
-    await dispatcher.dispatch([dispatch_of(row) for row in rows])
+    await dispatcher.dispatch([Dispatch.of(row) for row in rows])
 
 
 async def _completed(watcher: asyncpg.Connection, count: int) -> None:

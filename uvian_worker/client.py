@@ -213,18 +213,7 @@ class Client:
         raise AssertionError("unreachable")
 
     async def _dispatch(self, rows: list[dict[str, Any]]) -> None:
-        await self._dispatcher.dispatch(
-            Dispatch(
-                job_id=row["id"],
-                run=row["run"],
-                user_id=row["user_id"],
-                job_type=row["type"],
-                priority=row["priority"],
-                run_at=datetime.fromisoformat(row["run_at"]) if row["delayed"] else None,
-                attempt=row["attempt"],
-            )
-            for row in rows
-        )
+        await self._dispatcher.dispatch(Dispatch.of(row) for row in rows)
 
     def _tell_accounts(self, answer: Mapping[str, Any]) -> None:
         for account in answer["accounts"]:

@@ -23,12 +23,12 @@ __all__ = [
 import asyncio
 import secrets
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 from redis.asyncio import Redis
 
@@ -75,6 +75,19 @@ class Dispatch:
     def __post_init__(self) -> None:
         if self.run_at is not None and self.run_at.tzinfo is None:
             raise ValueError("run_at needs a time zone: datetime.now(UTC), not datetime.now().")
+
+    @classmethod
+    def of(cls, row: Mapping[str, Any]) -> Self:
+        """From what the functions of the schema answer under ``dispatch``."""
+        return cls(
+            job_id=row["id"],
+            run=row["run"],
+            user_id=row["user_id"],
+            job_type=row["type"],
+            priority=row["priority"],
+            run_at=datetime.fromisoformat(row["run_at"]) if row["delayed"] else None,
+            attempt=row["attempt"],
+        )
 
 
 class Dispatched(StrEnum):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Messenger", "dispatch_of"]
+__all__ = ["Messenger"]
 
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from typing import Any
 
 from executors.events import Appended, CreditsChanged, JobRef
@@ -18,19 +17,6 @@ from uvian_worker.dispatch import Dispatch, Dispatched, Dispatcher
 from uvian_worker.eventstream.publisher import Publisher
 
 log = logging.getLogger("uvian.messenger")
-
-
-def dispatch_of(row: Row) -> Dispatch:
-    """The dispatch of a row as ``_dispatch`` in SQL gives it."""
-    return Dispatch(
-        job_id=row["id"],
-        run=row["run"],
-        user_id=row["user_id"],
-        job_type=row["type"],
-        priority=row["priority"],
-        run_at=datetime.fromisoformat(row["run_at"]) if row["delayed"] else None,
-        attempt=row["attempt"],
-    )
 
 
 class Messenger:
@@ -49,7 +35,7 @@ class Messenger:
 
     async def dispatch(self, rows: Sequence[Row]) -> list[Row]:
         """Dispatch rows; answers those that Redis has taken."""
-        answers = await self._dispatcher.dispatch([dispatch_of(row) for row in rows])
+        answers = await self._dispatcher.dispatch([Dispatch.of(row) for row in rows])
         lost = answers.count(Dispatched.LOST)
         if lost:
             log.warning("%d jobs were not dispatched: Redis is away", lost)
