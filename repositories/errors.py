@@ -1,18 +1,18 @@
 """Everything the database or the image store can answer, in this project's words.
 
-    RepositoryError
-    ├── Transient              try again: the same call may work in a moment
-    │   ├── Unavailable        no connection, server stopping, reply lost
-    │   └── TimedOut           a lock or our own deadline; the work may still have happened
-    └── Permanent              the same call will be refused again
-        ├── Misconfigured      the operator must act: the message names the setting
-        │   ├── SchemaMissing      migrations not applied, or too old for this release
-        │   └── NotGranted         the role may not do this
-        ├── DataError          a value the database refuses
-        │   └── Conflict           it already exists
-        ├── Refused            a function said no; ``code`` says why
-        ├── StatementTooSlow   the statement hit the server's statement timeout
-        └── NotFound           a row or file that is not there (or is another user's)
+RepositoryError
+├── Transient              try again: the same call may work in a moment
+│   ├── Unavailable        no connection, server stopping, reply lost
+│   └── TimedOut           a lock or our own deadline; the work may still have happened
+└── Permanent              the same call will be refused again
+    ├── Misconfigured      the operator must act: the message names the setting
+    │   ├── SchemaMissing      migrations not applied, or too old for this release
+    │   └── NotGranted         the role may not do this
+    ├── DataError          a value the database refuses
+    │   └── Conflict           it already exists
+    ├── Refused            a function said no; ``code`` says why
+    ├── StatementTooSlow   the statement hit the server's statement timeout
+    └── NotFound           a row or file that is not there (or is another user's)
 """
 
 from __future__ import annotations
