@@ -84,10 +84,11 @@ begin
     return;
   end if;
   for place in
-    select distinct uvian._place(j.user_id, j.type) as key
-    from uvian.jobs j join uvian.job_types t on t.type = j.type
-    where j.id = any (of_jobs)
-      and (t.max_running_per_user is not null or t.max_queued_per_user is not null)
+    select uvian._place(p.user_id, p.type) as key
+    from (select distinct j.user_id, j.type
+          from uvian.jobs j join uvian.job_types t on t.type = j.type
+          where j.id = any (of_jobs)
+            and (t.max_running_per_user is not null or t.max_queued_per_user is not null)) p
     order by key
   loop
     perform pg_advisory_xact_lock(place);

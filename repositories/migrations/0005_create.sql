@@ -167,9 +167,10 @@ declare
   n integer;
 begin
   for place in
-    select distinct uvian._place((e ->> 'user_id')::uuid, t.type) as key
-    from jsonb_array_elements(items) e join uvian.job_types t on t.type = e ->> 'type'
-    where t.max_running_per_user is not null or t.max_queued_per_user is not null
+    select uvian._place(p.user_id, p.type) as key
+    from (select distinct (e ->> 'user_id')::uuid as user_id, t.type
+          from jsonb_array_elements(items) e join uvian.job_types t on t.type = e ->> 'type'
+          where t.max_running_per_user is not null or t.max_queued_per_user is not null) p
     order by key
   loop
     perform pg_advisory_xact_lock(place);
