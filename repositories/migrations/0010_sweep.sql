@@ -107,6 +107,7 @@ declare
   stuck uuid[] := uvian._hold(array(
     select (e ->> 'id')::uuid from jsonb_array_elements(coalesce(claiming, '[]')) e));
   page uuid[] := '{}';
+  held uuid[];
 begin
   stuck := array(
     select j.id from jsonb_array_elements(coalesce(claiming, '[]')) e join uvian._jobs(stuck) j
@@ -119,8 +120,8 @@ begin
         and j.status = 'queued' and j.admitted
       order by s.redispatch_at desc limit most);
   end if;
-  update uvian.job_state s set redispatch_at = least(s.redispatch_at, now())
-    where s.job_id = any (stuck || uvian._hold(page));
+  held := stuck || uvian._hold(page);
+  update uvian.job_state s set redispatch_at = least(s.redispatch_at, now()) where s.job_id = any (held);
   return cardinality(page);
 end $$;
 
