@@ -286,9 +286,9 @@ begin
   ), remembered as (
     update uvian.job_state s
       set dispatches = 0, dispatched_at = null,
-          -- Whoever settles dispatches; the sweep dispatches what it buries, and what was not mine.
+          -- Whoever settled or swept dispatches; what was not mine, the sweep when its pause is over.
           redispatch_at = now() + case when v.not_mine or not v.keeps then v.pause
-                                       when v.lost then interval '0' else interval '5 s' end,
+                                       else interval '5 s' end,
           refusals = case when v.not_mine then least(s.refusals + 1, 6) else 0 end,
           crashes = s.crashes + v.lost::integer,
           isolated = s.isolated or (v.lost and s.crashes + 1 >= greatest(v.max_attempts, 2))

@@ -126,6 +126,7 @@ async def test_a_job_that_waits_for_its_place_is_refused_and_its_run_bumped(worl
     waiting = await world.create(user)
     answer = await world.claim(waiting)
     assert answer == {"claimed": False, "id": waiting["id"], "reason": "waiting", "run": 2}
+    assert (await world.row(waiting))["status"] == "queued"
     assert (await world.claim(waiting))["reason"] == "stale"
 
 
@@ -179,6 +180,7 @@ async def test_of_suspects_in_one_call_one_is_taken(world: World) -> None:
     suspects = [await suspect(world, user) for _ in range(2)]
     answers = await world.claim_all(suspects, "w1")
     assert sorted(a.get("reason", "claimed") for a in answers) == ["claimed", "worker_busy"]
+    assert await world.hand.fetchval("select count(*) from uvian.job_leases") == 1
     third, plain = await suspect(world, user), await world.create(user)
     answers = await world.claim_all([third, plain], "w2")
     assert [a.get("reason", "claimed") for a in answers] == ["worker_busy", "claimed"]

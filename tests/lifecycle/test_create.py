@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from repositories import errors
-from tests.lifecycle.world import World
+from tests.lifecycle.world import World, opened
 
 pytestmark = pytest.mark.database
 
@@ -258,6 +258,22 @@ async def test_concurrent_creates_with_crossing_keys_end_alike(world: World) -> 
         assert all(len(ids) == 1 for ids in by_key.values())
         created = [one["created"] for one in itertools.chain(*answers)]
         assert sum(created) == len(keys)
+
+
+async def test_batches_take_their_keys_in_one_order(world: World) -> None:
+    """Whoever waits for a key holds none that comes after it: no two can wait for each other."""
+    user = await world.user()
+    first, then = (item(user, idempotency_key=key) for key in "ab")
+    waits = "select count(*) from pg_locks where not granted"
+    async with opened(world.clean) as other, other.hand.transaction():
+        statement = "select uvian.create_jobs($1)"
+        await other.hand.execute(statement, {"jobs": [first]})
+        waiting = asyncio.create_task(world.ask(then, first))
+        while not await world.hand.fetchval(waits):
+            await asyncio.sleep(0)
+        await other.hand.execute(statement, {"jobs": [then]})
+    answers = await waiting
+    assert [answer["created"] for answer in answers] == [False, False]
 
 
 async def test_concurrent_creates_cannot_spend_the_same_credits(world: World) -> None:

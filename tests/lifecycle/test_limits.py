@@ -209,6 +209,24 @@ async def test_the_limit_holds_exactly_under_concurrency(world: World) -> None:
     assert most == 3
 
 
+async def test_who_counts_places_waits_for_who_takes_one(world: World) -> None:
+    """A place that is taken and not yet committed is seen by nobody: without the lock, both have it."""
+    await world.type(max_running_per_user=2)
+    user = await world.user()
+    failed = await world.started(user)
+    await world.settle(failed, "failed")
+    await world.started(user)
+    waits = "select count(*) from pg_locks where not granted"
+    async with opened(world.clean) as other, other.hand.transaction():
+        request = {"jobs": [{"user_id": user, "type": "noop", "input": {}}]}
+        await other.hand.execute("select uvian.create_jobs($1)", request)
+        retrying = asyncio.create_task(world.retry(failed, 1))
+        while not retrying.done() and not await world.hand.fetchval(waits):
+            await asyncio.sleep(0)
+    assert (await retrying)["dispatch"] == []
+    assert len(await running(world, user)) == 2
+
+
 async def test_nobody_who_is_due_waits_beside_a_free_place(world: World) -> None:
     """Whatever happened at once: after a sweep every place is taken or nobody waits for it."""
     await world.type(max_running_per_user=2)

@@ -318,8 +318,12 @@ async def test_only_the_run_that_holds_the_job_stores(world: World) -> None:
     assert not await store(world, job, concept())
     second = await world.claim({**job, "run": 2}, "w2")
     assert not await store(world, job, concept())
-    await world.settle(second, "failed", "w2")
-    assert not await store(world, second, concept(), worker="w2")
+    await world.settle(second, "interrupted", "w2")
+    await world.claim({**job, "run": 3}, "w1")
+    assert not await store(world, job, concept()), "the same worker, in an earlier run"
+    third = {**job, "run": 3}
+    await world.settle(third, "failed")
+    assert not await store(world, third, concept())
     assert await stored(world) == []
 
 

@@ -63,7 +63,8 @@ async def explained(million: CleanDatabase) -> AsyncIterator[Explained]:
 async def some(explained: Explained, status: str, number: int) -> list[dict[str, Any]]:
     """Jobs of this status, found without being heard."""
     rows = await explained.connection.fetch(
-        "select id::text, user_id::text, run from uvian.jobs where status = $1 order by id limit $2",
+        "select id::text, user_id::text, run from uvian.jobs where status = $1 and admitted "
+        "order by id limit $2",
         status,
         number,
     )
