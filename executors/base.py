@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from executors.errors import LeaseLost, StageError
+from executors.errors import LeaseLost, StageError, readable
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
 from executors.imaging.codec import LIMITS, Limits
 from executors.providers.base import ImageModel
@@ -128,7 +128,7 @@ class JobContext(Generic[InputT]):
     def progress(self, fraction: float, message: str | None = None) -> None:
         """How far the job is, 0 to 1. It never falls within a run."""
         self.track.progress = max(self.track.progress, min(max(fraction, 0.0), 1.0))
-        self.track.message = message or self.track.message
+        self.track.message = readable(message) if message else self.track.message
         self.emit(
             JobProgress(
                 fraction=round(self.track.progress, 4),
@@ -140,7 +140,7 @@ class JobContext(Generic[InputT]):
     def warn(self, code: str, message: str, **details: Any) -> None:
         """Something went wrong that the job survives; it is listed in the output's ``warnings``."""
         log.warning("job %s run %s: %s: %s", self.job.id, self.job.run, code, message)
-        self.track.warnings.append({"code": code, "message": message, **details})
+        self.track.warnings.append({"code": code, "message": readable(message), **details})
 
     async def checkpoint(self, **values: Any) -> None:
         """Save JSON values that a later run finds in ``checkpoints``.

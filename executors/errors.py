@@ -28,9 +28,15 @@ __all__ = [
     "RateLimited",
     "StageError",
     "Timeout",
+    "readable",
 ]
 
 from typing import ClassVar
+
+
+def readable(text: str) -> str:
+    """``text`` without what Postgres refuses (U+0000) and what is no Unicode (lone surrogates)."""
+    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
 
 
 class ExecutorError(Exception):
@@ -40,7 +46,7 @@ class ExecutorError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str = "") -> None:
-        self.message = message or (type(self).__doc__ or "").split("\n", maxsplit=1)[0]
+        self.message = readable(message) or (type(self).__doc__ or "").split("\n", maxsplit=1)[0]
         super().__init__(self.message)
 
 

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
-__all__ = ["backoff", "outcome_of"]
+__all__ = ["backoff", "cause_of", "outcome_of"]
 
 import random
 
-from executors.errors import ExecutorError, NotFound, ProviderUnavailable, RateLimited, StageError
+from executors.errors import (
+    Cancelled,
+    ExecutorError,
+    LeaseLost,
+    NotFound,
+    ProviderUnavailable,
+    RateLimited,
+    StageError,
+)
 from executors.outcomes import Failed, Outcome, Retry
 from repositories import errors as repository_errors
 
@@ -46,12 +54,21 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
     return Failed(details, message)
 
 
+def cause_of(error: BaseException) -> BaseException:
+    """What went wrong, out of the stages and task groups that it came through."""
+    return _unwrapped(error)[2]
+
+
 def _unwrapped(error: BaseException) -> tuple[str | None, str | None, BaseException]:
     """The innermost stage's cause, with the name and label of the outermost stage."""
     stage = label = None
     while True:
         if isinstance(error, BaseExceptionGroup):
-            error = error.exceptions[0]
+            # That the job is another's, or unwanted, says more than what else went wrong.
+            error = next(
+                (e for e in error.exceptions if isinstance(cause_of(e), LeaseLost | Cancelled)),
+                error.exceptions[0],
+            )
         elif isinstance(error, StageError):
             stage, label = stage or error.stage, label or error.label
             error = error.cause

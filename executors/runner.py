@@ -16,14 +16,17 @@ from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices
 from executors.errors import Cancelled, InvalidInput, LeaseLost, Timeout
 from executors.outcomes import Outcome
 from executors.registry import Registry
-from executors.retry import outcome_of
+from executors.retry import cause_of, outcome_of
 from executors.running import LeaseKeeper, Running, StopReason
-from repositories.errors import DataError, RepositoryError
+from repositories.errors import DataError, RepositoryError, StatementTooSlow
 from repositories.jobs import ClaimedJob, JobRepository, Settlement
 
 log = logging.getLogger("uvian.runner")
 
 AnyExecutor = BaseExecutor[Any, Any]
+
+#: Seconds that what has stopped may take to be settled when the worker ends.
+LAST_WORDS = 5.0
 
 
 class Runner:
@@ -54,6 +57,7 @@ class Runner:
         self._stop_grace = stop_grace
         self._running: dict[tuple[str, int], Running] = {}
         self._marks: set[asyncio.Task[None]] = set()
+        self._opened: list[AnyExecutor] = []
         self._idle = asyncio.Event()
         self._idle.set()
         self.leases = LeaseKeeper(jobs, self._running.values(), interval=renew_every)
@@ -67,25 +71,43 @@ class Runner:
         """Open the executors and begin to keep leases."""
         for executor in self._registry:
             await executor.open()
+            self._opened.append(executor)
         self.leases.start()
 
     async def close(self) -> None:
-        """Interrupt what runs, settle it, close the executors. Closing twice is fine."""
+        """Interrupt what runs, settle it, close the executors that are open. Twice is fine."""
         await self.drain(grace=0)
         await self.leases.close()
         if self._marks:
             await asyncio.wait(self._marks, timeout=self._stop_grace)
-        for executor in self._registry:
-            await executor.close()
+        while self._opened:
+            executor = self._opened.pop()
+            try:
+                await executor.close()
+            except Exception:
+                log.exception("the executor of %s was not closed", executor.type)
 
     async def drain(self, grace: float) -> None:
-        """Wait ``grace`` seconds for what runs; interrupt and settle what is left."""
+        """Wait ``grace`` seconds for what runs; interrupt and settle what is left.
+
+        While the database is away nothing can be settled: then the leases are left to expire.
+        """
+        if await self._is_idle(within=grace):
+            return
+        self.interrupt()
+        if await self._is_idle(within=self._stop_grace + LAST_WORDS):
+            return
+        log.error("%d runs cannot be settled; the sweep will find them", self.active)
+        await asyncio.wait([asyncio.ensure_future(self._jobs.close())], timeout=LAST_WORDS)
+        await self._is_idle(within=LAST_WORDS)
+
+    async def _is_idle(self, *, within: float) -> bool:
         try:
-            async with asyncio.timeout(grace):
+            async with asyncio.timeout(within):
                 await self._idle.wait()
         except TimeoutError:
-            self.interrupt()
-            await self._idle.wait()
+            return False
+        return True
 
     def interrupt(self) -> None:
         """Stop what runs, now: each job is queued again and burns no attempt."""
@@ -109,14 +131,17 @@ class Runner:
         self._idle.clear()
         try:
             work = asyncio.ensure_future(self._claim_run_settle(running))
-            try:
-                await asyncio.shield(work)
-            except asyncio.CancelledError:
-                # Whoever runs us is being torn down: end the run in good order all the same.
-                running.stop(StopReason.INTERRUPT)
-                await work
-        except Exception:
+            while not work.done():
+                try:
+                    await asyncio.wait([work])
+                except asyncio.CancelledError:
+                    # Whoever runs us is being torn down: end the run in good order all the same.
+                    running.stop(StopReason.INTERRUPT)
+            work.result()
+        except RepositoryError as error:
             # Nothing was settled: the lease expires and the sweep gives the job to another.
+            log.error("job %s run %s: not settled: %s", job_id, run, error)  # noqa: TRY400
+        except Exception:
             log.exception("job %s run %s: not settled", job_id, run)
         finally:
             del self._running[key]
@@ -124,7 +149,11 @@ class Runner:
                 self._idle.set()
 
     async def _claim_run_settle(self, running: Running) -> None:
-        claim = await self._jobs.claim(running.job_id, running.run)
+        try:
+            claim = await self._jobs.claim(running.job_id, running.run)
+        except DataError:  # no job has such an id: nobody need look for it
+            self._on_claim_answered(running.job_id, running.run)
+            raise
         self._on_claim_answered(running.job_id, running.run)
         if isinstance(claim, str):
             log.info("job %s run %s: not claimed: %s", running.job_id, running.run, claim)
@@ -137,10 +166,10 @@ class Runner:
         if claim.cancel_requested:
             running.stop(StopReason.CANCEL)
         outcome = await self._outcome(claim, running)
-        running.claimed = False  # from here on nobody renews: the settlement decides
-        if outcome is None:
-            return
-        await self._settle(claim, running, outcome)
+        running.settling = True
+        if outcome is not None:
+            await self._settle(claim, running, outcome)
+        running.claimed = False
 
     async def _outcome(self, claim: ClaimedJob, running: Running) -> Outcome | None:
         """How the run ends; None when it is no longer ours to end."""
@@ -149,14 +178,17 @@ class Runner:
             return outcomes.NotMine()
         try:
             output = await self._execute(executor, claim, running)
-        except LeaseLost:
-            log.warning("job %s run %s: lease lost, nothing is settled", claim.id, claim.run)
-            return None
-        except Cancelled:
-            return outcomes.Cancelled()
         except asyncio.CancelledError:
             return outcomes.Interrupted()
         except Exception as error:
+            match cause_of(error):
+                case LeaseLost():
+                    log.warning(
+                        "job %s run %s: lease lost, nothing is settled", claim.id, claim.run
+                    )
+                    return None
+                case Cancelled():
+                    return outcomes.Cancelled()
             outcome = outcome_of(error, claim.attempt)
             log.warning(
                 "job %s run %s (%s) failed: %s",
@@ -174,7 +206,7 @@ class Runner:
     ) -> tuple[dict[str, Any], str | None]:
         context = self._context(executor, claim, running)
         context.emit(events.JobStarted(job_type=claim.type, worker=self._jobs.worker))
-        running.task = asyncio.create_task(executor.execute(context), name=f"job {claim.id}")
+        running.task = asyncio.create_task(_executed(executor, context), name=f"job {claim.id}")
         if running.reason is not None:
             running.task.cancel()
         result = await self._until_done(executor, running)
@@ -237,11 +269,11 @@ class Runner:
             **outcome.item(),
         }
         try:
-            settlement = await self._jobs.settle(item)
+            settlement = await self._settled(item)
         except DataError as error:
             log.error("job %s run %s: settlement refused: %s", claim.id, claim.run, error)  # noqa: TRY400
             failure = outcomes.Failed(*_unstorable(claim.attempt))
-            settlement = await self._jobs.settle({**item, **failure.item(), "output": None})
+            settlement = await self._settled({"id": claim.id, "run": claim.run, **failure.item()})
             outcome = failure
         if not settlement.settled:
             log.warning("job %s run %s: settled by another", claim.id, claim.run)
@@ -252,6 +284,16 @@ class Runner:
             ref = events.JobRef(claim.id, claim.user_id, claim.run, settlement.attempt)
             told = self._sink.emit(ref, ending)
             told.add_done_callback(lambda f: self._mark(claim, f))
+
+    async def _settled(self, item: dict[str, Any]) -> Settlement:
+        """The answer; a database too busy to settle in time is asked again: the work is done."""
+        for pause in (0.5, 1.0, 2.0, 4.0):
+            try:
+                return await self._jobs.settle(item)
+            except StatementTooSlow as error:
+                log.warning("job %s run %s: settling again: %s", item["id"], item["run"], error)
+                await asyncio.sleep(pause)
+        return await self._jobs.settle(item)
 
     def _mark(self, claim: ClaimedJob, told: asyncio.Future[events.Appended]) -> None:
         """Once the ending is in the log the sweep need not announce it."""
@@ -303,8 +345,18 @@ def _ending(outcome: Outcome, settlement: Settlement, running: Running) -> event
     return ending_of({**row, **outcome.item()})
 
 
+async def _executed(executor: AnyExecutor, context: JobContext[Any]) -> Any:
+    try:
+        return await executor.execute(context)
+    except SystemExit as error:
+        raise RuntimeError("an executor may not end the process") from error
+
+
 def _stopped(reason: StopReason | None) -> BaseException:
     match reason:
+        case None:
+            # Nobody told it to: a cancellation of its own making would be interrupted for ever.
+            return RuntimeError("the executor cancelled itself")
         case StopReason.CANCEL:
             return Cancelled()
         case StopReason.LOST:

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["LeaseKeeper", "Running", "StopReason"]
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -13,7 +12,7 @@ from enum import Enum
 from typing import Any
 
 from executors.base import Track
-from repositories.errors import RepositoryError
+from repositories.errors import DataError, RepositoryError
 from repositories.jobs import JobRepository
 
 log = logging.getLogger("uvian.leases")
@@ -36,7 +35,8 @@ class Running:
     run: int
     grace: float  #: seconds it may take to stop
     track: Track = field(default_factory=Track)
-    claimed: bool = False
+    claimed: bool = False  #: its lease is ours to renew, until the settlement is answered
+    settling: bool = False
     task: asyncio.Task[Any] | None = None
     reason: StopReason | None = None
     overdue: asyncio.Future[None] = field(
@@ -50,6 +50,8 @@ class Running:
             self.reason = reason
         if self.task is not None and not self.task.done():
             self.task.cancel()
+            # Once is not enough: libraries swallow a cancellation that meets a result.
+            asyncio.get_running_loop().call_later(self.grace / 2, self.task.cancel)
             asyncio.get_running_loop().call_later(self.grace, self._give_up)
 
     def _give_up(self) -> None:
@@ -85,25 +87,29 @@ class LeaseKeeper:
 
     async def close(self) -> None:
         """Stop renewing; closing twice, or unstarted, is fine."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        task, self._task = self._task, None
+        while task is not None and not task.done():
+            task.cancel()  # again and again: see Running.stop
+            await asyncio.wait([task], timeout=0.1)
 
     async def _loop(self) -> None:
         waited = 0.0
-        while True:
+        while self._task is not None:
             await asyncio.sleep(self._eager)
             waited += self._eager
             if waited < self._interval and not self._has_news():
                 continue
             waited = 0.0
             try:
-                await self.renew()
-            except RepositoryError as error:
+                # A call that hangs must leave time for another one before the leases expire.
+                async with asyncio.timeout(self._interval):
+                    await self.renew()
+            except (RepositoryError, TimeoutError) as error:
                 # Until the sweep has been there the lease can still be renewed.
-                log.warning("leases were not renewed: %s", error)
+                log.warning("leases were not renewed: %s", str(error) or "no answer")
+                waited = self._interval
+            except Exception:
+                log.exception("leases were not renewed")
                 waited = self._interval
 
     def _has_news(self) -> bool:
@@ -112,10 +118,17 @@ class LeaseKeeper:
     async def renew(self) -> None:
         """One renewal of everything that runs."""
         held = [r for r in self._running if r.claimed]
-        lost, cancel = await self._jobs.renew([_renewal(r) for r in held])
+        try:
+            lost, cancel = await self._jobs.renew([_renewal(r) for r in held])
+        except DataError as error:
+            # What one job tells of its progress must not cost all of them their leases.
+            log.error("progress is not storable, leases are renewed without it: %s", error)  # noqa: TRY400
+            lost, cancel = await self._jobs.renew([{"id": r.job_id, "run": r.run} for r in held])
         for r in held:
             r.reported = r.track.progress
-            if r.job_id in lost and r.claimed:
+            if r.settling:
+                continue  # it has ended, or its settlement will say so
+            if r.job_id in lost:
                 log.warning("job %s run %s: the lease is lost", r.job_id, r.run)
                 r.stop(StopReason.LOST)
             elif r.job_id in cancel:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 __all__ = ["Concept", "UserConcepts", "Variation"]
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from uuid import UUID
 
 from repositories.database import Database, Filter, Order
-from repositories.errors import NotFound
+from repositories.errors import NotFound, Transient
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,9 @@ class UserConcepts:
     worker: str = ""  #: who writes, where a run is the fence
 
     async def get(self, concept_id: str) -> Concept:
-        """One concept with its variations; raises ``NotFound``."""
+        """One concept with its variations; raises ``NotFound``, also for what is no id at all."""
+        if not _is_id(concept_id):
+            raise NotFound("There is no such concept.")
         mine = Filter("user_id", "eq", self.user_id)
         rows = await self.database.select(
             "concepts", columns=_CONCEPT, where=[Filter("id", "eq", concept_id), mine]
@@ -84,20 +88,33 @@ class UserConcepts:
     async def store(self, concept: Concept, variations: Sequence[Variation], *, run: int) -> bool:
         """Write a concept with its variations, if ``run`` still holds the job.
 
-        Storing the same id again replaces it. Raises ``Refused`` when the id is another job's.
+        Storing the same id again replaces it. Waits for a database that is away, like the lanes: all
+        the work is done. Raises ``Refused`` when the id is another job's.
         """
-        answer = await self.database.call(
-            "store_concept",
-            request={
-                "worker": self.worker,
-                "job_id": concept.job_id,
-                "run": run,
-                "concept": {
-                    name: value
-                    for name, value in asdict(concept).items()
-                    if name not in ("variations", "created_at", "job_id")
-                },
-                "variations": [asdict(variation) for variation in variations],
+        request = {
+            "worker": self.worker,
+            "job_id": concept.job_id,
+            "run": run,
+            "concept": {
+                name: value
+                for name, value in asdict(concept).items()
+                if name not in ("variations", "created_at", "job_id")
             },
-        )
-        return bool(answer["stored"])
+            "variations": [asdict(variation) for variation in variations],
+        }
+        pause = 0.05
+        while True:
+            try:
+                answer = await self.database.call("store_concept", request=request)
+            except Transient:
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, 1.0)
+            else:
+                return bool(answer["stored"])
+
+
+def _is_id(text: str) -> bool:
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["PreparedImage", "prepare_image", "store_image"]
 
 import asyncio
+import logging
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ from executors.imaging.recolour import Artwork
 from executors.providers.base import GeneratedImage
 from repositories.errors import NotFound
 from repositories.images import StoredImage
+
+log = logging.getLogger("uvian.executors")
 
 CHECKPOINT = "base_image"
 
@@ -63,10 +66,9 @@ async def prepare_image(
         limits = job.services.image_limits
         saved = job.checkpoints.get(CHECKPOINT)
         if saved is not None:
-            content = await _stored(job, saved["path"])
-            if content is not None:
-                made = GeneratedImage(content, saved["provider"], saved["model"], saved["seed"])
-                return await asyncio.to_thread(_prepared, made, saved["path"], limits)
+            stored = await _stored(job, saved, limits)
+            if stored is not None:
+                return stored
         made = await job.services.image_model.generate(
             subject=subject, theme=theme, size=size, style=style, seed=seed
         )
@@ -105,11 +107,18 @@ async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage
         return stored
 
 
-async def _stored(job: JobContext[Any], path: str) -> bytes | None:
+async def _stored(
+    job: JobContext[Any], saved: dict[str, Any], limits: codec.Limits
+) -> PreparedImage | None:
+    """What an earlier run has stored; None if somebody has cleaned up, or a disk has damaged it."""
+    path = saved["path"]
     try:
-        return await job.services.images.get(path)
-    except NotFound:
-        return None  # somebody has cleaned up; the provider draws another
+        content = await job.services.images.get(path)
+        made = GeneratedImage(content, saved["provider"], saved["model"], saved["seed"])
+        return await asyncio.to_thread(_prepared, made, path, limits)
+    except (NotFound, ProviderUnavailable) as error:
+        log.warning("job %s: the stored base image is of no use: %s", job.job.id, error)
+        return None
 
 
 def _prepared(made: GeneratedImage, path: str | None, limits: codec.Limits) -> PreparedImage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from datetime import timedelta
 from typing import Any
 
@@ -39,6 +40,7 @@ class ScriptedExecutor(BaseExecutor[ScriptInput, ScriptOutput]):
         self.entered = asyncio.Event()
         self.release = asyncio.Event()
         self.contexts: list[JobContext[Any]] = []
+        self.stopped: list[str] = []
 
     async def execute(self, job: JobContext[ScriptInput]) -> ScriptOutput:
         self.contexts.append(job)
@@ -95,6 +97,51 @@ class ScriptedExecutor(BaseExecutor[ScriptInput, ScriptOutput]):
             return ScriptOutput(said=f"resumed at {job.checkpoints['step']}")
         await job.checkpoint(step=7)
         raise errors.ProviderUnavailable
+
+    async def _cancel_itself(self, _: JobContext[ScriptInput]) -> ScriptOutput:
+        raise asyncio.CancelledError
+
+    async def _exit(self, _: JobContext[ScriptInput]) -> ScriptOutput:
+        raise SystemExit(3)
+
+    async def _lose_in_group(self, job: JobContext[ScriptInput]) -> ScriptOutput:
+        async def lose() -> None:
+            raise errors.LeaseLost
+
+        return await self._in_group(job, lose())
+
+    async def _cancel_in_group(self, job: JobContext[ScriptInput]) -> ScriptOutput:
+        async def cancel() -> None:
+            raise errors.Cancelled
+
+        return await self._in_group(job, cancel())
+
+    async def _in_group(
+        self, job: JobContext[ScriptInput], work: Coroutine[Any, Any, None]
+    ) -> ScriptOutput:
+        async def fail() -> None:
+            raise ZeroDivisionError
+
+        async with job.stage("together", weight=1), asyncio.TaskGroup() as group:
+            group.create_task(fail())
+            group.create_task(work)
+        return ScriptOutput(said="never")
+
+    async def _swallow_once(self, _: JobContext[ScriptInput]) -> ScriptOutput:
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.stopped.append("swallowed")
+        try:
+            await self.release.wait()
+        except asyncio.CancelledError:
+            self.stopped.append("stopped")
+            raise
+        return ScriptOutput(said="never")
+
+    async def _bad_stage(self, job: JobContext[ScriptInput]) -> ScriptOutput:
+        async with job.stage("a\x00b", weight=1):
+            return ScriptOutput(said="fine")
 
     async def _nul(self, _: JobContext[ScriptInput]) -> ScriptOutput:
         return ScriptOutput(said="a\x00b")
