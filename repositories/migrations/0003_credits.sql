@@ -117,7 +117,7 @@ end $$;
 -- another amount is refused.
 create function uvian.grant_credits(user_id uuid, amount numeric, reference text) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   granted numeric;

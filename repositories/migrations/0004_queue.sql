@@ -10,66 +10,73 @@
 -- Lock order, everywhere: jobs by id (with each its state), places by (user, type), accounts by
 -- user, leases. Whoever locks jobs in another order skips those that are locked.
 --
--- A plan is cached, and outlives the growth of its tables until the next analyze: what was cheap on an
--- empty queue (a scan of all that is queued, a hash join) would be a disaster on a full one. So jobs
--- are found by their ids alone, in `lateral (… offset 0)` where a list is joined, and looked at
+-- Plans are cached (plan_cache_mode; PL/pgSQL, since PostgreSQL 17 and older plan a function in SQL
+-- anew for every call), and outlive the growth of their tables until the next analyze: what was cheap
+-- on an empty queue (a scan of all that is queued, a hash join) would be a disaster on a full one. So
+-- jobs are found by their ids alone, in `lateral (… offset 0)` where a list is joined, and looked at
 -- afterwards; and the settings of the functions leave the planner no other way.
 
 create function uvian._writing(by_function boolean) returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select set_config('uvian.writer', case when by_function then 'function' else '' end, true)
-$$;
+begin
+  perform set_config('uvian.writer', case when by_function then 'function' else '' end, true);
+end $$;
 
 -- Jobs by their ids alone, wherever what they are is asked about afterwards.
 create function uvian._jobs(of_ids uuid[]) returns setof uvian.jobs
-language sql stable
+language plpgsql stable
 set search_path = '' set enable_seqscan = off
 as $$
-  select * from uvian.jobs j where j.id = any (of_ids)
-$$;
+begin
+  return query select * from uvian.jobs j where j.id = any (of_ids);
+end $$;
 
 -- How the service sees a job; without its input, which may be large.
 create function uvian._job(j uvian.jobs) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', j.id, 'user_id', j.user_id, 'type', j.type, 'status', j.status, 'run', j.run,
     'attempt', j.attempt, 'priority', j.priority, 'run_at', j.run_at, 'cost', j.cost::text,
-    'created_at', j.created_at, 'idempotency_key', j.idempotency_key, 'parent_id', j.parent_id)
-$$;
+    'created_at', j.created_at, 'idempotency_key', j.idempotency_key, 'parent_id', j.parent_id);
+end $$;
 
 -- What dispatch needs.
 create function uvian._dispatch(j uvian.jobs) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', j.id, 'user_id', j.user_id, 'type', j.type, 'run', j.run, 'attempt', j.attempt,
-    'priority', j.priority, 'run_at', j.run_at, 'delayed', j.run_at > now())
-$$;
+    'priority', j.priority, 'run_at', j.run_at, 'delayed', j.run_at > now());
+end $$;
 
 -- What the announcement of an ending needs.
 create function uvian._ending(j uvian.jobs) returns jsonb
-language sql stable
+language plpgsql stable
 set search_path = ''
 as $$
-  select jsonb_build_object(
+begin
+  return jsonb_build_object(
     'id', j.id, 'user_id', j.user_id, 'type', j.type, 'run', j.run, 'attempt', j.attempt,
     'status', j.status, 'output', j.output, 'result_id', j.result_id, 'error', j.error,
-    'error_message', j.error_message, 'stages', j.stages, 'cost', j.cost::text)
-$$;
+    'error_message', j.error_message, 'stages', j.stages, 'cost', j.cost::text);
+end $$;
 
 -- ─── places under max_running_per_user ───────────────────────────────────────────────────────
 
 create function uvian._place(of_user uuid, of_type text) returns bigint
-language sql immutable
+language plpgsql immutable
 set search_path = ''
 as $$
-  select hashtextextended('uvian place ' || of_user || ' ' || of_type, 0)
-$$;
+begin
+  return hashtextextended('uvian place ' || of_user || ' ' || of_type, 0);
+end $$;
 
 -- Who holds the lock may count and admit: the limits are exact.
 create function uvian._lock_places(of_jobs uuid[]) returns void

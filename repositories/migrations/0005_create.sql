@@ -22,9 +22,11 @@ create type uvian._judgement as (
 revoke all on type uvian._judgement from public, anon, authenticated, service_role;
 
 create function uvian._judge(items jsonb) returns setof uvian._judgement
-language sql
+language plpgsql
 set search_path = '' set enable_seqscan = off
 as $$
+begin
+  return query
   with asked as (
     select x.n, coalesce(x.id, gen_random_uuid()) as id, x.user_id, x.type, x.input,
            coalesce(x.priority, 0) as priority, coalesce(x.run_at, now()) as run_at,
@@ -92,8 +94,8 @@ as $$
              jsonb_build_object('cost', j.price::text, 'balance', j.balance::text)
            else '{}' end,
          j.verdict in ('too_many_queued', 'insufficient_credits', 'unknown_parent')
-  from judged j order by j.n
-$$;
+  from judged j order by j.n;
+end $$;
 
 -- One answer per item, in order; null where the item must be asked again, alone: its request was
 -- made by another in this moment, or what came before it in the batch stood in its way.
@@ -196,7 +198,7 @@ end $$;
 -- → {jobs: [{job, created, dispatch, delayed?} | {code, …}], accounts}; the caller dispatches.
 create function uvian.create_jobs(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   answer jsonb;

@@ -5,9 +5,11 @@
 
 -- What a worker gets of the jobs it holds.
 create function uvian._claimed(of_jobs uuid[], by_worker text) returns table (id uuid, job jsonb)
-language sql stable
+language plpgsql stable
 set search_path = '' set enable_seqscan = off
 as $$
+begin
+  return query
   select j.id, jsonb_build_object(
     'claimed', true, 'id', j.id, 'run', j.run, 'user_id', j.user_id, 'type', j.type,
     'attempt', j.attempt, 'max_attempts', t.max_attempts, 'input', j.input,
@@ -18,8 +20,8 @@ as $$
   cross join lateral (select o.* from uvian.job_leases o where o.job_id = j.id offset 0) l
   cross join lateral (select o.* from uvian.job_state o where o.job_id = j.id offset 0) s
   left join uvian.job_types t on t.type = j.type
-  where j.status = 'processing' and l.worker = by_worker and l.run = j.run
-$$;
+  where j.status = 'processing' and l.worker = by_worker and l.run = j.run;
+end $$;
 
 -- Queued → processing. The caller holds the rows. When they were to be dispatched again stays
 -- written: the sweep clears it from those that still run then, which few do.
@@ -58,11 +60,12 @@ end $$;
 
 -- Held by everybody who claims for this worker: what it has is then what it will have.
 create function uvian._lock_worker(by_worker text) returns void
-language sql
+language plpgsql
 set search_path = ''
 as $$
-  select pg_advisory_xact_lock(hashtextextended('uvian worker ' || by_worker, 0))
-$$;
+begin
+  perform pg_advisory_xact_lock(hashtextextended('uvian worker ' || by_worker, 0));
+end $$;
 
 -- {worker, lease_seconds, jobs: [{id, run}]}
 -- → {jobs: [{claimed: true, id, run, user_id, type, attempt, max_attempts, input, checkpoints,
@@ -70,7 +73,8 @@ $$;
 --         | {claimed: false, id, reason: not_found | stale | waiting | worker_busy | worker_isolating, run}]}
 create function uvian.claim_jobs(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s' set enable_seqscan = off
+set search_path = '' set lock_timeout = '1s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';
@@ -145,7 +149,8 @@ $$;
 -- {worker, nonce, types: [text], limit, lease_seconds} → {jobs: [{claimed: true, …}]}
 create function uvian.claim_next_jobs(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s' set enable_seqscan = off
+set search_path = '' set lock_timeout = '1s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';

@@ -5,7 +5,8 @@
 -- → {lost: [id], cancel: [id]}. A lease that expired but was not swept is renewed.
 create function uvian.renew_leases(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s' set enable_seqscan = off
+set search_path = '' set lock_timeout = '1s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';
@@ -69,7 +70,8 @@ end $$;
 -- {dispatched: [{id, run}], announced: [{id, run}]} → {}. Lost marks cost a repeated no-op.
 create function uvian.mark_jobs(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set lock_timeout = '1s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   dispatched jsonb := coalesce(request -> 'dispatched', '[]');
@@ -102,7 +104,7 @@ end $$;
 -- {worker, jobs: [{id, run, checkpoints: {…}}]} → {jobs: [{saved: bool}]}. Merged into what is there.
 create function uvian.save_checkpoints(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   answers jsonb[] := array_fill(null::jsonb, array[jsonb_array_length(request -> 'jobs')]);
@@ -134,7 +136,7 @@ end $$;
 -- {worker, job_id, run, concept: {id, …}, variations: [{id, position, …}]} → {stored: bool}
 create function uvian.store_concept(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   owner uuid;

@@ -4,9 +4,11 @@
 -- What the outcomes that a worker tells come to. Only the run that holds the job has a say, and of
 -- several outcomes for one run the first.
 create function uvian._verdicts(items jsonb, by_worker text) returns setof uvian._verdict
-language sql
+language plpgsql
 set search_path = '' set enable_seqscan = off
 as $$
+begin
+  return query
   with told as (
     select distinct on (j.id)
            j.id as job_id, j.run, e as item, e ->> 'outcome' as outcome, l.cancel_requested,
@@ -37,15 +39,16 @@ as $$
          case when d.outcome = 'retry' then 0
               else coalesce((d.item ->> 'charge')::numeric, (d.outcome = 'completed')::integer) end,
          case when d.status = 'cancelled' then d.item - 'error' - 'error_message' else d.item end
-  from decided d
-$$;
+  from decided d;
+end $$;
 
 -- {worker, jobs: [{id, run, outcome, output?, result_id?, error?, error_message?, stages?,
 --   delay? (seconds), burn? (an attempt; default true), charge? (fraction of the reservation)}]}
 -- → {jobs: [{id, run, settled, status, attempt, cost, next_run}], dispatch: […], accounts: […]}
 create function uvian.settle_jobs(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s' set enable_seqscan = off
+set search_path = '' set lock_timeout = '1s'
+set plan_cache_mode = force_generic_plan set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';

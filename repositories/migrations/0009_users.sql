@@ -23,7 +23,7 @@ end $$;
 -- → {job, cancelled, requested, ending?, dispatch, accounts}
 create function uvian.cancel_job(job_id uuid, user_id uuid default null) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   j uvian.jobs := uvian._own_job(cancel_job.job_id, cancel_job.user_id);
@@ -114,6 +114,9 @@ begin
       detail = format('Jobs of type %L are not accepted at the moment.', j.type);
   end if;
   perform uvian._lock_places(array[j.id]);
+  if t.max_queued_per_user is null then
+    return;
+  end if;
   if t.max_queued_per_user <= (select count(*) from uvian.jobs q
                                where q.user_id = j.user_id and q.type = j.type and q.status = 'queued') then
     raise exception using errcode = 'PT429', message = 'too_many_queued',
@@ -125,7 +128,7 @@ end $$;
 -- after a lost reply is answered with what the first one did. → {job, dispatch, accounts}
 create function uvian.retry_job(job_id uuid, expected_run bigint, user_id uuid default null) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   j uvian.jobs := uvian._own_job(retry_job.job_id, retry_job.user_id);
@@ -152,7 +155,7 @@ end $$;
 create function uvian.submit_job(type text, input jsonb, idempotency_key text default null,
                                  max_cost numeric default null) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   caller uuid := auth.uid();

@@ -12,7 +12,7 @@ $$;
 -- The newest release says what a type is; what the operator says of it stays.
 create function uvian.register_worker(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 begin
   insert into uvian.job_types as t (type, input_schema, timeout_seconds, max_attempts, release)
@@ -200,7 +200,7 @@ end $$;
 --   redis_lost_at  what was dispatched before it is brought forward, a page a call (`forwarded`)
 create function uvian.sweep_jobs(request jsonb) returns jsonb
 language plpgsql security definer
-set search_path = '' set lock_timeout = '1s'
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
