@@ -5,6 +5,8 @@
 -- is put down in the claiming set when it is first seen; a live pick leaves both within milliseconds.
 
 local QUEUE, CLAIMING = ARGV[1] .. ':queue', ARGV[1] .. ':claiming'
+if redis.call('EXISTS', QUEUE, CLAIMING) == 0 then return {} end
+
 local CLOCK = redis.call('TIME')
 local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
 local HEAD = 200 -- picks happen at the head of the queue
