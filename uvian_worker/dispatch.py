@@ -139,10 +139,11 @@ class Dispatcher:
         """
         milliseconds = int(CLAIM_SECONDS * 1000)
         arguments = (self._keys.namespace, milliseconds, limit)
-        return [
-            split_arq_id(raw.decode())
-            for raw in await run_script(self._redis, _OVERDUE, *arguments)
-        ]
+        raw = await run_script(self._redis, _OVERDUE, *arguments)
+        found = {entry: _split(entry) for entry in raw}
+        if rubbish := [entry for entry, run in found.items() if run is None]:
+            await self._redis.zrem(self._keys.claiming, *rubbish)
+        return [run for run in found.values() if run is not None]
 
     async def forget(self, runs: Iterable[tuple[str, int]]) -> None:
         """Remove ids from the claiming set: their jobs need nothing more."""
@@ -221,7 +222,7 @@ class _Ask(NamedTuple):
     id: str = ""
 
 
-_Answer = str | bool | None
+_Answer = bytes | bool | None
 
 
 class Taker:
@@ -283,8 +284,10 @@ class Taker:
         """Take the next due job; None if there is none."""
         if self._draining:
             return None
-        answer = await self._lane.submit(_Ask("next"))
-        return split_arq_id(answer) if isinstance(answer, str) else None
+        while isinstance(answer := await self._lane.submit(_Ask("next")), bytes):
+            if (run := _split(answer)) is not None:
+                return run
+        return None
 
     def done(self, job_id: str, run: int) -> None:
         """The claim of this id is answered, whatever the answer was: it needs no watching."""
@@ -306,9 +309,7 @@ class Taker:
         if reply is None:
             return [True if ask.verb == "enter" else None for ask in asks]
         entered, taken = iter(reply[0]), iter(reply[1])
-        return [
-            bool(next(entered)) if ask.verb == "enter" else _id(next(taken, None)) for ask in asks
-        ]
+        return [bool(next(entered)) if ask.verb == "enter" else next(taken, None) for ask in asks]
 
     async def _call(self, entering: list[str], wanted: int = 0) -> Any:
         """One call of the script; None while Redis is away: nothing is tried again.
@@ -323,5 +324,9 @@ class Taker:
             return None
 
 
-def _id(raw: bytes | None) -> str | None:
-    return None if raw is None else raw.decode()
+def _split(raw: bytes) -> tuple[str, int] | None:
+    """The job and the run of an id from Redis; None for what somebody else has put there."""
+    try:
+        return split_arq_id(raw.decode())
+    except ValueError:
+        return None

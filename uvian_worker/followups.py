@@ -26,6 +26,7 @@ class Messenger:
         self._dispatcher = dispatcher
         self._publisher = publisher
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._announcing: set[tuple[str, int]] = set()
 
     def __call__(self, followups: Followups) -> None:
         """Dispatch and tell, without waiting."""
@@ -54,12 +55,22 @@ class Messenger:
             )
 
     def announce(self, endings: Sequence[Row], told: Callable[[Row], None]) -> None:
-        """Publish endings as ``_ending`` in SQL gives them; ``told`` hears of each that is in the log."""
+        """Publish endings as ``_ending`` in SQL gives them; ``told`` hears of each that is in the log.
+
+        One that still waits for Redis since an earlier call is not published beside it.
+        """
         for row in endings:
+            key = (row["id"], row["run"])
+            if key in self._announcing:
+                continue
+            self._announcing.add(key)
             ref = JobRef(row["id"], row["user_id"], row["run"], row["attempt"])
             answer = self._publisher.emit(ref, ending_of(row))
 
-            def hear(future: asyncio.Future[Appended], row: Row = row) -> None:
+            def hear(
+                future: asyncio.Future[Appended], row: Row = row, key: tuple[str, int] = key
+            ) -> None:
+                self._announcing.discard(key)
                 if not future.cancelled() and future.result() is not Appended.LOST:
                     told(row)
 

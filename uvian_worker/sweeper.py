@@ -16,14 +16,18 @@ import time
 from typing import Any
 
 from repositories.database import Database, Row
-from repositories.errors import RepositoryError
+from repositories.errors import DataError, RepositoryError
 from uvian_worker.dispatch import Dispatcher
 from uvian_worker.eventstream.connection import FAULTS, RedisAway
+from uvian_worker.eventstream.lane import stop
 from uvian_worker.followups import Messenger
 
 log = logging.getLogger("uvian.sweeper")
 
 PAGE = 500
+#: Seconds that one step waits for Redis: leases expire in Postgres whatever Redis does, and a sweep
+#: that is 10 s late counts as an outage, after which nothing expires for a while.
+PATIENCE = 1.5
 _AWAY: tuple[type[Exception], ...] = (RedisAway, *FAULTS)
 
 
@@ -58,9 +62,7 @@ class Sweeper:
     async def close(self) -> None:
         """Stop; closing twice, or unstarted, is fine."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await stop(self._task)
             self._task = None
 
     def wake(self) -> None:
@@ -98,52 +100,75 @@ class Sweeper:
         Raises ``RepositoryError``. Without Redis the database is swept all the same.
         """
         lost, overdue = await self._look_at_redis()
-        answer = await self._database.call(
-            "sweep_jobs",
-            request={
-                "limit": PAGE,
-                "lease_seconds": self._lease_seconds,
-                "claiming": [{"id": job_id, "run": run} for job_id, run in overdue],
-                "redis_lost_at": self._redis_lost_at,
-            },
-        )
+        try:
+            answer = await self._database.call(
+                "sweep_jobs",
+                request={
+                    "limit": PAGE,
+                    "lease_seconds": self._lease_seconds,
+                    "claiming": [{"id": job_id, "run": run} for job_id, run in overdue],
+                    "redis_lost_at": self._redis_lost_at,
+                },
+            )
+        except DataError:
+            # Somebody wrote ids to Redis that no job can have: they must not stop all healing.
+            await self._forget(overdue, [])
+            raise
         self._last = time.monotonic()
         if not answer["swept"]:
             return False
         if answer["expired"]:
             log.warning("%d leases had expired", answer["expired"])
         self._messenger.tell_accounts(answer["accounts"])
-        self._messenger.announce(answer["announce"], self._told.append)
-        dispatched = await self._messenger.dispatch(answer["dispatch"])
+        self._messenger.announce(answer["announce"], self._hear)
+        dispatched = await self._dispatch(answer["dispatch"])
         await self._forget(overdue, answer["dispatch"])
         await self._mark(dispatched)
         return await self._heal_redis(answer, lost=lost) or bool(answer["more"])
 
-    async def _look_at_redis(self) -> tuple[bool, list[tuple[str, int]]]:
-        """Whether Redis has forgotten, and which ids were taken but not claimed in time."""
+    async def _look_at_redis(self) -> tuple[bool | None, list[tuple[str, int]]]:
+        """Whether Redis has forgotten (None: it does not say), and ids taken but not claimed in time."""
         try:
-            return await self._dispatcher.redis_lost(), await self._dispatcher.overdue()
+            async with asyncio.timeout(PATIENCE):
+                return await self._dispatcher.redis_lost(), await self._dispatcher.overdue()
         except _AWAY:
-            return False, []
+            return None, []
+
+    async def _dispatch(self, rows: list[Row]) -> list[Row]:
+        """Dispatch rows; answers those that Redis has taken in time, the others are offered again."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await self._messenger.dispatch(rows)
+        except TimeoutError:
+            return []
 
     async def _forget(self, overdue: list[tuple[str, int]], dispatched: list[Row]) -> None:
         """What was taken, not claimed, and is not queued as that run needs nothing more."""
         again = {(row["id"], row["run"]) for row in dispatched}
         with contextlib.suppress(*FAULTS):
-            await self._dispatcher.forget(run for run in overdue if run not in again)
+            async with asyncio.timeout(PATIENCE):
+                await self._dispatcher.forget(run for run in overdue if run not in again)
 
-    async def _heal_redis(self, answer: dict[str, Any], *, lost: bool) -> bool:
+    async def _heal_redis(self, answer: dict[str, Any], *, lost: bool | None) -> bool:
         """After a flush or failover bring every dispatch forward, page by page, then set the mark."""
+        if lost is None:
+            return False  # go on when it is back
+        if not lost:
+            self._redis_lost_at = None  # another has healed it
+            return False
         if self._redis_lost_at is None:
-            if lost:
-                log.warning("Redis is new or has lost its data: dispatching what is queued")
-                self._redis_lost_at = answer["now"]
-            return lost
+            log.warning("Redis is new or has lost its data: dispatching what is queued")
+            self._redis_lost_at = answer["now"]
+            return True
         if answer["forwarded"] < PAGE:
             self._redis_lost_at = None
             await self._dispatcher.mark_redis()
             return False
         return True
+
+    def _hear(self, ending: Row) -> None:
+        """Told by now or much later, when Redis is back: the next sweep marks it."""
+        self._told.append(ending)
 
     async def _mark(self, dispatched: list[Row]) -> None:
         """Tell the database what was done; a lost mark costs a repeated no-op."""

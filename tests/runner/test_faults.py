@@ -216,19 +216,17 @@ async def test_a_settlement_that_takes_long_keeps_its_lease(line: Line) -> None:
     assert (row["status"], row["run"]) == ("completed", 1)
 
 
-async def test_a_settlement_too_slow_for_the_server_is_tried_again(
-    line: Line, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_settlement_too_slow_for_the_server_is_tried_again(line: Line) -> None:
     """A statement timeout under load does not throw away what was made and paid for."""
-    settle = JobRepository._settle
-    tries = iter([StatementTooSlow("canceling statement due to statement timeout")])
+    lane = line.jobs._lanes["settle"]
+    settle, tries = lane._call, iter([StatementTooSlow("canceling statement")])
 
-    async def slow(self: JobRepository, items: Any) -> Any:
+    async def slow(items: Any) -> Any:
         if (error := next(tries, None)) is not None:
             raise error
-        return await settle(self, items)
+        return await settle(items)
 
-    monkeypatch.setattr(JobRepository, "_settle", slow)
+    lane._call = slow
     (job_id,) = await line.create({})
     await line.runner.run(job_id, 1)
     assert (await line.row(job_id))["status"] == "completed"
