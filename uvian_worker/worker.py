@@ -29,6 +29,7 @@ from uvian_worker.eventstream.control import (
     ResumeWorker,
 )
 from uvian_worker.eventstream.keys import Keys
+from uvian_worker.eventstream.lane import stop
 from uvian_worker.services import Services, open_services
 from uvian_worker.tasks import run_job
 from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize, serialize
@@ -155,7 +156,8 @@ class Ending:
         await _arq_has_finished()
         log.info("drained")
         self._ctx["ends"] = True
-        self._main.cancel()
+        # A single cancellation can get lost in what arq awaits; then it would poll for ever.
+        await stop(self._main)
         if _WATCHING:  # arq would go on watching
             await shutdown(self._ctx)
 
