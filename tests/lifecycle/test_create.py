@@ -286,6 +286,19 @@ async def test_concurrent_creates_cannot_spend_the_same_credits(world: World) ->
     assert await world.account(user) == (Decimal(1), Decimal(9))
 
 
+async def test_who_looks_at_a_balance_waits_for_who_spends_it(world: World) -> None:
+    """Credits that are spent and not yet committed are missed in time: a refusal, not an error."""
+    await world.type(price=6)
+    user = await world.user(10)
+    waits = "select count(*) from pg_locks where not granted"
+    async with opened(world.clean) as other, other.hand.transaction():
+        await other.hand.execute("select uvian.create_jobs($1)", {"jobs": [item(user)]})
+        asking = asyncio.create_task(world.ask(item(user)))
+        while not asking.done() and not await world.hand.fetchval(waits):
+            await asyncio.sleep(0)
+    assert [answer.get("code") for answer in await asking] == ["insufficient_credits"]
+
+
 async def test_concurrent_creates_keep_max_queued_exactly(world: World) -> None:
     """The limit holds under concurrency, because who counts holds the place."""
     await world.type(max_queued_per_user=5)
