@@ -11,8 +11,10 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import asyncpg
+import orjson
 import pytest
 
 from uvian_worker.client import Client, JobRefused
@@ -159,3 +161,192 @@ async def test_a_delayed_job_waits_in_the_queue(client: Client, redis_url: str) 
     score = await redis.zscore("uvian:queue", f"{job.id}:1")
     await redis.aclose()
     assert score == pytest.approx(later.timestamp() * 1000, abs=1)
+
+
+@pytest.fixture
+async def mute() -> AsyncIterator[str]:
+    """The URL of a server that accepts and never answers."""
+    accepted: list[asyncio.StreamWriter] = []
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    server.close()
+    for writer in accepted:
+        writer.close()
+
+
+@pytest.mark.database
+async def test_a_mute_redis_does_not_hang_the_api(
+    client: Client, database_dsn: str, superuser_dsn: str, mute: str
+) -> None:
+    """Redis accepts and never answers: what an API asks of the client takes seconds at most."""
+    await _register(superuser_dsn)
+    async with await Client.connect(database_url=database_dsn, redis_url=mute) as slow:
+        async with asyncio.timeout(3):
+            job = await slow.submit(USER, "noop", {})
+        async with asyncio.timeout(3):
+            jobs = await asyncio.gather(*(slow.submit(USER, "noop", {"n": n}) for n in range(20)))
+        await _claim(superuser_dsn, job.id)
+        async with asyncio.timeout(3):
+            assert (await slow.cancel(job.id)).status == "processing"
+        async with asyncio.timeout(3):
+            assert (await slow.cancel(jobs[0].id)).status == "cancelled"
+        async with asyncio.timeout(3):
+            await slow.retry(jobs[0].id, expected_run=1)
+        async with asyncio.timeout(10):
+            await slow.close()
+
+
+@pytest.mark.database
+async def test_a_cancel_is_kept_though_redis_is_away(
+    client: Client, database_dsn: str, superuser_dsn: str, tmp_path: Path
+) -> None:
+    """The row has the request, so that the caller hears no error; the worker reads it there."""
+    await _register(superuser_dsn)
+    job = await client.submit(USER, "noop", {})
+    await _claim(superuser_dsn, job.id)
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        url = redis.url
+    async with await Client.connect(database_url=database_dsn, redis_url=url) as alone:
+        assert (await alone.cancel(job.id)).status == "processing"
+    connection = await asyncpg.connect(superuser_dsn)
+    assert await connection.fetchval("select cancel_requested from uvian.job_leases")
+    await connection.close()
+
+
+@pytest.mark.database
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"input": {"text": "a\0b"}},
+        {"input": {"text": "half \ud83d"}},
+        {"input": {"text": object()}},
+        {"input": {}, "priority": 10**6},
+        {"input": {}, "idempotency_key": "x" * 256},
+    ],
+)
+async def test_what_the_database_cannot_hold_is_refused_in_words(
+    client: Client, asked: dict[str, Any]
+) -> None:
+    """U+0000, half a character, a number out of range: the caller's mistake, not a crash."""
+    with pytest.raises(JobRefused, match="invalid_input") as refused:
+        await client.submit(USER, "noop", **asked)
+    assert refused.value.details["message"]
+
+
+@pytest.mark.database
+async def test_an_id_that_is_none_is_not_found(client: Client) -> None:
+    """A hostile id is answered like a missing job."""
+    for job_id in ("x", "../1", "a\0b", "", str(uuid.uuid4())):
+        with pytest.raises(JobRefused, match="not_found"):
+            await client.cancel(job_id, user_id=USER)
+        with pytest.raises(JobRefused, match="not_found"):
+            await client.retry(job_id, expected_run=1, user_id=USER)
+
+
+@pytest.mark.database
+async def test_a_lost_reply_is_still_our_job(client: Client) -> None:
+    """The row was made, the answer was not heard, the call is repeated: it was us who made it."""
+    call, lost = client._call, iter([OSError("connection reset")])
+
+    async def lose(function: str, arguments: dict[str, Any]) -> Any:
+        answer = await call(function, arguments)
+        if (error := next(lost, None)) is not None:
+            raise error
+        return answer
+
+    client._call = lose
+    assert (await client.submit(USER, "noop", {}, idempotency_key="k")).created
+    assert not (await client.submit(USER, "noop", {}, idempotency_key="k")).created
+
+
+@pytest.mark.database
+async def test_cancel_races_with_claim(client: Client, superuser_dsn: str) -> None:
+    """Whoever comes first: the job ends as cancelled at once, or its worker is asked to stop."""
+    await _register(superuser_dsn)
+
+    async def race(number: int) -> None:
+        job = await client.submit(USER, "noop", {"n": number})
+        cancelled, _ = await asyncio.gather(client.cancel(job.id), _claim(superuser_dsn, job.id))
+        connection = await asyncpg.connect(superuser_dsn)
+        row = await connection.fetchrow(
+            "select j.status, l.cancel_requested from uvian.jobs j "
+            "left join uvian.job_leases l on l.job_id = j.id where j.id = $1",
+            uuid.UUID(job.id),
+        )
+        await connection.close()
+        assert row is not None
+        if cancelled.status == "cancelled":
+            assert tuple(row) == ("cancelled", None)
+        else:
+            assert tuple(row) == ("processing", True)
+
+    for number in range(15):
+        await race(number)
+
+
+@pytest.mark.database
+async def test_a_cancelled_jobs_id_in_the_queue_claims_nothing(
+    client: Client, superuser_dsn: str
+) -> None:
+    """Cancelled between dispatch and claim: its id is still in Redis, and stale for Postgres."""
+    await _register(superuser_dsn)
+    job = await client.submit(USER, "noop", {})
+    await client.cancel(job.id)
+    assert await _claim(superuser_dsn, job.id) == "stale"
+    again = await client.retry(job.id, expected_run=1)
+    assert await _claim(superuser_dsn, job.id) == "stale"
+    assert await _claim(superuser_dsn, job.id, run=again.run) is None
+
+
+@pytest.mark.database
+async def test_many_retries_make_one_run(client: Client) -> None:
+    """Two tabs press retry at once, again and again: the job is queued once more, not twice."""
+    job = await client.submit(USER, "noop", {})
+    await client.cancel(job.id)
+    handles = await asyncio.gather(*(client.retry(job.id, expected_run=1) for _ in range(10)))
+    assert {(handle.status, handle.run) for handle in handles} == {("queued", 2)}
+
+
+@pytest.mark.database
+async def test_following_a_job_that_has_ended(client: Client, redis_url: str) -> None:
+    """Whoever comes late gets everything, and an end; after the log is gone, ``Expired``."""
+    from redis.asyncio import Redis
+
+    from uvian_worker.eventstream.reader import Expired
+
+    job = await client.submit(USER, "noop", {})
+    await client.cancel(job.id)
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            seen = [getattr(event, "type", "") async for event in client.follow(job.id)]
+        assert seen == ["job.queued", "job.cancelled"]
+    redis = Redis.from_url(redis_url)
+    await redis.flushall()
+    await redis.aclose()
+    following = client.follow(job.id)
+    async with asyncio.timeout(5):
+        assert isinstance(await anext(following), Expired)
+    await following.aclose()  # type: ignore[attr-defined] # it is a generator
+
+
+async def _register(superuser_dsn: str) -> None:
+    """A worker that can claim."""
+    connection = await asyncpg.connect(superuser_dsn)
+    await connection.execute(
+        """select uvian.register_worker('{"worker": "w", "types": [{"type": "noop"}]}')"""
+    )
+    await connection.close()
+
+
+async def _claim(superuser_dsn: str, job_id: str, run: int = 1) -> str | None:
+    """Claim a run; why not."""
+    connection = await asyncpg.connect(superuser_dsn)
+    request = orjson.dumps({"worker": "w", "jobs": [{"id": job_id, "run": run}]}).decode()
+    answer = await connection.fetchval("select uvian.claim_jobs($1::text::jsonb)::text", request)
+    await connection.close()
+    (claim,) = orjson.loads(answer)["jobs"]
+    return claim.get("reason")  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ["Client", "JobHandle", "JobRefused"]
 
 import asyncio
+import logging
 import random
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -29,7 +30,7 @@ import orjson
 
 from uvian_worker.dispatch import Dispatch, Dispatcher
 from uvian_worker.eventstream.appender import Appender, credits_changed, job_ended
-from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.eventstream.connection import FAULTS, redis_from_url
 from uvian_worker.eventstream.control import CancelJob, Control
 from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.keys import job_topic
@@ -37,7 +38,11 @@ from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
 
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
+log = logging.getLogger("uvian.client")
+
 _TRIES = 4
+#: Seconds that a call waits for Redis. What does not get there the sweeper and the renewals carry.
+_REDIS_SECONDS = 1.0
 
 
 class JobRefused(Exception):
@@ -159,7 +164,8 @@ class Client:
         job = made["job"]
         if made["dispatch"]:
             await self._dispatch([job | {"delayed": made["delayed"]}])
-        return _handle(job, created=made["created"])
+        # Our own id tells that we made it, though the first reply was lost.
+        return _handle(job, created=made["created"] or job["id"] == item["id"])
 
     async def cancel(self, job_id: str, *, user_id: str | None = None) -> JobHandle:
         """Cancel a job: at once when it waits, within a second when it runs.
@@ -169,7 +175,7 @@ class Client:
         arguments = {"job_id": job_id, "user_id": user_id}
         answer = await self._persist("cancel_job", arguments)
         if answer["requested"]:
-            await self._control.send(CancelJob(job_id))
+            await self._tell_worker(job_id)
         if answer["ending"] is not None:
             self._appender.submit(job_ended(answer["ending"]))
         self._tell_accounts(answer)
@@ -192,7 +198,10 @@ class Client:
     async def follow(
         self, job_id: str, cursor: str | None = None
     ) -> AsyncIterator[Envelope | Snapshot | Expired]:
-        """All events of a job from its beginning (or after ``cursor``) to its ending, as they happen."""
+        """All events of a job from its beginning (or after ``cursor``) to its ending, as they happen.
+
+        After ``Expired`` read the row: of a job that ended a day ago no event will come any more.
+        """
         async for event in self._reader.follow(job_topic(job_id), cursor):
             yield event
 
@@ -202,10 +211,12 @@ class Client:
             try:
                 return await self._call(function, arguments)
             except asyncpg.PostgresError as error:
-                if (refused := _refusal(error)) is not None:
+                if (refused := _refusal(error, function)) is not None:
                     raise refused from error
                 if not _is_transient(error) or attempt == _TRIES - 1:
                     raise
+            except orjson.JSONEncodeError as error:
+                raise JobRefused("invalid_input", {"message": f"not JSON: {error}"}) from error
             except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
                 if attempt == _TRIES - 1:
                     raise
@@ -213,7 +224,20 @@ class Client:
         raise AssertionError("unreachable")
 
     async def _dispatch(self, rows: list[dict[str, Any]]) -> None:
-        await self._dispatcher.dispatch(Dispatch.of(row) for row in rows)
+        dispatching = self._dispatcher.dispatch(Dispatch.of(row) for row in rows)
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                await dispatching
+        except TimeoutError:
+            log.warning("%d jobs are not dispatched yet: Redis does not answer", len(rows))
+
+    async def _tell_worker(self, job_id: str) -> None:
+        """The request stands in the row; without Redis it arrives with the next renewal."""
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                await self._control.send(CancelJob(job_id))
+        except FAULTS as error:
+            log.warning("job %s: its worker hears of the cancellation later: %s", job_id, error)
 
     def _tell_accounts(self, answer: Mapping[str, Any]) -> None:
         for account in answer["accounts"]:
@@ -246,10 +270,15 @@ def _handle(job: Mapping[str, Any], *, created: bool = False) -> JobHandle:
     return JobHandle(job["id"], job["status"], job["run"], created, Decimal(job["cost"]))
 
 
-def _refusal(error: asyncpg.PostgresError) -> JobRefused | None:
-    if not str(error.sqlstate).startswith("PT"):
-        return None
-    return JobRefused(str(error.args[0]), {"message": error.detail})
+def _refusal(error: asyncpg.PostgresError, function: str) -> JobRefused | None:
+    state = str(error.sqlstate)
+    if state.startswith("PT"):
+        return JobRefused(str(error.args[0]), {"message": error.detail})
+    if state.startswith("22") or state == "23514":
+        # What Postgres cannot hold (U+0000, a number out of range), or an id that is none.
+        code = "invalid_input" if function == "create_jobs" else "not_found"
+        return JobRefused(code, {"message": str(error)})
+    return None
 
 
 def _is_transient(error: asyncpg.PostgresError) -> bool:
