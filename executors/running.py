@@ -6,6 +6,7 @@ __all__ = ["LeaseKeeper", "Running", "StopReason"]
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -95,8 +96,8 @@ class LeaseKeeper:
     async def _loop(self) -> None:
         waited = 0.0
         while self._task is not None:
-            await asyncio.sleep(self._eager)
-            waited += self._eager
+            slept = await _sleep(self._eager)
+            waited += slept
             if waited < self._interval and not self._has_news():
                 continue
             waited = 0.0
@@ -133,6 +134,20 @@ class LeaseKeeper:
                 r.stop(StopReason.LOST)
             elif r.job_id in cancel:
                 r.stop(StopReason.CANCEL)
+
+
+async def _sleep(seconds: float) -> float:
+    """Sleep; how long it took. Longer means that some code sat on the event loop: nobody renews then."""
+    began = time.monotonic()
+    await asyncio.sleep(seconds)
+    slept = time.monotonic() - began
+    if slept > seconds + 1:
+        log.warning(
+            "the event loop was blocked for %.1f s: an executor does blocking work outside of a "
+            "thread, and longer than the lease it loses its job",
+            slept - seconds,
+        )
+    return slept
 
 
 def _renewal(r: Running) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from repositories.jobs import JobRepository
 from repositories.local_images import LocalImages
 from repositories.postgres import PostgresDatabase
 from uvian_worker import __version__
-from uvian_worker.config import Config
+from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher, Taker
 from uvian_worker.eventstream.connection import FAULTS, redis_from_url
 from uvian_worker.eventstream.control import Control
@@ -184,7 +184,12 @@ async def _serve_health(services: Services, dispatcher: Dispatcher, stack: Async
     config = services.config
     server = HealthServer(config.health_host, config.health_port or 0, checks)
     stack.push_async_callback(server.close)
-    await server.start()
+    try:
+        await server.start()
+    except OSError as error:
+        raise ConfigError(
+            f"UVIAN_HEALTH_HOST and UVIAN_HEALTH_PORT: {error.strerror or error}"
+        ) from error
     log.info("health on http://%s:%d/health/ready", config.health_host, server.port)
 
 

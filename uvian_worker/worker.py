@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Any, ClassVar
@@ -24,6 +25,7 @@ from uvian_worker import logs
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.eventstream.control import (
     CancelJob,
+    ControlMessage,
     DrainWorker,
     PauseWorker,
     ResumeWorker,
@@ -35,6 +37,10 @@ from uvian_worker.tasks import run_job
 from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize, serialize
 
 log = logging.getLogger("uvian.worker")
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_CLOSING_SECONDS = 5.0
+_LAST_SECONDS = 2.0  #: that arq and the threads may take once everything of ours is closed
 
 
 def _config() -> Config:
@@ -53,16 +59,22 @@ async def startup(ctx: dict[str, Any]) -> None:
     """arq's hook: open the services, take over the signals. A failure is one line and consumes nothing."""
     stack = ctx["stack"] = AsyncExitStack()
     logs.configure(_CONFIG.log_level, _CONFIG.log_format)
+    # arq runs this hook in its main task: cancelling that task is how a worker ends, at once as long
+    # as it has not begun, later when it is drained.
+    main = asyncio.current_task()
+    assert main is not None  # noqa: S101 - a coroutine always runs in a task
+    for number in _SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     try:
         services = await stack.enter_async_context(open_services(_CONFIG, WorkerSettings.executors))
     except (ConfigError, RepositoryError, OSError, TypeError, ValueError) as error:
         log.critical("the worker cannot start: %s", error)
         raise SystemExit(1) from None
+    except Exception as error:
+        log.critical("the worker cannot start: %r", error, exc_info=True)
+        raise SystemExit(1) from None
     ctx["services"] = services
     WorkerSettings.redis_pool.be_patient()
-    # arq runs this hook in its main task: cancelling that task is how a drained worker ends.
-    main = asyncio.current_task()
-    assert main is not None  # noqa: S101 - a coroutine always runs in a task
     ending = Ending(ctx, services, WorkerSettings.redis_pool, main)
     stack.push_async_callback(ending.close)
     ending.install()
@@ -83,14 +95,23 @@ async def shutdown(ctx: dict[str, Any]) -> None:
         _leave_watch(reload=not ctx.pop("ends", False))
 
 
-async def _arq_has_finished() -> None:
-    """Wait until arq has written down that its jobs are over.
+async def _arq_has_finished() -> bool:
+    """Wait until arq has written down that its jobs are over; it cannot while Redis is away.
 
     Its ``close`` cancels them where they are, and then fails with what it cancelled.
     """
-    ending = {t for t in asyncio.all_tasks() if t.get_coro().__qualname__ == "Worker.run_job"}  # type: ignore[union-attr]
-    if ending:
-        await asyncio.wait(ending, timeout=5)
+    names = {t: getattr(t.get_coro(), "__qualname__", "") for t in asyncio.all_tasks()}
+    if not (ending := {t for t, name in names.items() if name == "Worker.run_job"}):
+        return True
+    _, pending = await asyncio.wait(ending, timeout=5)
+    return not pending
+
+
+def _end_process() -> None:
+    """Everything is settled and closed: nothing that still hangs is worth waiting for."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _leave_watch(*, reload: bool) -> None:
@@ -131,7 +152,7 @@ class Ending:
     def install(self) -> None:
         """Handle the signals."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in _SIGNALS:
             loop.add_signal_handler(number, self.drain)
 
     async def close(self) -> None:
@@ -149,36 +170,66 @@ class Ending:
         self._draining = asyncio.create_task(self._drain(), name="drain")
 
     async def _drain(self) -> None:
-        self._pool.drain()
-        self._services.taker.drain()
-        await self._pool.picks_are_over()
-        await self._services.runner.drain(self._grace)
-        await _arq_has_finished()
-        log.info("drained")
+        finished = False
+        try:
+            self._pool.drain()
+            self._services.taker.drain()
+            await self._pool.picks_are_over()
+            await self._services.runner.drain(self._grace)
+            finished = await _arq_has_finished()
+            log.info("drained")
+        except Exception:
+            log.exception("draining failed; ending all the same")
         self._ctx["ends"] = True
+        if _WATCHING:  # arq would go on watching
+            await stop(self._main)
+            await shutdown(self._ctx)
+        if not (await self._close_services() and finished):
+            _end_process()
+        # arq still asks a Redis that may be away, and Python waits for threads that may not end.
+        last = threading.Timer(_LAST_SECONDS, _end_process)
+        last.daemon = True
+        last.start()
         # A single cancellation can get lost in what arq awaits; then it would poll for ever.
         await stop(self._main)
-        if _WATCHING:  # arq would go on watching
-            await shutdown(self._ctx)
+
+    async def _close_services(self) -> bool:
+        """Here, because arq calls ``shutdown`` only when Redis has answered it. Whether it worked."""
+        closing = asyncio.ensure_future(self._ctx.pop("stack").aclose())
+        await asyncio.wait([closing], timeout=_CLOSING_SECONDS)
+        if not closing.done():
+            log.warning("ending without a last word: Redis or Postgres does not answer")
+            return False
+        if (error := closing.exception()) is not None:
+            log.error("the services were not closed in good order", exc_info=error)
+        return True
 
     async def _listen(self) -> None:
+        while True:
+            try:
+                async for message in self._services.control.listen(self._services.worker):
+                    self._hear(message)
+            except Exception:
+                log.exception("the control channel failed; listening again")
+            await asyncio.sleep(1)
+
+    def _hear(self, message: ControlMessage) -> None:
         services = self._services
-        async for message in services.control.listen(services.worker):
-            match message:
-                case CancelJob(job_id=job_id):
-                    services.runner.cancel(job_id)
-                case PauseWorker():
-                    log.info("paused")
-                    self._pool.drain()
-                    services.taker.drain()
-                case ResumeWorker() if self._draining is None:
-                    log.info("resumed")
-                    self._pool.resume()
-                    services.taker.resume()
-                case DrainWorker():
-                    self.drain()
-                case _:
-                    pass
+        match message:
+            case CancelJob(job_id=job_id):
+                services.runner.cancel(job_id)
+            case PauseWorker():
+                log.info("paused")
+                self._pool.drain()
+                services.taker.drain()
+            case ResumeWorker() if self._draining is None:
+                log.info("resumed")
+                self._pool.resume()
+                services.taker.resume()
+            case DrainWorker():
+                self.drain()
+            case _:
+                pass
 
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
+import time
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +18,8 @@ from executors.providers.local import LocalImageModel
 from executors.registry import BUILT_IN
 from uvian_worker import services
 from uvian_worker.worker import WorkerSettings
+
+log = logging.getLogger("uvian.tests")
 
 __all__ = ["CountedModel", "EmptyOutput", "NoopExecutor", "WaitExecutor", "WorkerSettings"]
 
@@ -67,6 +71,49 @@ class PoisonExecutor(BaseExecutor[NoInput, EmptyOutput]):
         return EmptyOutput()
 
 
+class BlockingExecutor(BaseExecutor[NoInput, EmptyOutput]):
+    """Sits on the event loop: what an author forgets, and no framework can prevent."""
+
+    type = "blocking"
+    Input = NoInput
+    Output = EmptyOutput
+
+    async def execute(self, job: JobContext[NoInput]) -> EmptyOutput:
+        time.sleep(job.input.seconds)
+        return EmptyOutput()
+
+
+class ThreadExecutor(BaseExecutor[NoInput, EmptyOutput]):
+    """Waits in a thread, which nobody can cancel."""
+
+    type = "thread"
+    Input = NoInput
+    Output = EmptyOutput
+
+    async def execute(self, job: JobContext[NoInput]) -> EmptyOutput:
+        await asyncio.to_thread(time.sleep, job.input.seconds)
+        return EmptyOutput()
+
+
+class SlowToOpen(NoopExecutor):
+    """Opens as the environment says."""
+
+    type = "opened"
+
+    async def open(self) -> None:
+        match os.environ.get("TEST_OPEN"):
+            case "fails":
+                raise RuntimeError("no licence")
+            case "hangs":
+                log.warning("opening")
+                await asyncio.sleep(60)
+            case _:
+                pass
+
+    async def close(self) -> None:
+        log.warning("closed")
+
+
 class CountedModel(LocalImageModel):
     """The local provider; every question is counted in Redis, so that a test can read the bill."""
 
@@ -77,5 +124,13 @@ class CountedModel(LocalImageModel):
         return await super().generate(**asked)
 
 
-WorkerSettings.executors = (*BUILT_IN, NoopExecutor, WaitExecutor, PoisonExecutor)
+WorkerSettings.executors = (
+    *BUILT_IN,
+    NoopExecutor,
+    WaitExecutor,
+    PoisonExecutor,
+    BlockingExecutor,
+    ThreadExecutor,
+    SlowToOpen,
+)
 services._image_model = lambda config: CountedModel()

@@ -150,6 +150,6 @@ def _parse(raw: bytes, worker: str) -> ControlMessage | None:
     except (ValueError, TypeError, KeyError, AttributeError):
         log.warning("A control message is not understood: %r", raw[:200])
         return None
-    if isinstance(message, CancelJob) or message.worker in {None, worker}:
+    if isinstance(message, CancelJob) or message.worker is None or message.worker == worker:
         return message
     return None
