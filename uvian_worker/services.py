@@ -41,6 +41,7 @@ from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.worker")
 
+CHECK_SECONDS = 2.0  #: an orchestrator's probe does not wait longer
 OLDEST_SWEEP = 10.0  #: seconds; an older one means that lost jobs are not found
 
 
@@ -175,11 +176,10 @@ async def _retire(jobs: JobRepository) -> None:
 
 async def _serve_health(services: Services, dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
     async def checks() -> dict[str, str]:
-        return {
-            "redis": await _redis_state(dispatcher),
-            "postgres": await _postgres_state(services.database),
-            "sweep": _sweep_state(services.sweeper),
-        }
+        redis, postgres = await asyncio.gather(
+            _redis_state(dispatcher), _postgres_state(services.database)
+        )
+        return {"redis": redis, "postgres": postgres, "sweep": _sweep_state(services.sweeper)}
 
     config = services.config
     server = HealthServer(config.health_host, config.health_port or 0, checks)
@@ -195,7 +195,8 @@ async def _serve_health(services: Services, dispatcher: Dispatcher, stack: Async
 
 async def _redis_state(dispatcher: Dispatcher) -> str:
     try:
-        await dispatcher.depth()
+        async with asyncio.timeout(CHECK_SECONDS):
+            await dispatcher.depth()
     except FAULTS:
         return "Redis does not answer"
     return "ok"
@@ -203,9 +204,12 @@ async def _redis_state(dispatcher: Dispatcher) -> str:
 
 async def _postgres_state(database: Database) -> str:
     try:
-        await database.select("schema_migrations", columns=("version",), limit=1)
+        async with asyncio.timeout(CHECK_SECONDS):
+            await database.select("schema_migrations", columns=("version",), limit=1)
     except RepositoryError as error:
         return str(error)
+    except TimeoutError:
+        return "Postgres does not answer"
     return "ok"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["PreparedImage", "prepare_image", "store_image"]
 
 import asyncio
+import hashlib
 import logging
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +36,7 @@ class PreparedImage:
     provider: str
     model: str
     seed: int | None
+    asked: str  #: what it was asked for, as a fingerprint
     path: str | None = None  #: set when an earlier run has stored it
 
     @property
@@ -64,8 +66,10 @@ async def prepare_image(
     """
     async with job.stage("base_image", weight=0.4, label="Base concept generation") as stage:
         limits = job.services.image_limits
+        asked = _fingerprint(subject, theme, size, style, seed)
         saved = job.checkpoints.get(CHECKPOINT)
-        if saved is not None:
+        # A hand may have changed the input of a job that it set to queued again.
+        if saved is not None and saved["asked"] == asked:
             stored = await _stored(job, saved, limits)
             if stored is not None:
                 return stored
@@ -73,7 +77,7 @@ async def prepare_image(
             subject=subject, theme=theme, size=size, style=style, seed=seed
         )
         stage.progress(0.8, "Preparing the image")
-        return await asyncio.to_thread(_prepared, made, None, limits)
+        return await asyncio.to_thread(_prepared, made, asked, None, limits)
 
 
 async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage:
@@ -89,6 +93,7 @@ async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage
                         "provider": image.provider,
                         "model": image.model,
                         "seed": image.seed,
+                        "asked": image.asked,
                     }
                 }
             )
@@ -115,13 +120,19 @@ async def _stored(
     try:
         content = await job.services.images.get(path)
         made = GeneratedImage(content, saved["provider"], saved["model"], saved["seed"])
-        return await asyncio.to_thread(_prepared, made, path, limits)
+        return await asyncio.to_thread(_prepared, made, saved["asked"], path, limits)
     except (NotFound, ProviderUnavailable) as error:
         log.warning("job %s: the stored base image is of no use: %s", job.job.id, error)
         return None
 
 
-def _prepared(made: GeneratedImage, path: str | None, limits: codec.Limits) -> PreparedImage:
+def _fingerprint(*asked: object) -> str:
+    return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+
+def _prepared(
+    made: GeneratedImage, asked: str, path: str | None, limits: codec.Limits
+) -> PreparedImage:
     try:
         picture = codec.decode(made.content, limits)
     except codec.UnsafeImageError as error:
@@ -135,6 +146,7 @@ def _prepared(made: GeneratedImage, path: str | None, limits: codec.Limits) -> P
         provider=made.provider,
         model=made.model,
         seed=made.seed,
+        asked=asked,
         path=path,
     )
 

@@ -266,6 +266,16 @@ async def test_a_stored_base_image_of_no_use_is_drawn_again(bench: Bench, damage
     assert decode(await bench.pictures.get(settled["output"]["image_path"])).size == (256, 256)
 
 
+async def test_a_changed_input_gets_its_own_picture(bench: Bench) -> None:
+    """A hand changes what is asked and queues the job again: the old picture is not what it asks."""
+    bench.pictures.fails = lambda n: Unavailable("x") if n else None
+    await bench.run()
+    bench.pictures.fails = lambda _: None
+    bench.jobs.input["logo_description"] = "a whale"
+    assert (await bench.run())["outcome"] == "completed"
+    assert [asked["subject"] for asked in bench.model.asked] == ["a fox", "a whale"]
+
+
 async def test_the_limits_are_the_operators(bench: Bench) -> None:
     """A picture of more pixels than the settings allow is refused before it is decoded."""
     bench.limits = Limits(pixels=255 * 255)
@@ -456,7 +466,10 @@ async def test_a_checkpoint_never_leads_to_another_users_picture(bench: Bench, p
     file = bench.pictures.local._root / f"{USER[:-1]}9" / f"{'0' * 64}.png"
     file.parent.mkdir(parents=True)
     file.write_bytes(picture())
-    bench.jobs.checkpoints["base_image"] = {
+    await bench.run()  # for a checkpoint that is true but for its path
+    bench.jobs.held, bench.jobs.run = False, 2
+    assert len(bench.model.asked) == 1
+    bench.jobs.checkpoints["base_image"] |= {
         "path": path,
         "provider": "theirs",
         "model": "theirs-1",
@@ -464,5 +477,5 @@ async def test_a_checkpoint_never_leads_to_another_users_picture(bench: Bench, p
     }
     settled = await bench.run()
     assert settled["outcome"] == "completed"
-    assert len(bench.model.asked) == 1
+    assert len(bench.model.asked) == 2
     assert settled["output"]["image_path"].startswith(f"{USER}/")

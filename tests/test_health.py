@@ -1,0 +1,70 @@
+"""The worker's health endpoint while what it asks about hangs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import pytest
+
+from uvian_worker import services
+from uvian_worker.dispatch import Dispatcher
+from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.health import HealthServer
+
+
+@pytest.fixture
+async def mute() -> AsyncIterator[str]:
+    """The URL of a server that accepts and never answers."""
+    accepted: list[asyncio.StreamWriter] = []
+
+    async def accept(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
+
+    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    server.close()
+    for writer in accepted:
+        writer.close()
+
+
+class MuteDatabase:
+    """Hangs."""
+
+    async def select(self, *_: object, **__: object) -> Any:
+        await asyncio.Event().wait()
+
+
+async def test_a_probe_is_answered_though_everything_hangs(
+    mute: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis and Postgres accept and never answer: 503 with a sentence for each, before a probe gives up."""
+    monkeypatch.setattr(services, "CHECK_SECONDS", 0.2)
+    redis = redis_from_url(mute, patience=3)
+    dispatcher = Dispatcher(redis, "uvian")
+
+    async def checks() -> dict[str, str]:
+        database: Any = MuteDatabase()
+        return {
+            "redis": await services._redis_state(dispatcher),
+            "postgres": await services._postgres_state(database),
+        }
+
+    server = HealthServer("127.0.0.1", 0, checks)
+    await server.start()
+    url = f"http://127.0.0.1:{server.port}/health"
+    async with asyncio.timeout(3), aiohttp.ClientSession() as session:
+        async with session.get(f"{url}/ready") as response:
+            assert response.status == 503
+            assert (await response.json())["checks"] == {
+                "redis": "Redis does not answer",
+                "postgres": "Postgres does not answer",
+            }
+        async with session.get(f"{url}/live") as response:
+            assert response.status == 200
+    await server.close()
+    await server.close()
+    await dispatcher.close()
+    await redis.aclose()
