@@ -179,7 +179,13 @@ class PostgresDatabase:
     ) -> list[Any]:
         try:
             async with pool.acquire(timeout=self._timeout) as connection:
-                return cast("list[Any]", await connection.fetch(statement, *values))
+                try:
+                    return cast("list[Any]", await connection.fetch(statement, *values))
+                except (TimeoutError, asyncio.CancelledError):
+                    # A connection that was cut without a word would be waited for once more as
+                    # long: with a renewal of leases that is the whole lease.
+                    connection.terminate()
+                    raise
         except Exception as error:
             raise translated(error) from error
 
