@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Runner"]
+__all__ = ["Runner", "ending_of"]
 
 import asyncio
 import logging

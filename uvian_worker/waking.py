@@ -204,7 +204,7 @@ class WakingArqRedis(ArqRedis):
         return self._token.result()
 
     async def _next_token(self) -> bool:
-        """Wait for a token for half a second; one that nobody here waits for any more is passed on."""
+        """Wait for a token, ``_BLOCK`` seconds at most; one nobody here waits for any more is passed on."""
         if self._tokens is None:
             # A blocking read needs its own timeout: longer than the block.
             self._tokens = sibling(self, single=True, socket_timeout=_BLOCK + 5)
