@@ -2,14 +2,49 @@
 
 Adapters live one file per vendor beside this one and raise nothing but the errors of
 ``executors.errors``: ``ProviderRejected``, ``ProviderUnavailable``, ``RateLimited``.
+
+A call may be cancelled at any moment: the adapter then closes its connection and, where the vendor
+has requests of its own, cancels that too.
 """
 
 from __future__ import annotations
 
-__all__ = ["GeneratedImage", "ImageModel"]
+__all__ = [
+    "ChatDelta",
+    "ChatMessage",
+    "ChatModel",
+    "ChatUsage",
+    "FinishReason",
+    "GeneratedImage",
+    "ImageModel",
+    "VendorRequest",
+]
 
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Literal, Protocol
+
+FinishReason = Literal["stop", "length", "content_filter"]
+
+
+async def _forget(_: str) -> None:
+    """Where no job is, no request is kept."""
+
+
+def _ignore(_: str) -> None:
+    """Where nobody looks, nothing is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class VendorRequest:
+    """The job's side of one request to a vendor that answers with a request id of its own."""
+
+    #: What an earlier run of the job had sent already: an adapter that can resumes it.
+    id: str | None = None
+    #: Keeps the id before the result is awaited. Raises ``LeaseLost``: then nothing may be paid for.
+    keep: Callable[[str], Awaitable[None]] = _forget
+    #: Tells the user what is waited for, in a sentence: a place in a queue, a cold start.
+    report: Callable[[str], None] = _ignore
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,4 +72,54 @@ class ImageModel(Protocol):
         seed: int | None = None,
     ) -> GeneratedImage:
         """Draw ``subject`` in the colours and mood of ``theme``, ``size`` × ``size`` pixels."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ChatMessage:
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatUsage:
+    """Tokens as the vendor counted them."""
+
+    prompt_tokens: int
+    completion_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChatDelta:
+    """A piece of an answer; the last pieces may carry no text, but why it ended and what it used."""
+
+    text: str = ""
+    finish_reason: FinishReason | None = None
+    usage: ChatUsage | None = None
+    model: str | None = None  #: as the vendor names it
+
+
+class ChatModel(Protocol):
+    """Answers a conversation, piece by piece."""
+
+    name: str
+
+    def stream(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        schema: Mapping[str, Any] | None = None,
+        request: VendorRequest = VendorRequest(),
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """The answer as it is written; close the generator to stop it.
+
+        With ``schema`` (JSON Schema) the text is one JSON document of that form, as far as the
+        vendor keeps to it: validate it. An answer that ends without a finish reason was cut, and
+        raises ``ProviderUnavailable``.
+        """
         ...
