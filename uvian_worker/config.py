@@ -13,6 +13,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from repositories.dsn import is_transaction_pool
+
 PREFIX = "UVIAN_"
 
 Seconds = Annotated[float, Field(gt=0)]
@@ -134,7 +136,7 @@ class Config(BaseSettings):
         if self.database_direct_url is not None:
             return self.database_direct_url.get_secret_value()
         url = self.database_url.get_secret_value() if self.database_url else None
-        return None if url is None or ":6543" in url else url
+        return None if url is None or is_transaction_pool(url) else url
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

@@ -38,6 +38,7 @@ from typing import Any
 import asyncpg
 
 import repositories
+from repositories.dsn import is_transaction_pool
 from repositories.errors import (
     Misconfigured,
     NotGranted,
@@ -343,9 +344,7 @@ async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
 
 
 def _refuse_transaction_pool(dsn: str) -> None:
-    authority = dsn.partition("://")[2].partition("/")[0].rpartition("@")[2]
-    query = dsn.partition("?")[2]
-    if re.search(r":6543\b", authority) or re.search(r"\bport=[\d,]*\b6543\b", query):
+    if is_transaction_pool(dsn):
         raise Misconfigured(
             "Port 6543 is the transaction pooler, which cannot run migrations: use the direct "
             "connection string or the session pooler's (port 5432), from Connect in the dashboard."

@@ -144,6 +144,7 @@ async def open_services(
 async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
     url = config.require_database_url()
     (await schema_status(url)).require_usable()
+    _say_who_listens(config)
     database = await PostgresDatabase.connect(
         url,
         connections=config.database_connections,
@@ -152,6 +153,16 @@ async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
     )
     stack.push_async_callback(database.close)
     return database
+
+
+def _say_who_listens(config: Config) -> None:
+    if config.listen_url() is None:
+        log.info(
+            "rows made by hand or by submit_job wait for the next sweep (every %g s): LISTEN needs a "
+            "session, which this connection does not keep. For pickup at once set "
+            "UVIAN_DATABASE_DIRECT_URL to the direct connection string or the session pooler's.",
+            config.sweep_every,
+        )
 
 
 def _open_images(config: Config) -> ImageStore:

@@ -12,7 +12,8 @@ import pytest
 
 from repositories import errors, postgres
 from repositories.database import SIGNATURES, Function, Table
-from repositories.postgres import PostgresDatabase, translated
+from repositories.postgres import PostgresDatabase
+from repositories.sqlstates import translated
 from tests.contracts.database import DatabaseContract, job
 from tests.servers import POSTGRES_BINARIES, CleanDatabase
 from uvian_worker.embedded import EmbeddedPostgres
@@ -316,25 +317,6 @@ async def test_no_more_connections_than_allowed(database: CleanDatabase) -> None
     finally:
         await hand.close()
         await port.close()
-
-
-@pytest.mark.database
-async def test_listening_survives_its_connection(
-    port: PostgresDatabase, database: CleanDatabase, user: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """It is opened again, and what was notified meanwhile is made up for by one call back."""
-    monkeypatch.setattr(postgres, "_LISTEN_AGAIN_AFTER", 0.01)
-    heard = asyncio.Event()
-    assert await port.listen("uvian_jobs", heard.set)
-    await asyncio.wait_for(heard.wait(), 5)
-    heard.clear()
-    await _kill_sessions(database.superuser_dsn, database.name)
-    await asyncio.wait_for(heard.wait(), 5)
-    heard.clear()
-    hand = await asyncpg.connect(database.superuser_dsn)
-    await hand.execute("insert into uvian.jobs (user_id, type) values ($1, 'generation')", user)
-    await hand.close()
-    await asyncio.wait_for(heard.wait(), 5)
 
 
 @pytest.mark.database

@@ -121,7 +121,7 @@ def _of_repositories(error: Exception) -> Fault | None:
     import asyncpg
 
     from repositories import errors
-    from repositories.postgres import translated
+    from repositories.sqlstates import translated
 
     if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
         error = translated(error)
