@@ -278,7 +278,7 @@ class TestConnectionStrings:
     )
     async def test_the_transaction_pooler_is_refused(self, dsn: str) -> None:
         """Port 6543 would migrate without a lock; the error names the strings that work."""
-        for connect in (migrate, status, bootstrap):
+        for connect in (migrate, bootstrap):
             with pytest.raises(Misconfigured, match="session pooler"):
                 await connect(dsn)
 

@@ -166,6 +166,7 @@ async def migrate(dsn: str, *, directory: Path | None = None) -> MigrationReport
     Raises ``MigrationFailed`` (that file is rolled back, those before it stay), ``NotGranted``,
     ``TimedOut`` (a table is in use), ``Misconfigured`` or ``Unavailable``.
     """
+    _refuse_transaction_pool(dsn)
     migrations = load(directory)
     applied: list[str] = []
     async with _connection(dsn) as connection:
@@ -179,7 +180,7 @@ async def migrate(dsn: str, *, directory: Path | None = None) -> MigrationReport
 
 
 async def status(dsn: str, *, directory: Path | None = None) -> SchemaStatus:
-    """Compare the database with the files of this release; changes nothing.
+    """Compare the database with the files of this release; changes nothing, and needs no session.
 
     Raises ``NotGranted`` (this role may not read the ledger), ``Misconfigured``, ``Unavailable``.
     """
@@ -195,6 +196,7 @@ async def bootstrap(superuser_dsn: str, *, old_defaults: bool = False) -> None:
     ``old_defaults`` grants every new object to everybody, as projects made before 30 October 2026
     do. Raises ``NotGranted`` without a superuser and ``Misconfigured`` on a Supabase project.
     """
+    _refuse_transaction_pool(superuser_dsn)
     async with _connection(superuser_dsn) as connection:
         if not await connection.fetchval("select current_setting('is_superuser')::boolean"):
             raise NotGranted(
@@ -329,7 +331,6 @@ def _notices(connection: asyncpg.Connection[Any]) -> Iterator[_Notices]:
 
 @contextlib.asynccontextmanager
 async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
-    _refuse_transaction_pool(dsn)
     connection = await _connect(dsn)
     try:
         yield connection

@@ -11,7 +11,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
-from tests.processes.conftest import Site, Worker
+from tests.processes.site import Site, Worker
 from uvian_worker.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.processes

@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 from redis.asyncio import Redis
 
-from tests.processes.conftest import Site
+from tests.processes.site import Site
 from uvian_worker.embedded import EmbeddedPostgres
 from uvian_worker.eventstream.envelope import Envelope
 

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from tests.processes.conftest import ROOT, Site
+from tests.processes.site import ROOT, Site
 from uvian_worker.eventstream.control import Control, DrainWorker, PauseWorker, ResumeWorker
 
 pytestmark = pytest.mark.processes
