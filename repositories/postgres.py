@@ -9,20 +9,30 @@ from __future__ import annotations
 __all__ = ["PostgresDatabase"]
 
 import asyncio
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import asyncpg
 import orjson
 
-from repositories import errors
-from repositories.database import SIGNATURES, Filter, Function, Json, Order, Row, Table
+from repositories.database import (
+    SIGNATURES,
+    Filter,
+    Function,
+    Json,
+    Order,
+    Row,
+    Table,
+    as_json,
+    column_and_cast,
+    require_filters,
+    require_name,
+    require_rows,
+)
 from repositories.notifications import Listener
 from repositories.sqlstates import translated
 
 _OPERATORS: Final = {"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
-_COLUMN: Final = re.compile(r"^[a-z][a-z0-9_]*(::text)?$")
 
 
 class PostgresDatabase:
@@ -120,8 +130,7 @@ class PostgresDatabase:
         """Insert rows; see the port."""
         if not rows:
             return []
-        if any(row.keys() != rows[0].keys() for row in rows):
-            raise errors.DataError("rows of one insert have the same keys")
+        require_rows(rows)
         names = ", ".join(_name(column) for column in rows[0])
         conflict = ""
         if on_conflict is not None:
@@ -135,7 +144,7 @@ class PostgresDatabase:
 
     async def update(self, table: Table, values: Row, *, where: Sequence[Filter]) -> list[Row]:
         """Update rows; see the port."""
-        _require(where)
+        require_filters(where)
         changes = ", ".join(f"{_name(column)} = v.{_name(column)}" for column in values)
         conditions, rest = _conditions(table, where, first=2)
         statement = (
@@ -147,7 +156,7 @@ class PostgresDatabase:
 
     async def delete(self, table: Table, *, where: Sequence[Filter]) -> list[Row]:
         """Delete rows; see the port."""
-        _require(where)
+        require_filters(where)
         conditions, values = _conditions(table, where, first=1)
         return await self._rows(
             f"delete from uvian.{_name(table)} t{conditions} returning to_json(t)::text",  # noqa: S608
@@ -191,21 +200,12 @@ class PostgresDatabase:
 
 
 def _name(identifier: str) -> str:
-    if not _COLUMN.match(identifier) or "::" in identifier:
-        raise errors.DataError(f"{identifier!r} is not the name of a table or column")
-    return f'"{identifier}"'
+    return f'"{require_name(identifier)}"'
 
 
 def _output(column: str) -> str:
-    name, _, cast_to = column.partition("::")
-    if cast_to not in ("", "text"):
-        raise errors.DataError(f"{column!r}: only ::text is a cast here")
-    return f"t.{_name(name)}::text as {_name(name)}" if cast_to else f"t.{_name(name)}"
-
-
-def _require(where: Sequence[Filter]) -> None:
-    if not where:
-        raise errors.DataError("an update or delete without a filter is refused")
+    name, as_text = column_and_cast(column)
+    return f't."{name}"::text as "{name}"' if as_text else f't."{name}"'
 
 
 def _conditions(table: str, where: Sequence[Filter], *, first: int) -> tuple[str, list[str]]:
@@ -234,10 +234,7 @@ def _conditions(table: str, where: Sequence[Filter], *, first: int) -> tuple[str
 
 
 def _json(value: Json) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except (TypeError, ValueError) as error:
-        raise errors.DataError(f"not JSON: {error}") from error
+    return as_json(value).decode()
 
 
 def _text(value: Json, sql_type: str) -> str | None:
