@@ -11,6 +11,7 @@ Python values, numbers as int or float; an exact numeric is asked for as text
 from __future__ import annotations
 
 __all__ = [
+    "KEYS",
     "SIGNATURES",
     "Database",
     "Filter",
@@ -100,8 +101,29 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
 }
 
 
+#: Primary keys, as in the catalog (a test compares them).
+KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
+    "concept_variations": ("id",),
+    "concepts": ("id",),
+    "credit_accounts": ("user_id",),
+    "credit_entries": ("id",),
+    "job_leases": ("job_id",),
+    "job_prices": ("type",),
+    "job_runs": ("job_id", "run"),
+    "job_state": ("job_id",),
+    "job_types": ("type",),
+    "jobs": ("id",),
+    "schema_migrations": ("version",),
+    "sweeps": ("one",),
+    "workers": ("name",),
+}
+
+
 class Filter(NamedTuple):
-    """One condition on one column; ``value`` is a sequence for ``in``, ignored for ``is_null``."""
+    """One condition on one column; ``value`` is a sequence for ``in``, ignored for ``is_null``.
+
+    Nothing equals None, or differs from it, as in SQL.
+    """
 
     column: str
     op: Literal["eq", "ne", "lt", "lte", "gt", "gte", "in", "is_null"]
