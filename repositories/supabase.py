@@ -102,7 +102,7 @@ class SupabaseDatabase:
                 *map(_output, columns), count=CountMethod.exact if wanted is None else None
             )
             for each in _total(table, order):
-                request.order(each.column, desc=each.descending)
+                request.order(require_name(each.column), desc=each.descending)
             _narrow(request, where)
             if rows:
                 request.offset(len(rows))
