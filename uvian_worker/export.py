@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["ExportReport", "export", "unexported"]
 
+import contextlib
 import hashlib
 import itertools
 import re
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NoReturn
 
 import repositories
 from repositories.errors import Misconfigured
@@ -27,9 +29,8 @@ _HEADER = re.compile(
     re.MULTILINE,
 )
 _BODY = re.compile(r"(?P<tag>\$\w+\$)(?P<sql>-- min_code: .*?)(?P=tag)", re.DOTALL)
-_STAMPED = re.compile(r"(\d+)_")
+_NUMBERED = re.compile(r"\d+_")
 _STAMP = "%Y%m%d%H%M%S"
-_SECOND = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,19 +144,35 @@ def _require_same(exported: _Exported, migration: Migration) -> None:
 
 
 def _stamps(folder: Path, count: int) -> list[str]:
-    """Timestamps after those that are there (the CLI applies files in the order of their names)."""
+    """Timestamps after those that are there: the CLI applies files in the order of their names."""
     entries = folder.iterdir() if folder.exists() else ()
-    newest = max((m[1] for entry in entries if (m := _STAMPED.match(entry.name))), default="")
+    newest = max((entry.name for entry in entries if _NUMBERED.match(entry.name)), default="")
     first = datetime.now(UTC)
+    if newest > f"{first:{_STAMP}}":
+        first = _after(newest) or _no_way_after(newest, folder)
     try:
-        if newest >= f"{first:{_STAMP}}":
-            first = datetime.strptime(f"{newest:0<14}", _STAMP).replace(tzinfo=UTC) + _SECOND
-        return [f"{first + number * _SECOND:{_STAMP}}" for number in range(count)]
-    except (ValueError, OverflowError) as error:
-        raise Misconfigured(
-            f"{newest}_… in {folder} sorts after every timestamp, so the CLI would apply ours before "
-            "it. Export to an empty folder, and move the files here under numbers of your own."
-        ) from error
+        return [f"{first + timedelta(seconds=number):{_STAMP}}" for number in range(count)]
+    except OverflowError:
+        _no_way_after(newest, folder)
+
+
+def _after(name: str) -> datetime | None:
+    """A moment whose timestamp sorts after this name; None when there is none."""
+    digits = name.partition("_")[0]
+    # To the second or to the day: some teams count within a day, some name the day alone.
+    for length, step in ((14, timedelta(seconds=1)), (8, timedelta(days=1))):
+        with contextlib.suppress(ValueError, OverflowError):
+            if len(digits) >= length:
+                stamp = f"{digits[:length]:0<14}"
+                return datetime.strptime(stamp, _STAMP).replace(tzinfo=UTC) + step
+    return None
+
+
+def _no_way_after(newest: str, folder: Path) -> NoReturn:
+    raise Misconfigured(
+        f"{newest} in {folder} sorts after every timestamp, so the CLI would apply ours before it. "
+        "Export to an empty folder, and move the files here under numbers of your own."
+    )
 
 
 def _write(path: Path, text: str) -> None:
