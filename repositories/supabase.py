@@ -110,6 +110,8 @@ class SupabaseDatabase:
                 request.limit(wanted - len(rows))
             page = await self._answer(request)
             rows += _rows(page)
+            if wanted is None and page.count is None:
+                raise errors.Unavailable(_NOT_POSTGREST)
             if not page.data:
                 break
             wanted = page.count if wanted is None else wanted

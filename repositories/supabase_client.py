@@ -214,10 +214,7 @@ def translated(error: Exception) -> errors.RepositoryError:  # noqa: PLR0911 - a
 def _of_postgrest(error: APIError) -> errors.RepositoryError:
     code, message = error.code or "", error.message or ""
     if not code:
-        if "API key" in message:  # the gateway's words
-            return _wrong_key(message)
-        # After a crash of Postgres a pooled connection answers so, with HTTP 400.
-        return errors.Unavailable(f"{_AWAY}: {message or 'an empty answer'}")
+        return _of_gateway(message)
     if code in _POSTGREST:
         return _POSTGREST[code](message)
     if code.isdecimal() and len(code) == 3:
@@ -228,6 +225,16 @@ def _of_postgrest(error: APIError) -> errors.RepositoryError:
             "which grants what the service needs."
         )
     return by_state(code, message, error.details)
+
+
+def _of_gateway(message: str) -> errors.RepositoryError:
+    """An answer without a code; of its status postgrest keeps nothing, so that the words must do."""
+    if "API key" in message or message == "Unauthorized":
+        return _wrong_key(message)
+    if message.startswith("no Route matched"):
+        return errors.Misconfigured(_NOT_AN_API)
+    # Without a word: a pooled connection after a crash of Postgres, with HTTP 400.
+    return errors.Unavailable(f"{_AWAY}: {message or 'an empty answer'}")
 
 
 def _by_status(status: int, message: str, *, has_body: bool) -> errors.RepositoryError:
