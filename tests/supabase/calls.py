@@ -45,7 +45,8 @@ class Call:
             offset, limit = query.window(max_rows)
             return (
                 f"select coalesce(json_agg(v), '[]')::text, count(*), null::bigint "
-                f"from (select v from {self.source}{call} v limit {limit} offset {offset}) x"
+                f"from (select v from {self.source}{call} v "
+                f"limit {self.parameters.add(limit)} offset {self.parameters.add(offset)}) x"
             ), offset
         return self._rows(query, call, max_rows, count=count)
 
@@ -58,11 +59,11 @@ class Call:
             f"with called as (select t.* from {self.source}{call} t{where}) "
             f"select coalesce(json_agg(_pgrst_t){first}, '{'[]' if self.routine.is_set else 'null'}')::text, "
             f"count(*), {total} from (select {query.selection()} from called t{query.order()} "
-            f"limit {limit} offset {offset}) _pgrst_t"
+            f"limit {self.parameters.add(limit)} offset {self.parameters.add(offset)}) _pgrst_t"
         ), offset
 
 
-def by_body(schema: str, name: str, routines: Sequence[Routine], body: Any, text: str) -> Call:
+def by_body(schema: str, name: str, routines: Sequence[Routine], body: Any, text: bytes) -> Call:
     """A POST: the keys of the body are the names of the arguments."""
     names = frozenset(body) if isinstance(body, dict) else frozenset()
     fitting = [r for r in routines if r.accepts(names)] if isinstance(body, dict) else []
@@ -91,7 +92,7 @@ def by_query(
     routine = _chosen(schema, name, routines, fitting, list(given))
     parameters = Parameters()
     arguments = ", ".join(
-        _named(a, f"{parameters.add(given[a.name])}::text::{a.type}")
+        _named(a, f"{parameters.add(given[a.name])}::{a.type}")
         for a in routine.arguments
         if a.name in given
     )
@@ -121,7 +122,8 @@ def _chosen(
             "PGRST203",
             f"Could not choose the best candidate function between: {candidates}",
             None,
-            "Try renaming the parameters or the function itself in the database so function overloading can be resolved",
+            "Try renaming the parameters or the function itself in the database so function "
+            "overloading can be resolved",
         )
     names = ", ".join(given)
     signature = f"({names})" if given else " without parameters"

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import asyncpg
+from tests.supabase.pool import Pool
+from tests.supabase.wire import Step
 
 
 def identifier(name: str) -> str:
@@ -90,27 +91,31 @@ class Catalog:
     """What the exposed schemas have."""
 
     def __init__(
-        self, tables: Sequence[Table], routines: Sequence[Routine], settings: Mapping[str, str]
+        self,
+        tables: Sequence[Table],
+        routines: Sequence[Routine],
+        settings: Mapping[str, Mapping[str, str]],
     ) -> None:
         self.tables = {(table.schema, table.name): table for table in tables}
         self.routines: dict[tuple[str, str], list[Routine]] = {}
         for routine in routines:
             self.routines.setdefault((routine.schema, routine.name), []).append(routine)
-        self.settings = settings  #: by role: the settings that PostgREST applies, as SQL
+        self.settings = settings  #: by role: its own settings, which PostgREST applies
 
     @classmethod
-    async def load(cls, connection: asyncpg.Connection, schemas: Sequence[str]) -> Catalog:
-        """Read it; raises what asyncpg raises."""
-        tables = [
-            _table(json.loads(row[0])) for row in await connection.fetch(_TABLES, list(schemas))
-        ]
-        routines = [
-            _routine(json.loads(row[0])) for row in await connection.fetch(_ROUTINES, list(schemas))
-        ]
-        settings: dict[str, str] = {}
-        for role, name, value in await connection.fetch(_ROLE_SETTINGS):
-            settings[role] = settings.get(role, "") + f", set_config('{name}', '{value}', true)"
-        return cls(tables, routines, settings)
+    async def load(cls, pool: Pool, schemas: Sequence[str]) -> Catalog:
+        """Read it; raises what the pool raises."""
+        tables, routines, settings = await pool.read(
+            [Step(_TABLES, [list(schemas)]), Step(_ROUTINES, [list(schemas)]), Step(_ROLE_SETTINGS)]
+        )
+        return cls(
+            [_table(json.loads(row[0] or b"")) for row in tables],
+            [_routine(json.loads(row[0] or b"")) for row in routines],
+            {
+                str(s["role"]): s["settings"]
+                for s in (json.loads(row[0] or b"") for row in settings)
+            },
+        )
 
 
 def _table(row: dict[str, Any]) -> Table:
@@ -189,8 +194,9 @@ where n.nspname = any($1::text[]) and p.prokind = 'f' and p.prorettype <> 'trigg
 
 #: PostgREST applies a role's own settings itself: `set role` does not.
 _ROLE_SETTINGS = """
-select r.rolname::text, split_part(s.setting, '=', 1),
-       replace(substr(s.setting, strpos(s.setting, '=') + 1), '''', '''''')
+select json_build_object('role', r.rolname, 'settings', json_object_agg(
+  split_part(s.setting, '=', 1), substr(s.setting, strpos(s.setting, '=') + 1)))::text
 from pg_db_role_setting d join pg_roles r on r.oid = d.setrole, unnest(d.setconfig) s (setting)
 where d.setdatabase = 0 and pg_has_role(session_user, r.oid, 'member') and r.rolname <> session_user
+group by r.rolname
 """

@@ -6,10 +6,9 @@ __all__ = ["RestError", "translated"]
 
 from typing import Final
 
-import asyncpg
-
 from tests.supabase.keys import BadToken
-from tests.supabase.pool import BadValue, Lost, PoolExhausted, Unreachable
+from tests.supabase.pool import PoolExhausted, Unreachable
+from tests.supabase.wire import Lost, PostgresError
 
 
 class RestError(Exception):
@@ -41,20 +40,17 @@ class RestError(Exception):
         }
 
 
-def translated(error: Exception, *, role: str) -> RestError | None:
+def translated(  # noqa: PLR0911 - a table
+    error: Exception, *, role: str
+) -> RestError | None:
     """What PostgREST answers; None for an error that is a fault of this code."""
     match error:
         case RestError():
             return error
-        case asyncpg.PostgresError():
+        case PostgresError():
             return _from_postgres(error, role)
-        case Lost(code="", while_idle=True):
-            # libpq has no words of the server to give, and PostgREST none for a code of nothing.
-            return RestError(400, "", "")
-        case Lost(code="", while_idle=False):
-            return RestError(503, "PGRST001", "Database client error. Retrying the connection.")
         case Lost():
-            return RestError(_status(error.code, error.message, role), error.code, error.message)
+            return _from_lost(error, role)
         case Unreachable():
             message = "Database connection error. Retrying the connection."
             return RestError(503, "PGRST000", message, str(error))
@@ -63,16 +59,23 @@ def translated(error: Exception, *, role: str) -> RestError | None:
             return RestError(504, "PGRST003", message)
         case BadToken():
             return RestError(401, "PGRST303" if error.claims else "PGRST301", str(error))
-        case BadValue():
-            return RestError(400, "22021", 'invalid byte sequence for encoding "UTF8": 0x00')
         case _:
             return None
 
 
-def _from_postgres(error: asyncpg.PostgresError, role: str) -> RestError:
-    code = error.sqlstate or ""
-    message = str(error.args[0]) if error.args else ""
-    return RestError(_status(code, message, role), code, message, error.detail, error.hint)
+def _from_postgres(error: PostgresError, role: str) -> RestError:
+    status = _status(error.code, error.message, role)
+    return RestError(status, error.code, error.message, error.detail, error.hint)
+
+
+def _from_lost(error: Lost, role: str) -> RestError:
+    if error.words is not None:
+        return _from_postgres(error.words, role)
+    if error.while_idle:
+        # libpq has no words of the server to give, and for no code PostgREST has no status.
+        return RestError(400, "", "")
+    message = "Database client error. Retrying the connection."
+    return RestError(503, "PGRST001", message, str(error))
 
 
 _EXACT: Final = {

@@ -5,8 +5,6 @@ from __future__ import annotations
 __all__ = ["Asked", "Gateway", "Limits"]
 
 import asyncio
-import socket
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +13,16 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from tests.supabase.faults import Action, Faults, named
+from tests.supabase.faults import Faults, named
 from tests.supabase.keys import Keys
 from tests.supabase.pool import Pool
 from tests.supabase.rest import Rest
 from tests.supabase.storage import Storage
+from tests.supabase.strikes import struck
 
 _BIGGEST_BODY: Final = 256 * 1024 * 1024
 _SECRETS: Final = {"authorization", "apikey", "cookie"}
 _KEEP_ALIVE_SECONDS: Final = 75.0
-_RST: Final = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,6 @@ class Gateway:
         self._rest = Rest(dsn, keys, schemas=limits.schemas, max_rows=limits.max_rows, pool=pool)
         self._storage = Storage(folder, keys, Pool(dsn, name="Supabase Storage API"))
         self._runner: web.ServerRunner | None = None
-        self._hanging: set[asyncio.Task[Any]] = set()
 
     async def start(self, port: int) -> int:
         """Listen on 127.0.0.1; answers the port."""
@@ -91,12 +88,10 @@ class Gateway:
 
     async def stop(self) -> None:
         """Listen no more, and let go of everything."""
-        for task in self._hanging:
-            task.cancel()
         if self._runner is not None:
             await self._runner.cleanup()
         await self._rest.stop()
-        await self._storage.stop()
+        self._storage.stop()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         path = request.rel_url.raw_path
@@ -107,7 +102,7 @@ class Gateway:
         action = self._faults.strike(request.method, path)
         if action is None:
             return await self._answer(request, path)
-        return await self._struck(request, path, action)
+        return await struck(request, action, lambda: self._answer(request, path))
 
     async def _answer(self, request: web.BaseRequest, path: str) -> web.Response:
         if path.startswith("/rest/v1/") or path == "/rest/v1":
@@ -148,42 +143,6 @@ class Gateway:
 
     # ─── faults ──────────────────────────────────────────────────────────────────────────────────
 
-    async def _struck(
-        self, request: web.BaseRequest, path: str, action: Action
-    ) -> web.StreamResponse:
-        match action.kind:
-            case "answer":
-                await request.read()
-                headers = {"Content-Type": action.content_type}
-                return web.Response(
-                    status=action.status, body=action.body.encode(), headers=headers
-                )
-            case "delay":
-                await asyncio.sleep(action.seconds)
-                return await self._answer(request, path)
-            case "lose_reply":
-                await self._answer(request, path)
-                return _cut(request)
-            case "truncate":
-                return await _half(request, await self._answer(request, path))
-            case "hang":
-                await self._hang(request)
-                return _cut(request)
-            case "reset":
-                await request.read()
-                _reset_on_close(request)
-                return _cut(request)
-            case "lose_request":
-                await request.read()
-                return _cut(request)
-
-    async def _hang(self, request: web.BaseRequest) -> None:
-        await request.read()
-        task = asyncio.ensure_future(_disconnected(request))
-        self._hanging.add(task)
-        task.add_done_callback(self._hanging.discard)
-        await asyncio.wait([task])
-
     async def _script(self, request: web.BaseRequest) -> web.Response:
         """``/_faults``, for those who drive it from another process."""
         match request.method:
@@ -219,30 +178,3 @@ def _bearer(request: web.BaseRequest) -> str | None:
 
 def _json(status: int, body: Any) -> web.Response:
     return web.Response(status=status, body=orjson.dumps(body), content_type="application/json")
-
-
-def _cut(request: web.BaseRequest) -> web.StreamResponse:
-    """Close the connection without a word."""
-    if request.transport is not None:
-        request.transport.close()
-    return web.Response()
-
-
-def _reset_on_close(request: web.BaseRequest) -> None:
-    if request.transport is not None:
-        raw: socket.socket = request.transport.get_extra_info("socket")
-        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RST)
-
-
-async def _half(request: web.BaseRequest, answer: web.Response) -> web.StreamResponse:
-    body = answer.body if isinstance(answer.body, bytes) else b""
-    partial = web.StreamResponse(status=answer.status, headers=answer.headers)
-    partial.content_length = len(body)
-    await partial.prepare(request)
-    await partial.write(body[: len(body) // 2])
-    return _cut(request)
-
-
-async def _disconnected(request: web.BaseRequest) -> None:
-    while request.transport is not None and not request.transport.is_closing():
-        await asyncio.sleep(0.02)

@@ -16,7 +16,7 @@ _NOTHING = "select '[]'::text, 0::bigint, 0::bigint"
 
 
 def insert(
-    table: Table, query: Query, text: str, body: Any, prefer: Mapping[str, str]
+    table: Table, query: Query, text: bytes, body: Any, prefer: Mapping[str, str]
 ) -> tuple[str, list[Any]]:
     """One statement for one row or many."""
     rows = body if isinstance(body, list) else [body]
@@ -37,7 +37,7 @@ def insert(
 
 
 def update(
-    table: Table, query: Query, text: str, body: Any, prefer: Mapping[str, str]
+    table: Table, query: Query, text: bytes, body: Any, prefer: Mapping[str, str]
 ) -> tuple[str, list[Any]]:
     """The same values for all rows that match."""
     if not isinstance(body, dict):

@@ -14,7 +14,8 @@ from typing import Any, Final
 import orjson
 
 from tests.supabase.keys import Caller
-from tests.supabase.pool import Pool, quoted
+from tests.supabase.pool import Pool
+from tests.supabase.wire import Row, Step
 
 #: What Storage itself looks things up as.
 SUPERUSER: Final = Caller("service_role", {"role": "service_role"})
@@ -43,6 +44,10 @@ class StoredObject:
     row: dict[str, Any]
 
 
+_AS_CALLER: Final = (
+    "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), "
+    "set_config('search_path', 'storage, public', true)"
+)
 _REPLACE: Final = """
 on conflict (bucket_id, name) do update
 set version = excluded.version, metadata = excluded.metadata, owner = excluded.owner,
@@ -66,27 +71,29 @@ class Objects:
         rows = await self._run(
             caller, "select to_json(b)::text from storage.buckets b where id = $1", [bucket]
         )
-        return _bucket(orjson.loads(rows[0][0])) if rows else None
+        return _bucket(orjson.loads(rows[0][0] or b"")) if rows else None
 
     async def buckets(self, caller: Caller) -> list[Bucket]:
         """All that the caller may see."""
         rows = await self._run(
             caller, "select to_json(b)::text from storage.buckets b order by name", []
         )
-        return [_bucket(orjson.loads(row[0])) for row in rows]
+        return [_bucket(orjson.loads(row[0] or b"")) for row in rows]
 
     async def create_bucket(self, wanted: dict[str, Any], caller: Caller) -> None:
         """Insert a bucket."""
         await self._run(
             caller,
-            "insert into storage.buckets (id, name, public, file_size_limit, allowed_mime_types, owner, owner_id) "
-            "values ($1, $2, $3, $4, $5, $6::text::uuid, $6) returning 1",
+            "insert into storage.buckets "
+            "(id, name, public, file_size_limit, allowed_mime_types, owner, owner_id) "
+            "values ($1, $2, $3, $4, $5, $6::uuid, $7) returning 1",
             [
                 wanted["id"],
                 wanted.get("name") or wanted["id"],
                 bool(wanted.get("public")),
                 wanted.get("file_size_limit"),
                 wanted.get("allowed_mime_types"),
+                caller.user_id,
                 caller.user_id,
             ],
         )
@@ -104,10 +111,10 @@ class Objects:
         """Those of ``names`` that exist and that the caller may see, by name."""
         rows = await self._run(
             caller,
-            f"select {_COLUMNS} from storage.objects o where bucket_id = $1 and name = any ($2::text[])",
+            f"select {_COLUMNS} from storage.objects o where bucket_id = $1 and name = any ($2)",
             [bucket, list(names)],
         )
-        found = [_object(orjson.loads(row[0])) for row in rows]
+        found = [_object(orjson.loads(row[0] or b"")) for row in rows]
         return {one.name: one for one in found}
 
     async def below(self, bucket: str, prefix: str, caller: Caller) -> list[StoredObject]:
@@ -117,12 +124,12 @@ class Objects:
             f"select {_COLUMNS} from storage.objects o where bucket_id = $1 and starts_with(name, $2)",
             [bucket, prefix],
         )
-        return [_object(orjson.loads(row[0])) for row in rows]
+        return [_object(orjson.loads(row[0] or b"")) for row in rows]
 
     async def may_write(self, bucket: str, name: str, caller: Caller, *, upsert: bool) -> None:
         """Raise what the write would, before any byte is kept; nothing is written."""
 
-        def undo(_: list[Any]) -> None:
+        def undo(_: list[Row]) -> None:
             raise _Undone
 
         with contextlib.suppress(_Undone):
@@ -147,20 +154,20 @@ class Objects:
         """Update the row of an object that exists; answers its id, None without one."""
         rows = await self._run(
             caller,
-            "update storage.objects set version = $3, metadata = $4::text::jsonb, updated_at = now(), "
+            "update storage.objects set version = $3, metadata = $4::jsonb, updated_at = now(), "
             "last_accessed_at = now() where bucket_id = $1 and name = $2 returning id::text",
             [bucket, name, version, json.dumps(metadata)],
         )
-        return str(rows[0][0]) if rows else None
+        return _text(rows[0]) if rows else None
 
     async def delete(self, bucket: str, names: Sequence[str], caller: Caller) -> list[StoredObject]:
         """Delete those that the caller may; answers them."""
         rows = await self._run(
             caller,
-            f"delete from storage.objects o where bucket_id = $1 and name = any ($2::text[]) returning {_COLUMNS}",
+            f"delete from storage.objects o where bucket_id = $1 and name = any ($2) returning {_COLUMNS}",
             [bucket, list(names)],
         )
-        return [_object(orjson.loads(row[0])) for row in rows]
+        return [_object(orjson.loads(row[0] or b"")) for row in rows]
 
     async def _write(
         self,
@@ -171,34 +178,34 @@ class Objects:
         caller: Caller,
         *,
         upsert: bool,
-        check: Callable[[list[Any]], None] | None = None,
+        check: Callable[[list[Row]], None] | None = None,
     ) -> str:
         # An insert needs no policy for SELECT, so it returns nothing; replacing does, as there.
         id_ = str(uuid.uuid4())
         rows = await self._run(
             caller,
             "insert into storage.objects (id, bucket_id, name, version, metadata, owner, owner_id) "
-            "values ($1::text::uuid, $2, $3, $4, $5::text::jsonb, $6::text::uuid, $6)"
+            "values ($1::uuid, $2, $3, $4, $5::jsonb, $6::uuid, $7)"
             f"{_REPLACE if upsert else ''}",
-            [id_, bucket, name, version, json.dumps(metadata), caller.user_id],
+            [id_, bucket, name, version, json.dumps(metadata), caller.user_id, caller.user_id],
             check=check,
         )
-        return str(rows[0][0]) if rows else id_
+        return _text(rows[0]) if rows else id_
 
     async def _run(
-        self, caller: Caller, statement: str, values: list[Any], *, check: Any = None
-    ) -> list[Any]:
-        claims = quoted(json.dumps(dict(caller.claims)))
-        prelude = (
-            f"begin; select set_config('role', {quoted(caller.role)}, true), "
-            f"set_config('request.jwt.claims', {claims}, true), "
-            "set_config('search_path', 'storage, public', true)"
-        )
-        async with self._pool.connection() as connection:
-            return await connection.transact(prelude, statement, values, check=check)
+        self,
+        caller: Caller,
+        statement: str,
+        values: list[Any],
+        *,
+        check: Callable[[list[Row]], None] | None = None,
+    ) -> list[Row]:
+        prelude = Step(_AS_CALLER, [caller.role, json.dumps(dict(caller.claims))])
+        return await self._pool.transact(prelude, Step(statement, values), check=check)
 
 
 def _bucket(row: dict[str, Any]) -> Bucket:
+    row = {**row, "owner": row["owner"] or ""}
     return Bucket(
         row["id"], bool(row["public"]), row["file_size_limit"], row["allowed_mime_types"], row
     )
@@ -206,3 +213,7 @@ def _bucket(row: dict[str, Any]) -> Bucket:
 
 def _object(row: dict[str, Any]) -> StoredObject:
     return StoredObject(row["id"], row["name"], row["version"] or "", row["metadata"] or {}, row)
+
+
+def _text(row: Row) -> str:
+    return (row[0] or b"").decode()

@@ -10,6 +10,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,6 +19,15 @@ from typing import Any, Self
 from tests.supabase.faults import Faults
 from tests.supabase.gateway import Asked, Gateway, Limits
 from tests.supabase.keys import Keys
+
+
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """What the thread that serves lets others know."""
+
+    loop: asyncio.AbstractEventLoop
+    ended: asyncio.Event
+    port: int
 
 
 class Platform:
@@ -45,10 +56,7 @@ class Platform:
         self.faults = Faults()  #: what goes wrong
         self.requests: deque[Asked] = deque(maxlen=10_000)  #: what was asked, the latest last
         self._thread: threading.Thread | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping: asyncio.Event | None = None
-        self._started = threading.Event()
-        self._failure: BaseException | None = None
+        self._running: _Running | None = None
 
     @property
     def port(self) -> int:
@@ -101,27 +109,23 @@ class Platform:
 
     def start(self) -> Self:
         """Listen; nothing happens when it does already."""
-        if self._thread is None:
+        if self._running is None:
             self._folder.mkdir(parents=True, exist_ok=True)
-            self._started.clear()
-            self._failure = None
-            self._thread = threading.Thread(target=self._run, name="supabase", daemon=True)
-            self._thread.start()
-            self._started.wait()
-            if self._failure is not None:
-                self._thread.join()
-                self._thread = None
-                raise self._failure
+            started: Future[_Running] = Future()
+            thread = threading.Thread(
+                target=lambda: asyncio.run(self._serve(started)), name="supabase", daemon=True
+            )
+            thread.start()
+            self._running, self._thread = started.result(), thread
+            self._port = self._running.port
         return self
 
     def stop(self) -> None:
         """Cut what is in flight and listen no more; stopping again is fine."""
-        if self._thread is not None:
-            assert self._loop is not None
-            assert self._stopping is not None
-            self._loop.call_soon_threadsafe(self._stopping.set)
+        if self._running is not None and self._thread is not None:
+            self._running.loop.call_soon_threadsafe(self._running.ended.set)
             self._thread.join()
-            self._thread = None
+            self._running = None
 
     def __enter__(self) -> Self:
         return self.start()
@@ -134,24 +138,19 @@ class Platform:
     ) -> None:
         self.stop()
 
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - whoever starts it gets it
-            self._failure = error
-        finally:
-            self._started.set()
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._stopping = asyncio.Event()
+    async def _serve(self, started: Future[_Running]) -> None:
         gateway = Gateway(
             self._dsn, self._folder, self._keys, self._limits, self.faults, self._record
         )
         try:
-            self._port = await gateway.start(self._port)
-            self._started.set()
-            await self._stopping.wait()
+            port = await gateway.start(self._port)
+            running = _Running(asyncio.get_running_loop(), asyncio.Event(), port)
+            started.set_result(running)
+            await running.ended.wait()
+        except Exception as error:
+            if started.done():
+                raise
+            started.set_exception(error)  # the port is taken, most likely
         finally:
             await gateway.stop()
 

@@ -34,10 +34,9 @@ _COMPARISONS: Final = {
     "ov": "&&",
 }
 _QUANTIFIABLE: Final = {"eq", "lt", "lte", "gt", "gte", "like", "ilike", "match", "imatch"}
-_TEXTUAL: Final = {"like", "ilike", "match", "imatch"}
 _IS: Final = {"null", "not_null", "true", "false", "unknown"}
 _FILTER: Final = re.compile(
-    r"(?P<not>not\.)?(?P<op>[a-z]+)(?:\((?P<many>any|all)\))?\.(?P<value>.*)", re.S
+    r"(?P<not>not\.)?(?P<op>[a-z]+)(?:\((?P<many>any|all)\))?\.(?P<value>.*)", re.DOTALL
 )
 _CAST: Final = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*(\[\])?")
 _ORDER: Final = re.compile(
@@ -112,36 +111,34 @@ class Query:
 
     def _selected(self, item: str) -> str:
         if "(" in item and not item.startswith('"'):
-            raise RestError(
-                400,
-                "PGRST200",
-                f"Could not find a relationship between '{self.relation}' and '{item.partition('(')[0]}' in the schema cache",
-                "Embedding is not reproduced here.",
-            )
+            other = item.partition("(")[0]
+            between = f"between '{self.relation}' and '{other}' in the schema cache"
+            message = f"Could not find a relationship {between}"
+            raise RestError(400, "PGRST200", message, "Embedding is not reproduced here.")
         if item == "*":
             return "t.*"
         name, alias, cast_to = _parts_of_selection(item)
-        expression, label, _ = self._field(name)
+        expression, label = self._field(name)
         if cast_to:
             if not _CAST.fullmatch(cast_to):
                 raise _unreadable(f"failed to parse select parameter ({item})")
             expression = f"cast({expression} as {cast_to})"
         return f"{expression} as {identifier(alias or label)}"
 
-    def _field(self, name: str) -> tuple[str, str, str]:
-        """A column, or what is inside of a json column: expression, label and type."""
+    def _field(self, name: str) -> tuple[str, str]:
+        """A column, or what is inside of a json column: expression and label."""
         base, *path = re.split(r"(->>?)", name)
         column = _unquoted(base)
         known = self.columns.get(column)
         expression = f"t.{identifier(column)}"
         if not path:
-            return expression, column, known.type if known else "text"
+            return expression, column
         if known is None or known.type not in ("json", "jsonb"):
             expression = f"to_jsonb({expression})"
         for arrow, key in zip(path[::2], path[1::2], strict=True):
             step = key if re.fullmatch(r"-?\d{1,9}", key) else _literal(_unquoted(key))
             expression += f" {arrow} {step}"
-        return f"({expression})", _unquoted(path[-1]), "text" if path[-2] == "->>" else "jsonb"
+        return f"({expression})", _unquoted(path[-1])
 
     def _ordered(self, item: str) -> str:
         match = _ORDER.fullmatch(item)
@@ -158,7 +155,7 @@ class Query:
         return f"{'not ' if name.startswith('not.') else ''}({word.join(parts)})"
 
     def _branch(self, item: str, parameters: Parameters) -> str:
-        nested = re.fullmatch(r"((?:not\.)?(?:and|or))(\(.*\))", item, re.S)
+        nested = re.fullmatch(r"((?:not\.)?(?:and|or))(\(.*\))", item, re.DOTALL)
         if nested:
             return self._logic(nested[1], nested[2], parameters)
         column, dot, rest = _first_name(item)
@@ -172,16 +169,16 @@ class Query:
         match = _FILTER.fullmatch(value)
         if match is None:
             raise _unreadable(f"failed to parse filter ({value})")
-        expression, _, type_ = self._field(name)
+        expression, _ = self._field(name)
         operand = _unquoted(match["value"]) if nested else match["value"]
-        condition = _comparison(expression, type_, match["op"], match["many"], operand, parameters)
+        condition = _comparison(expression, match["op"], match["many"], operand, parameters)
         if condition is None:
             raise _unreadable(f"failed to parse filter ({value})")
         return f"not {condition}" if match["not"] else condition
 
 
-def _comparison(
-    expression: str, type_: str, op: str, many: str | None, operand: str, parameters: Parameters
+def _comparison(  # noqa: PLR0911 - a table
+    expression: str, op: str, many: str | None, operand: str, parameters: Parameters
 ) -> str | None:
     if op == "is":
         word = operand.lower()
@@ -190,19 +187,18 @@ def _comparison(
         if not (operand.startswith("(") and operand.endswith(")")):
             return None
         items = [_unquoted(item) for item in split(operand[1:-1])]
-        return f"({expression} = any ({parameters.add(items)}::text[]::{type_}[]))"
+        return f"({expression} = any ({parameters.add(items)}))"
     if op == "isdistinct":
-        return f"({expression} is distinct from {parameters.add(operand)}::text::{type_})"
+        return f"({expression} is distinct from {parameters.add(operand)})"
     if op not in _COMPARISONS:
         return None
-    compared_as = "text" if op in _TEXTUAL else type_
     if many:
         if op not in _QUANTIFIABLE or not (operand.startswith("{") and operand.endswith("}")):
             return None
         items = [_wildcards(op, _unquoted(item)) for item in split(operand[1:-1])]
-        return f"({expression} {_COMPARISONS[op]} {many} ({parameters.add(items)}::text[]::{compared_as}[]))"
+        return f"({expression} {_COMPARISONS[op]} {many} ({parameters.add(items)}))"
     value = parameters.add(_wildcards(op, operand))
-    return f"({expression} {_COMPARISONS[op]} {value}::text::{compared_as})"
+    return f"({expression} {_COMPARISONS[op]} {value})"
 
 
 def _wildcards(op: str, value: str) -> str:
@@ -251,7 +247,7 @@ def _first_name(item: str) -> tuple[str, str, str]:
 
 def _unquoted(text: str) -> str:
     if len(text) >= 2 and text[0] == text[-1] == '"':
-        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.S)
+        return re.sub(r"\\(.)", r"\1", text[1:-1], flags=re.DOTALL)
     return text
 
 

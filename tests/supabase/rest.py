@@ -18,9 +18,10 @@ from tests.supabase import calls, mutations
 from tests.supabase.catalog import Catalog, Table
 from tests.supabase.errors import RestError, translated
 from tests.supabase.keys import Caller, Keys
-from tests.supabase.pool import Pool, quoted
+from tests.supabase.pool import Pool
 from tests.supabase.query import Parameters, Query
 from tests.supabase.schema_cache import SchemaCache
+from tests.supabase.wire import Row, Step
 
 _OBJECT: Final = "application/vnd.pgrst.object+json"
 _JSON: Final = "application/json; charset=utf-8"
@@ -68,18 +69,16 @@ class Request:
     def json(self) -> Any:
         """The body; raises PGRST102."""
         try:
-            return orjson.loads(self.body or b"{}")
+            return orjson.loads(self.document)
         except ValueError:
             with contextlib.suppress(ValueError):
-                return json.loads(self.body)  # lone surrogates: Postgres shall judge them
+                return json.loads(self.document)  # lone surrogates: Postgres shall judge them
         raise RestError(400, "PGRST102", "Empty or invalid json")
 
-    def text(self) -> str:
-        """The body as text."""
-        try:
-            return self.body.decode() or "{}"
-        except UnicodeDecodeError as error:
-            raise RestError(400, "PGRST102", "Empty or invalid json") from error
+    @property
+    def document(self) -> bytes:
+        """The body as Postgres gets it."""
+        return self.body or b"{}"
 
 
 class Rest:
@@ -101,7 +100,7 @@ class Rest:
     async def stop(self) -> None:
         """Close the connections."""
         await self._cache.stop()
-        await self._pool.close()
+        self._pool.close()
 
     async def answer(self, request: web.BaseRequest, token: str | None) -> web.Response:
         """One answer; every error is one."""
@@ -148,13 +147,16 @@ class Rest:
 
     async def _execute(self, request: Request, caller: Caller, catalog: Catalog) -> web.Response:
         statement = self._statement(request, catalog)
-        prelude = _prelude(request, caller, catalog, read_only=statement.read_only)
-        async with self._pool.connection() as connection:
-            rows = await connection.transact(
-                prelude, statement.sql, statement.values, check=_check(request, statement)
-            )
+        rows = await self._pool.transact(
+            _prelude(request, caller, catalog),
+            Step(statement.sql, statement.values),
+            read_only=statement.read_only,
+            check=_check(request, statement),
+        )
         body, count, total = rows[0]
-        return _response(request, statement, body, count, total)
+        return _response(
+            request, statement, body or b"", int(count or 0), None if total is None else int(total)
+        )
 
     def _statement(self, request: Request, catalog: Catalog) -> Statement:
         first, _, rest = request.path.strip("/").partition("/")
@@ -176,12 +178,12 @@ class Rest:
             case "POST":
                 representation = request.prefer.get("return") == "representation"
                 sql, values = mutations.insert(
-                    table, query, request.text(), request.json(), request.prefer
+                    table, query, request.document, request.json(), request.prefer
                 )
                 return Statement(sql, values, 201, representation)
             case "PATCH":
                 sql, values = mutations.update(
-                    table, query, request.text(), request.json(), request.prefer
+                    table, query, request.document, request.json(), request.prefer
                 )
             case "DELETE":
                 sql, values = mutations.delete(table, query, request.prefer)
@@ -193,22 +195,22 @@ class Rest:
 
     def _select(self, request: Request, table: Table, query: Query) -> Statement:
         parameters = Parameters()
-        offset, limit = query.window(self._max_rows)
         selection, where = query.selection(), query.where(parameters)
+        offset, limit = query.window(self._max_rows)
         total = "null::bigint"
         if "count" in request.prefer:
             total = f"(select count(*) from {table.sql} t{where})"
         sql = (
             f"select coalesce(json_agg(_pgrst_t), '[]')::text, count(*), {total} from "
             f"(select {selection} from {table.sql} t{where}{query.order()} "
-            f"limit {limit} offset {offset}) _pgrst_t"
+            f"limit {parameters.add(limit)} offset {parameters.add(offset)}) _pgrst_t"
         )
         return Statement(sql, parameters.values, offset=offset, read_only=True)
 
     def _call(self, request: Request, catalog: Catalog, name: str) -> Statement:
         routines = catalog.routines.get((request.schema, name), [])
         if request.method == "POST":
-            call = calls.by_body(request.schema, name, routines, request.json(), request.text())
+            call = calls.by_body(request.schema, name, routines, request.json(), request.document)
         elif request.method in _READS:
             call = calls.by_query(request.schema, name, routines, request.pairs)
         else:
@@ -235,33 +237,36 @@ def _preferences(headers: Sequence[str]) -> dict[str, str]:
     return preferences
 
 
-def _prelude(request: Request, caller: Caller, catalog: Catalog, *, read_only: bool) -> str:
+def _prelude(request: Request, caller: Caller, catalog: Catalog) -> Step:
     """What PostgREST does before the statement: whose transaction it is, and in which schema."""
-    path = f'"{request.schema}", {_EXTRA_SEARCH_PATH}'
-    headers = {name.lower(): value for name, value in request.headers.items()}
-    return (
-        f"begin isolation level read committed{' read only' if read_only else ''}; "
-        f"select set_config('search_path', {quoted(path)}, true), "
-        f"set_config('role', {quoted(caller.role)}, true), "
-        f"set_config('request.jwt.claims', {quoted(json.dumps(dict(caller.claims)))}, true), "
-        f"set_config('request.method', {quoted(request.method)}, true), "
-        f"set_config('request.path', {quoted(request.path)}, true), "
-        f"set_config('request.headers', {quoted(json.dumps(headers))}, true)"
-        f"{catalog.settings.get(caller.role, '')}"
-    )
+    settings = {
+        "search_path": f'"{request.schema}", {_EXTRA_SEARCH_PATH}',
+        "role": caller.role,
+        "request.jwt.claims": json.dumps(dict(caller.claims)),
+        "request.method": request.method,
+        "request.path": request.path,
+        "request.headers": json.dumps({k.lower(): v for k, v in request.headers.items()}),
+        **catalog.settings.get(caller.role, {}),
+    }
+    calls = [f"set_config(${n}, ${n + 1}, true)" for n in range(1, 2 * len(settings), 2)]
+    return Step("select " + ", ".join(calls), [text for pair in settings.items() for text in pair])
 
 
-def _check(request: Request, statement: Statement) -> Callable[[list[Any]], None]:
+def _check(request: Request, statement: Statement) -> Callable[[list[Row]], None] | None:
     """What is only known once the rows are, and rolls them back."""
+    wants_object = request.wants_object and statement.is_rows
+    most = (
+        request.prefer.get("max-affected") if request.prefer.get("handling") == "strict" else None
+    )
+    if not wants_object and (most is None or request.method in _READS):
+        return None
 
-    def check(rows: list[Any]) -> None:
-        count = rows[0][1]
-        if request.wants_object and statement.is_rows and count != 1:
+    def check(rows: list[Row]) -> None:
+        count = int(rows[0][1] or 0)
+        if wants_object and count != 1:
             message = "Cannot coerce the result to a single JSON object"
             raise RestError(406, "PGRST116", message, f"The result contains {count} rows")
-        most = request.prefer.get("max-affected")
-        strict = request.prefer.get("handling") == "strict"
-        if most is not None and strict and request.method not in _READS and count > int(most):
+        if most is not None and request.method not in _READS and count > int(most):
             message = "Query result exceeds max-affected preference constraint"
             raise RestError(400, "PGRST124", message, f"The query affects {count} rows")
 
@@ -269,7 +274,7 @@ def _check(request: Request, statement: Statement) -> Callable[[list[Any]], None
 
 
 def _response(
-    request: Request, statement: Statement, body: str | None, count: int, total: int | None
+    request: Request, statement: Statement, body: bytes, count: int, total: int | None
 ) -> web.Response:
     status = statement.status
     headers = {"Content-Profile": request.schema}
@@ -285,12 +290,13 @@ def _response(
     if not statement.has_body:
         return web.Response(status=status, headers=headers)
     if request.wants_object and statement.is_rows:
-        body = (body or "")[1:-1]  # the one element of the array
+        body = body[1:-1]  # the one element of the array
         headers["Content-Type"] = f"{_OBJECT}; charset=utf-8"
     else:
         headers["Content-Type"] = _JSON
-    content = (body or "").encode() if request.method != "HEAD" else b""
-    return web.Response(status=status, headers=headers, body=content)
+    return web.Response(
+        status=status, headers=headers, body=b"" if request.method == "HEAD" else body
+    )
 
 
 def _error(error: RestError) -> web.Response:

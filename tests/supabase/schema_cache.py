@@ -14,15 +14,17 @@ import asyncpg
 from tests.supabase.catalog import Catalog
 from tests.supabase.errors import RestError
 from tests.supabase.pool import Pool, PoolExhausted, Unreachable
+from tests.supabase.wire import Lost, PostgresError
 
 _AGAIN_AFTER = 0.2  # seconds; PostgREST waits 1, 2, 4 … 32
 _LOST = (
     OSError,
     Unreachable,
     PoolExhausted,
+    Lost,
+    PostgresError,
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
 )
 
 
@@ -67,8 +69,7 @@ class SchemaCache:
 
     async def reload(self) -> Catalog:
         """Read it now; raises what the pool raises."""
-        async with self._pool.connection() as connection:
-            self._catalog = await Catalog.load(connection.raw, self._schemas)
+        self._catalog = await Catalog.load(self._pool, self._schemas)
         return self._catalog
 
     async def _read_again(self, first_attempt: asyncio.Future[None]) -> None:

@@ -11,9 +11,8 @@ __all__ = [
     "storage_error",
 ]
 
-import asyncpg
-
-from tests.supabase.pool import BadValue, Lost, PoolExhausted, Unreachable
+from tests.supabase.pool import PoolExhausted, Unreachable
+from tests.supabase.wire import Lost, PostgresError
 
 
 class StorageError(Exception):
@@ -57,10 +56,8 @@ def storage_error(error: Exception) -> StorageError | None:
     match error:
         case StorageError():
             return error
-        case asyncpg.PostgresError():
+        case PostgresError():
             return _from_postgres(error)
-        case BadValue():
-            return StorageError(400, "InvalidKey", "Invalid key")
         case PoolExhausted():
             message = "The connection to the database timed out"
             return StorageError(544, "DatabaseTimeout", message, http=544)
@@ -70,9 +67,9 @@ def storage_error(error: Exception) -> StorageError | None:
             return None
 
 
-def _from_postgres(error: asyncpg.PostgresError) -> StorageError:
-    message = str(error.args[0]) if error.args else ""
-    match error.sqlstate:
+def _from_postgres(error: PostgresError) -> StorageError:
+    message = error.message
+    match error.code:
         case "42501":
             if "row-level security" in message:
                 message = "new row violates row-level security policy"
@@ -87,4 +84,4 @@ def _from_postgres(error: asyncpg.PostgresError) -> StorageError:
             timed_out = "The connection to the database timed out"
             return StorageError(544, "DatabaseTimeout", timed_out, http=544)
         case _:
-            return StorageError(500, "DatabaseError", f"database error, code: {error.sqlstate}")
+            return StorageError(500, "DatabaseError", f"database error, code: {error.code}")
