@@ -27,4 +27,4 @@ class OneByOne:
         """Nothing waits."""
 
 
-jobs.Lane = OneByOne  # type: ignore[assignment, misc, attr-defined]
+jobs.Lane = OneByOne  # type: ignore[assignment, attr-defined]
