@@ -287,6 +287,8 @@ _POSTGREST: Final[dict[str, Callable[[str], errors.RepositoryError]]] = {
 def _of_storage(error: StorageApiError) -> errors.RepositoryError:
     """Storage's answers have the true status in their body; most say HTTP 400."""
     status = int(error.status) if str(error.status).isdecimal() else 500
+    if status == 404 and error.code == "not_found":
+        return missing()
     # A page of a proxy would be quoted whole.
     message = f"HTTP {status}" if error.code == "InternalError" else error.message
     if status in _STORAGE:
@@ -296,10 +298,8 @@ def _of_storage(error: StorageApiError) -> errors.RepositoryError:
     return errors.Permanent(f"Storage refuses: {message}")
 
 
-def _not_stored(message: str) -> errors.RepositoryError:
-    if "bucket" not in message.lower():
-        return missing()
-    # Also what a token that is garbage is told.
+def _no_bucket(_: str) -> errors.RepositoryError:
+    """Also what a token that is garbage is told."""
     return errors.Misconfigured(
         "Storage knows no bucket uvian-images, or refuses UVIAN_SUPABASE_KEY: `uvian migrate` makes "
         'it, or in the dashboard Storage > New bucket "uvian-images" (private).'
@@ -313,7 +313,7 @@ def _not_taken(message: str) -> errors.RepositoryError:
 _STORAGE: Final[dict[int, Callable[[str], errors.RepositoryError]]] = {
     401: _wrong_key,
     403: _wrong_key,
-    404: _not_stored,
+    404: _no_bucket,
     409: errors.Conflict,
     413: _not_taken,
     415: _not_taken,

@@ -195,6 +195,8 @@ def test_the_gateway_has_words_and_no_codes(message: str, expected: type[Excepti
         ("409", "Duplicate", "The resource already exists", errors.Conflict),
         ("404", "not_found", "Object not found", errors.NotFound),
         ("404", "Bucket not found", "Bucket not found", errors.Misconfigured),
+        ("404", "InvalidRequest", "The related resource does not exist", errors.Misconfigured),
+        (404, "InternalError", "Unable to parse error message: <html>", errors.Misconfigured),
         ("401", "Unauthorized", "Invalid JWT", errors.NotGranted),
         ("403", "Unauthorized", "Invalid Compact JWS", errors.NotGranted),
         (401, "InternalError", "Unable to parse error message: {}", errors.NotGranted),
