@@ -8,6 +8,7 @@ faults.down("rest")                                    # the proxy answers 502 u
 from __future__ import annotations
 
 __all__ = [
+    "ACTIONS",
     "Action",
     "Faults",
     "Rule",
@@ -77,17 +78,21 @@ def status(code: int, body: str = "", content_type: str = "application/json") ->
     return Action("answer", status=code, body=body, content_type=content_type)
 
 
+#: Those that need no more words, by name.
+_PLAIN: Final = {
+    "lose_reply": lose_reply,
+    "lose_request": lose_request,
+    "reset": reset,
+    "truncate": truncate,
+    "hang": hang,
+    "html_502": html_502,
+    "empty_400": empty_400,
+}
+ACTIONS: Final = (*_PLAIN, "delay", "status")
+
+
 def named(wanted: Mapping[str, Any]) -> Action:
     """An action from JSON: ``{"action": "delay", "seconds": 2}``."""
-    plain = {
-        "lose_reply": lose_reply,
-        "lose_request": lose_request,
-        "reset": reset,
-        "truncate": truncate,
-        "hang": hang,
-        "html_502": html_502,
-        "empty_400": empty_400,
-    }
     match wanted["action"]:
         case "delay":
             return delay(float(wanted["seconds"]))
@@ -95,7 +100,7 @@ def named(wanted: Mapping[str, Any]) -> Action:
             kind = str(wanted.get("content_type", "application/json"))
             return status(int(wanted["status"]), str(wanted.get("body", "")), kind)
         case name:
-            return plain[name]
+            return _PLAIN[name]
 
 
 @dataclass(slots=True)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from tests.supabase.faults import Faults, named
+from tests.supabase.faults import ACTIONS, Faults, named
 from tests.supabase.keys import Keys
 from tests.supabase.pool import Pool
 from tests.supabase.rest import Rest
@@ -151,6 +151,8 @@ class Gateway:
                 if "down" in wanted:
                     half = wanted.get("half")
                     (self._faults.down if wanted["down"] else self._faults.up)(half)
+                elif wanted.get("action") not in ACTIONS:
+                    return _json(400, {"message": f"action is one of {', '.join(ACTIONS)}"})
                 else:
                     options = {"path", "method", "writes", "every", "times"} & wanted.keys()
                     self._faults.add(named(wanted), **{name: wanted[name] for name in options})

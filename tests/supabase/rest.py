@@ -58,8 +58,11 @@ class Request:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The query string."""
-        return parse_qsl(self.query, keep_blank_values=True) if self.query else []
+        """The query string, without the key that the gateway may have found there."""
+        if not self.query:
+            return []
+        pairs = parse_qsl(self.query, keep_blank_values=True)
+        return [(name, value) for name, value in pairs if name != "apikey"]
 
     @property
     def wants_object(self) -> bool:
