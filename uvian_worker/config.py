@@ -156,6 +156,11 @@ class Config(BaseSettings):
 
     def require_database_url(self) -> str:
         """The connection string; raises ``ConfigError`` when it is not set."""
+        if self.database_url is None and self.database == "supabase":
+            raise ConfigError(
+                "UVIAN_DATABASE_URL is not set, and this goes past the API: give the connection string "
+                "of your project (Supabase: Connect > Session pooler)."
+            )
         if self.database_url is None:
             raise ConfigError(
                 "UVIAN_DATABASE_URL is not set. Give the connection string of your project "
