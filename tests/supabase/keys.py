@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 
 _TEN_YEARS = 10 * 365 * 24 * 3600
@@ -37,6 +38,12 @@ class Caller:
 
     role: str
     claims: Mapping[str, Any]
+    claims_json: bytes
+
+    @classmethod
+    def of(cls, claims: Mapping[str, Any]) -> Caller:
+        """Whom these claims speak for; without a role it is nobody."""
+        return cls(str(claims.get("role", "anon")), claims, orjson.dumps(claims))
 
     @property
     def user_id(self) -> str | None:
@@ -159,4 +166,4 @@ class Keys:
             raise BadToken("JWT issued at future", claims=True) from error
         except jwt.PyJWTError as error:
             raise BadToken("No suitable key or wrong key type") from error
-        return Caller(str(claims.get("role", "anon")), claims)
+        return Caller.of(claims)

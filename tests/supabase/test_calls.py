@@ -66,14 +66,17 @@ async def test_a_get_is_read_only(service: AsyncClient) -> None:
 
 async def test_an_unknown_function_is_404_pgrst202(platform: Platform) -> None:
     """Unknown by name, or by the names of its arguments."""
-    cases: list[tuple[str, dict[str, int], str]] = [
-        ("nobody", {}, "public.nobody without parameters"),
-        ("add", {"a": 1, "c": 2}, "public.add(a, c)"),
+    cases: list[tuple[str, dict[str, int], str, str | None]] = [
+        ("nobody", {}, "nobody without parameters", None),
+        ("number", {}, "number without parameters", "numbers"),
+        ("add", {"a": 1, "c": 2}, "add(a, c)", "add(a, b)"),
     ]
-    for name, body, what in cases:
+    for name, body, what, meant in cases:
         answer = await response(platform, "POST", f"/rest/v1/rpc/{name}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (404, "PGRST202")
-        assert answer.json()["message"] == f"Could not find the function {what} in the schema cache"
+        expected = f"Could not find the function public.{what} in the schema cache"
+        hint = f"Perhaps you meant to call the function public.{meant}" if meant else None
+        assert (answer.json()["message"], answer.json()["hint"]) == (expected, hint)
 
 
 async def test_an_ambiguous_call_is_300_pgrst203(platform: Platform) -> None:

@@ -221,6 +221,8 @@ class TestRows:
         answer = await response(platform, "GET", "/rest/v1/nobody")
         assert (answer.status_code, answer.json()["code"]) == (404, "PGRST205")
         assert answer.headers["Proxy-Status"] == "PostgREST; error=PGRST205"
+        answer = await response(platform, "GET", "/rest/v1/note")
+        assert answer.json()["hint"] == "Perhaps you meant the table 'public.notes'"
 
     async def test_rubbish_is_400(self, platform: Platform) -> None:
         """A filter that is none is PGRST100, a body that is no JSON PGRST102."""
