@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["BadToken", "Caller", "Keys"]
 
+import math
 import secrets
 import time
 import uuid
@@ -116,7 +117,10 @@ class Keys:
         if caller is None:
             caller = self._verified(token)
             self._checked[token] = caller
-        if caller.claims.get("exp", 2**60) < time.time():
+        expires = caller.claims.get("exp", math.inf)
+        if not isinstance(expires, int | float):
+            raise BadToken("The JWT 'exp' claim must be a number", claims=True)
+        if expires < time.time():
             raise BadToken("JWT expired", claims=True)
         return caller
 

@@ -8,7 +8,7 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Never
 from urllib.parse import parse_qsl, unquote
 
 import orjson
@@ -75,7 +75,8 @@ class Request:
             return orjson.loads(self.document)
         except ValueError:
             with contextlib.suppress(ValueError):
-                return json.loads(self.document)  # lone surrogates: Postgres shall judge them
+                # Lone surrogates are for Postgres to judge; NaN is for nobody.
+                return json.loads(self.document, parse_constant=_refuse)
         raise RestError(400, "PGRST102", "Empty or invalid json")
 
     @property
@@ -234,6 +235,10 @@ class Rest:
             call.returns_rows,
             request.method in _READS,
         )
+
+
+def _refuse(constant: str) -> Never:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _preferences(headers: Sequence[str]) -> dict[str, str]:

@@ -121,6 +121,19 @@ async def test_an_expired_token_is_401_pgrst303(
     assert (error.code, error.message) == ("PGRST303", "JWT expired")
 
 
+async def test_an_expiry_that_is_no_time_is_401_pgrst303(
+    platform: Platform, connect: Connect
+) -> None:
+    """Claims are looked at before they are believed."""
+    claims = {"role": "service_role", "exp": "tomorrow"}
+    parts = [base64.urlsafe_b64encode(json.dumps(p).encode()) for p in ({"alg": "HS256"}, claims)]
+    signed = b".".join(part.rstrip(b"=") for part in parts)
+    signature = hmac.digest(platform.jwt_secret.encode(), signed, "sha256")
+    token = (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+    error = await refused(connect(platform.publishable_key, token=token).rpc("add", {"a": 1}))
+    assert error.code == "PGRST303"
+
+
 async def test_a_token_from_the_future_is_401_pgrst303(
     platform: Platform, connect: Connect, user: str
 ) -> None:

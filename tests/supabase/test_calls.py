@@ -118,6 +118,10 @@ async def test_raise_sqlstate_pt418_is_418(platform: Platform) -> None:
         ("XX000", 500),
         ("08006", 503),
         ("UV001", 400),
+        ("53400", 500),
+        ("21000", 500),
+        ("22023", 400),
+        ("PTNOW", 500),
     ],
 )
 async def test_the_status_follows_the_class(platform: Platform, state: str, status: int) -> None:

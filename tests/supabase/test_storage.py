@@ -330,3 +330,103 @@ async def test_whoever_may_not_ask_learns_nothing(
         assert anon.json()["message"] == "Object not found"
         written = await http.post(url, headers={"Authorization": "Bearer garbage"}, content=b"1")
         assert (written.status_code, written.json()["statusCode"]) == (400, "403")
+
+
+# ─── the rest ────────────────────────────────────────────────────────────────────────────────────
+
+
+async def test_one_object_is_deleted_by_its_path(platform: Platform, files: Any) -> None:
+    """DELETE without a body; a second time it is not found."""
+    await files.upload("a.png", b"1", PNG)
+    path = f"/storage/v1/object/{BUCKET}/a.png"
+    answer = await response(platform, "DELETE", path)
+    assert answer.json() == {"message": "Successfully deleted"}
+    assert (await response(platform, "DELETE", path)).json()["statusCode"] == "404"
+
+
+async def test_head_answers_without_the_bytes(platform: Platform, files: Any) -> None:
+    """Type and ETag, as for GET."""
+    await files.upload("a.png", b"12345", PNG)
+    answer = await response(platform, "HEAD", f"/storage/v1/object/{BUCKET}/a.png")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["ETag"] == '"827ccb0eea8a706c4c34a16891f84e7b"'
+
+
+async def test_a_question_that_makes_no_sense_is_400(platform: Platform) -> None:
+    """A body that is none, or lacks something; a route that does not exist is 404."""
+    for method, path, content, message in (
+        ("POST", f"object/sign/{BUCKET}", b"{", "body must be object"),
+        ("POST", f"object/sign/{BUCKET}", b"[]", "body must be object"),
+        ("POST", f"object/sign/{BUCKET}", b"{}", "body must have required property 'paths'"),
+        (
+            "POST",
+            f"object/sign/{BUCKET}/a.png",
+            b"{}",
+            "body must have required property 'expiresIn'",
+        ),
+        ("POST", "bucket", b"{}", "body must have required property 'name'"),
+    ):
+        answer = await response(platform, method, f"/storage/v1/{path}", content=content)
+        assert (answer.status_code, answer.json()["message"]) == (400, message)
+    for path in ("nothing", "object", "bucket/a/b/c"):
+        answer = await response(platform, "PATCH", f"/storage/v1/{path}")
+        assert (answer.status_code, answer.json()["statusCode"]) == (404, "404")
+
+
+async def test_a_user_who_may_read_may_not_replace(
+    platform: Platform, connect: Connect, files: Any, user: str
+) -> None:
+    """403 for PUT, and the bytes stay; a public path of a private bucket is not found."""
+    await files.upload(f"{user}/a.png", b"mine", PNG)
+    mine = connect(platform.publishable_key, token=platform.user_token(user)).storage.from_(BUCKET)
+    assert (await refused(mine.update(f"{user}/a.png", b"new", PNG)))[0] == 403
+    assert await files.download(f"{user}/a.png") == b"mine"
+    public = await response(platform, "GET", f"/storage/v1/object/public/{BUCKET}/{user}/a.png")
+    assert public.json()["message"] == "Bucket not found"
+
+
+async def test_a_public_bucket_needs_no_token(platform: Platform, service: AsyncClient) -> None:
+    """Neither for its public path nor for the other."""
+    await service.storage.create_bucket("open", options={"public": True})
+    await service.storage.from_("open").upload("a.txt", b"1")
+    async with httpx.AsyncClient() as http:
+        for path in ("open/a.txt", "public/open/a.txt"):
+            assert (await http.get(f"{platform.url}/storage/v1/object/{path}")).content == b"1"
+        unsigned = await http.post(f"{platform.url}/storage/v1/object/list/open", json={})
+    assert unsigned.json()["message"] == "headers must have required property 'authorization'"
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "code", "error"),
+    [
+        ("57014", 544, 544, "DatabaseTimeout"),
+        ("55P03", 400, 423, "ResourceLocked"),
+        ("23503", 400, 404, "InvalidRequest"),
+        ("40001", 500, 500, "DatabaseError"),
+        ("42501", 400, 403, "Unauthorized"),
+    ],
+)
+async def test_what_postgres_refuses(
+    platform: Platform,
+    superuser: asyncpg.Connection,
+    state: str,
+    status: int,
+    code: int,
+    error: str,
+) -> None:
+    """A trigger of the team's own says no in the middle of an upload; no bytes are kept."""
+    await superuser.execute(
+        f"create function public.refuse() returns trigger language plpgsql as "
+        f"$$ begin raise exception using errcode = '{state}'; end $$; "
+        f"create trigger refuse before insert on storage.objects "
+        f"for each row execute function public.refuse()"
+    )
+    answer = await response(
+        platform,
+        "POST",
+        f"/storage/v1/object/{BUCKET}/a.png",
+        headers={"Content-Type": "image/png"},
+        content=b"1",
+    )
+    assert answer.status_code == status
+    assert (answer.json()["statusCode"], answer.json()["error"]) == (str(code), error)
