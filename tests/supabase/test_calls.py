@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -138,6 +139,38 @@ async def test_a_new_function_is_found(service: AsyncClient, sandbox: asyncpg.Co
     assert await answered(service.rpc("later", {})) == 1
     await sandbox.execute("drop function public.later()")
     assert (await refused(service.rpc("later", {}))).code == "PGRST202"
+
+
+async def test_the_catalog_is_read_again_when_it_is_told(
+    platform: Platform, sandbox: asyncpg.Connection
+) -> None:
+    """``notify pgrst``: an overload makes ambiguous what was clear, once it is known."""
+
+    async def status() -> int:
+        body = {"a": 1, "b": 2}
+        return (await response(platform, "POST", "/rest/v1/rpc/add", json=body)).status_code
+
+    assert await status() == 200
+    await sandbox.execute(
+        "create function public.add(a int, b int, c int default 0) returns int language sql as 'select a'"
+    )
+    assert await status() == 200
+    await sandbox.execute("notify pgrst, 'reload schema'")
+    async with asyncio.timeout(60):
+        while await status() != 300:
+            await asyncio.sleep(0.01)
+
+
+async def test_answers_go_to_whom_they_belong(service: AsyncClient) -> None:
+    """Many calls at once, over few connections."""
+    calls = [answered(service.rpc("add", {"a": number, "b": number})) for number in range(200)]
+    assert await asyncio.gather(*calls) == [2 * number for number in range(200)]
+
+
+async def test_large_documents_pass(service: AsyncClient) -> None:
+    """Megabytes, in both directions."""
+    document = {"text": "ü" * 2_000_000}
+    assert await answered(service.rpc("echo", document)) == document
 
 
 async def test_a_function_sees_who_called_it_and_how(
