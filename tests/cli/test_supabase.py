@@ -15,7 +15,7 @@ from repositories.supabase_client import connect_supabase
 from repositories.supabase_images import SupabaseImages
 from tests.cli.conftest import Programs, Uvian
 from tests.servers import CleanDatabase
-from tests.supabase.faults import html_502, lose_reply
+from tests.supabase.faults import Action, empty_400, html_502, lose_reply, reset
 from tests.supabase.platform import Platform
 from uvian_worker.cli.endings import ExitCode
 
@@ -143,12 +143,21 @@ def test_migrating_needs_a_connection_string_all_the_same(uvian: Uvian) -> None:
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("fault", [None, lose_reply, reset, html_502, empty_400])
 def test_a_worker_needs_nothing_but_the_api(
-    uvian: Uvian, project: Platform, programs: Programs
+    uvian: Uvian, project: Platform, programs: Programs, fault: Action | None
 ) -> None:
-    """The main job from submit to a picture that a browser can open, and no connection to Postgres."""
+    """The main job from submit to a picture that a browser can open, though every third call is struck.
+
+    There is no connection to Postgres, one concept, one charge, and no picture twice.
+    """
+    uvian.sql("insert into uvian.job_prices (type, amount) values ('generation', 2)")
+    uvian.document("credits", "grant", uvian.user_id, "5", "--json")
+    if fault is not None:
+        half = "/rest/" if fault is empty_400 else ""  # it is PostgREST that says so
+        project.faults.add(fault, path=half, every=3)
     worker = programs.uvian("worker")
-    worker.says("worker")
+    worker.says("at a time")
     words = (
         "logo_description=a fox",
         "theme_description=autumn woods",
@@ -164,6 +173,11 @@ def test_a_worker_needs_nothing_but_the_api(
     assert len(paths) == 4
     (kept,) = uvian.sql("select count(*) from storage.objects where bucket_id = 'uvian-images'")
     assert kept[0] == 4
+    (made,) = uvian.sql("select count(*) from uvian.concepts")
+    (account,) = uvian.sql("select balance::text, reserved::text from uvian.credit_accounts")
+    assert (made[0], *account) == (1, "3.000000", "0.000000")
+    assert (project.faults.hits > 5) is (fault is not None)
+    project.faults.clear()
     assert asyncio.run(_shown(project, paths)) == [200] * 4
     logins = uvian.sql("select usename from pg_stat_activity where datname = current_database()")
     assert {row["usename"] for row in logins} == {"authenticator", "postgres"}
