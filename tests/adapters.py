@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["ADAPTERS", "Adapter", "OverPostgres", "OverSupabase"]
+__all__ = ["ADAPTERS", "Adapter", "OverPostgres", "OverSupabase", "over_postgres_only"]
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import httpx
+import pytest
 from supabase import AsyncClient, AsyncClientOptions
 
 from repositories.database import Database
@@ -20,6 +21,9 @@ from tests.supabase.platform import Platform
 from uvian_worker.client import Client
 
 ADAPTERS = ("postgres", "supabase")
+
+#: For what takes long and where the way to the database makes no difference.
+over_postgres_only = pytest.mark.parametrize("adapter", ["postgres"], indirect=True)
 
 
 class Adapter(ABC):
