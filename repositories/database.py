@@ -10,23 +10,40 @@ asked for as text (``columns=("balance::text",)``).
 
 from __future__ import annotations
 
-__all__ = ["SIGNATURES", "Database", "Filter", "Function", "Json", "Order", "Row", "Table"]
+__all__ = [
+    "SIGNATURES",
+    "Database",
+    "Filter",
+    "Function",
+    "Json",
+    "Order",
+    "Row",
+    "Table",
+    "is_id",
+]
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
+from uuid import UUID
 
 Json = Any
 Row = dict[str, Any]
 
 Function = Literal[
+    "add_members",
     "calculate_cost",
     "cancel_job",
     "claim_jobs",
     "claim_next_jobs",
+    "create_conversation",
     "create_jobs",
+    "delete_conversation",
     "grant_credits",
+    "list_conversations",
     "mark_jobs",
+    "post_message",
     "register_worker",
+    "remove_member",
     "renew_leases",
     "retire_worker",
     "retry_job",
@@ -35,11 +52,14 @@ Function = Literal[
     "store_concept",
     "submit_job",
     "sweep_jobs",
+    "update_conversation",
 ]
 
 Table = Literal[
     "concept_variations",
     "concepts",
+    "conversation_members",
+    "conversations",
     "credit_accounts",
     "credit_entries",
     "job_leases",
@@ -48,6 +68,7 @@ Table = Literal[
     "job_state",
     "job_types",
     "jobs",
+    "messages",
     "schema_migrations",
     "sweeps",
     "workers",
@@ -57,14 +78,34 @@ _REQUEST: Final = {"request": "jsonb"}
 
 #: Arguments and their types in SQL, as in the catalog (a test compares them).
 SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
+    "add_members": {"conversation_id": "uuid", "members": "jsonb", "user_id": "uuid"},
     "calculate_cost": {"type": "text", "input": "jsonb"},
     "cancel_job": {"job_id": "uuid", "user_id": "uuid"},
     "claim_jobs": _REQUEST,
     "claim_next_jobs": _REQUEST,
+    "create_conversation": {
+        "title": "text",
+        "metadata": "jsonb",
+        "conversation_id": "uuid",
+        "user_id": "uuid",
+    },
     "create_jobs": _REQUEST,
+    "delete_conversation": {"conversation_id": "uuid", "user_id": "uuid"},
     "grant_credits": {"user_id": "uuid", "amount": "numeric", "reference": "text"},
+    "list_conversations": _REQUEST,
     "mark_jobs": _REQUEST,
+    "post_message": {
+        "conversation_id": "uuid",
+        "content": "text",
+        "on_busy": "text",
+        "options": "jsonb",
+        "idempotency_key": "text",
+        "max_cost": "numeric",
+        "message_id": "uuid",
+        "user_id": "uuid",
+    },
     "register_worker": _REQUEST,
+    "remove_member": {"conversation_id": "uuid", "member": "uuid", "user_id": "uuid"},
     "renew_leases": _REQUEST,
     "retire_worker": _REQUEST,
     "retry_job": {"job_id": "uuid", "expected_run": "bigint", "user_id": "uuid"},
@@ -78,7 +119,21 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
         "max_cost": "numeric",
     },
     "sweep_jobs": _REQUEST,
+    "update_conversation": {
+        "conversation_id": "uuid",
+        "title": "text",
+        "metadata": "jsonb",
+        "user_id": "uuid",
+    },
 }
+
+
+def is_id(text: str) -> bool:
+    """Whether this is a uuid as the database writes them."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 class Filter(NamedTuple):
