@@ -101,7 +101,6 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
         "options": "jsonb",
         "idempotency_key": "text",
         "max_cost": "numeric",
-        "message_id": "uuid",
         "user_id": "uuid",
     },
     "register_worker": _REQUEST,

@@ -149,12 +149,11 @@ class MessageRepository:
         options: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         max_cost: str | None = None,
-        message_id: str | None = None,
     ) -> Posted:
         """A user's message and the chat that answers it, in one transaction.
 
-        ``options`` go into the chat's input. The same key (or, without one, the same ``message_id``)
-        is answered with the same again. Raises ``Refused`` with the code of ``post_message``.
+        ``options`` go into the chat's input. The same key is answered with the same again. Raises
+        ``Refused`` with the code of ``post_message``.
         """
         answer = await self.database.call(
             "post_message",
@@ -164,7 +163,6 @@ class MessageRepository:
             options=dict(options or {}),
             idempotency_key=idempotency_key,
             max_cost=max_cost,
-            message_id=message_id,
             user_id=user_id,
         )
         return Posted(
