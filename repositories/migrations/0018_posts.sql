@@ -43,7 +43,7 @@ language plpgsql immutable
 set search_path = ''
 as $$
 begin
-  if char_length(title) > 200 or jsonb_typeof(metadata) <> 'object' or octet_length(metadata::text) > 16384 then
+  if char_length(title) > 200 or jsonb_typeof(metadata) not in ('object', 'null') or octet_length(metadata::text) > 16384 then
     raise exception using errcode = 'PT422', message = 'invalid_conversation',
       detail = 'A title has at most 200 characters; metadata is an object of at most 16 kB.';
   end if;
@@ -66,7 +66,7 @@ begin
   perform uvian._check_conversation(create_conversation.title, create_conversation.metadata);
   insert into uvian.conversations (id, user_id, title, metadata)
     values (coalesce(create_conversation.conversation_id, gen_random_uuid()), caller,
-            create_conversation.title, coalesce(create_conversation.metadata, '{}'))
+            create_conversation.title, coalesce(nullif(create_conversation.metadata, 'null'), '{}'))
     on conflict (id) do nothing returning * into made;
   if made.id is null then
     select * into made from uvian.conversations c
@@ -91,7 +91,7 @@ begin
   perform uvian._check_conversation(update_conversation.title, update_conversation.metadata);
   update uvian.conversations c
     set title = coalesce(update_conversation.title, c.title),
-        metadata = coalesce(update_conversation.metadata, c.metadata), updated_at = now()
+        metadata = coalesce(nullif(update_conversation.metadata, 'null'), c.metadata), updated_at = now()
     where c.id = update_conversation.conversation_id returning * into changed;
   return to_jsonb(changed);
 end $$;
