@@ -1,0 +1,77 @@
+"""What is told when a job has ended: what became of its answer, then of the job itself."""
+
+from __future__ import annotations
+
+__all__ = ["LONGEST_TOLD", "endings_of", "told_answer"]
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from executors.events import (
+    Event,
+    JobCancelled,
+    JobCompleted,
+    JobFailed,
+    MessageCompleted,
+    MessageReset,
+)
+from executors.outcomes import Answer
+from repositories.messages import answer_id
+
+#: Bytes; of longer answers ``message.completed`` has only length and hash.
+LONGEST_TOLD = 64 * 1024
+
+
+def told_answer(answer: Answer, status: Literal["completed", "cancelled"]) -> dict[str, Any]:
+    """An answer as the database tells of it in the ending of its job (``_ending`` in SQL)."""
+    raw = answer.content.encode()
+    return {
+        "id": answer.id,
+        "role": "assistant",
+        "status": status,
+        "length": len(raw),
+        "sha256": hashlib.sha256(raw).hexdigest(),
+        "text": answer.content if len(raw) <= LONGEST_TOLD else None,
+    }
+
+
+def endings_of(row: Mapping[str, Any]) -> list[Event]:
+    """The events of an ended job as the database tells of it (``_ending`` in SQL); its own is last."""
+    answer = _answer_ending(row)
+    return [_job_ending(row)] if answer is None else [answer, _job_ending(row)]
+
+
+def _answer_ending(row: Mapping[str, Any]) -> Event | None:
+    """What became of the answer; None for a job that speaks in no conversation."""
+    if row["conversation_id"] is None:
+        return None
+    message = row["message"]
+    if message is None:
+        return MessageReset(message_id=answer_id(row["id"]), final=True)
+    return MessageCompleted(
+        message_id=message["id"],
+        role=message["role"],
+        status=message["status"],
+        length=message["length"],
+        sha256=message["sha256"],
+        text=message["text"],
+    )
+
+
+def _job_ending(row: Mapping[str, Any]) -> Event:
+    stages = row["stages"] or []
+    match row["status"]:
+        case "completed":
+            return JobCompleted(
+                output=row["output"], result_id=row["result_id"], stages=stages, cost=row["cost"]
+            )
+        case "failed":
+            return JobFailed(
+                error=row["error"] or {},
+                error_message=row["error_message"] or "",
+                stages=stages,
+                cost=row["cost"],
+            )
+        case _:
+            return JobCancelled(stages=stages, cost=row["cost"])
