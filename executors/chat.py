@@ -78,6 +78,7 @@ class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
         asked, services = job.input, job.services
         conversation_id = str(asked.conversation_id)
         await services.conversations.require(conversation_id)
+        job.enter(conversation_id)
         question, prompt = await read_history(
             services.messages,
             conversation_id,
@@ -85,9 +86,8 @@ class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
             system_prompt=asked.system_prompt,
             budget=services.history_tokens,
         )
-        job.enter(conversation_id)
         stream = MessageStream(job.emit, self._pace, answer_id(job.job.id))
-        writing = _Writing(stream, conversation_id, question.id, prompt, asked.max_tokens)
+        writing = _Writing(stream, question.id, prompt, asked.max_tokens)
         job.keep(writing.kept)
         async with job.stage("answer", weight=1, label="Answering") as stage:
             stream.begin(conversation_id, question.id, again=job.job.run > 1)
@@ -116,7 +116,6 @@ class _Writing:
     def __init__(
         self,
         stream: MessageStream,
-        conversation_id: str,
         question_id: str,
         prompt: Sequence[ChatMessage],
         max_tokens: int | None,
@@ -124,7 +123,6 @@ class _Writing:
         self.stream = stream
         self.prompt = prompt
         self.model: str | None = None
-        self._conversation_id = conversation_id
         self._question_id = question_id
         self._max_tokens = max_tokens
         self._usage: Usage | None = None
@@ -178,14 +176,8 @@ class _Writing:
             return Kept()
         usage = self.usage
         worth = usage.completion_tokens / (self._max_tokens or USUAL_ANSWER)
-        message = Answer(
-            id=self.stream.message_id,
-            conversation_id=self._conversation_id,
-            content=text,
-            reply_to=self._question_id,
-            usage=usage.model_dump(),
-        )
-        return Kept(message=message, charge=min(worth, 1.0))
+        message = Answer(text, reply_to=self._question_id, usage=usage.model_dump())
+        return Kept(message, charge=min(worth, 1.0))
 
 
 async def _write(job: JobContext[ChatInput], writing: _Writing, stage: Stage) -> None:

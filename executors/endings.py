@@ -4,9 +4,8 @@ from __future__ import annotations
 
 __all__ = ["LONGEST_TOLD", "endings_of", "told_answer"]
 
-import hashlib
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from executors.events import (
     Event,
@@ -16,24 +15,17 @@ from executors.events import (
     MessageCompleted,
     MessageReset,
 )
-from executors.outcomes import Answer
 from repositories.messages import answer_id
 
 #: Bytes; of longer answers ``message.completed`` has only length and hash.
 LONGEST_TOLD = 64 * 1024
 
 
-def told_answer(answer: Answer, status: Literal["completed", "cancelled"]) -> dict[str, Any]:
-    """An answer as the database tells of it in the ending of its job (``_ending`` in SQL)."""
-    raw = answer.content.encode()
-    return {
-        "id": answer.id,
-        "role": "assistant",
-        "status": status,
-        "length": len(raw),
-        "sha256": hashlib.sha256(raw).hexdigest(),
-        "text": answer.content if len(raw) <= LONGEST_TOLD else None,
-    }
+def told_answer(stored: Mapping[str, Any] | None, content: str | None) -> dict[str, Any] | None:
+    """What is told of an answer that was stored: the database knows it, and we know its text."""
+    if stored is None:
+        return None
+    return {**stored, "text": content if stored["length"] <= LONGEST_TOLD else None}
 
 
 def endings_of(row: Mapping[str, Any]) -> list[Event]:

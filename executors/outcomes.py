@@ -20,10 +20,8 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The assistant's message, which the settlement stores: once, whatever runs there were."""
+    """What the assistant says, stored by the settlement as the job's one message."""
 
-    id: str
-    conversation_id: str
     content: str
     reply_to: str | None = None
     usage: dict[str, Any] = field(default_factory=dict)

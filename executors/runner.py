@@ -327,7 +327,8 @@ def _row(
     claim: ClaimedJob, running: Running, outcome: Outcome, settlement: Settlement
 ) -> dict[str, Any]:
     """The ended job as the database tells of it, by what it made of the outcome."""
-    row: dict[str, Any] = {
+    item = outcome.item()
+    return {
         "id": claim.id,
         "status": settlement.status,
         "conversation_id": running.track.conversation_id,
@@ -337,15 +338,9 @@ def _row(
         "result_id": None,
         "error": None,
         "error_message": None,
-        **outcome.item(),
-        "message": None,
+        **item,
+        "message": told_answer(settlement.message, item.get("message", {}).get("content")),
     }
-    match outcome:
-        case outcomes.Completed(message=outcomes.Answer() as answer):
-            row["message"] = told_answer(answer, "completed")
-        case outcomes.Cancelled(kept=outcomes.Kept(message=outcomes.Answer() as answer)):
-            row["message"] = told_answer(answer, "cancelled")
-    return row
 
 
 def _kept(running: Running) -> outcomes.Kept:

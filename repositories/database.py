@@ -49,6 +49,7 @@ Function = Literal[
     "retry_job",
     "save_checkpoints",
     "settle_jobs",
+    "stop_answer",
     "store_concept",
     "submit_job",
     "sweep_jobs",
@@ -110,6 +111,7 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
     "retry_job": {"job_id": "uuid", "expected_run": "bigint", "user_id": "uuid"},
     "save_checkpoints": _REQUEST,
     "settle_jobs": _REQUEST,
+    "stop_answer": {"conversation_id": "uuid", "user_id": "uuid"},
     "store_concept": _REQUEST,
     "submit_job": {
         "type": "text",

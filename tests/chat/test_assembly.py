@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +16,6 @@ from hypothesis import strategies as st
 from executors import endings
 from executors.endings import endings_of, told_answer
 from executors.events import JobRef, JobStarted
-from executors.outcomes import Answer
 from executors.stages.message_stream import MessageStream, Pace
 from repositories.messages import answer_id
 from uvian_worker.eventstream.assembler import AssembledMessage, MessageAssembler
@@ -118,12 +118,18 @@ class World:
         stream = self.streams[-1]
         stream.close()
         text = stream.text
-        answer = Answer(MESSAGE, CONVERSATION, text) if text else None
+        stored = {
+            "id": MESSAGE,
+            "role": "assistant",
+            "status": status,
+            "length": len(text.encode()),
+            "sha256": hashlib.sha256(text.encode()).hexdigest(),
+        }
         row = {
             "id": JOB,
             "status": status,
             "conversation_id": CONVERSATION,
-            "message": told_answer(answer, status) if answer else None,
+            "message": told_answer(stored if text else None, text),
             "output": {},
             "result_id": None,
             "stages": [],

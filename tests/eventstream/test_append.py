@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
+import uuid
 from typing import Any
 
 import orjson
@@ -12,7 +12,9 @@ import pytest
 from redis.asyncio import Redis
 
 from executors import events
+from executors.endings import endings_of
 from executors.events import Appended, JobRef
+from repositories import messages
 from tests.eventstream.events import append, job, texts
 from tests.redis_servers import Backend
 from uvian_worker.eventstream import appender, envelope
@@ -472,21 +474,43 @@ def test_endings_are_those_of_the_executors() -> None:
     assert envelope.ENDINGS == events.ENDINGS
 
 
+ANSWER = {
+    "id": "m",
+    "role": "assistant",
+    "status": "completed",
+    "length": 1,
+    "sha256": "x",
+    "text": "y",
+}
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-def test_an_ending_from_its_row_has_the_fields_of_its_event(status: str) -> None:
-    """An API that imports no executors tells the same ending as a worker."""
+@pytest.mark.parametrize("conversation", [None, "c"])
+@pytest.mark.parametrize("message", [None, ANSWER])
+def test_an_ending_from_its_row_is_what_a_worker_tells(
+    status: str, conversation: str | None, message: dict[str, Any] | None
+) -> None:
+    """An API that imports no executors tells the same endings as a worker, the answer's before the job's."""
+    job_id = str(uuid.uuid4())
     row = {
-        "id": "j", "user_id": "u", "run": 2, "attempt": 1, "status": status, "stages": None,
+        "id": job_id, "user_id": "u", "run": 2, "attempt": 1, "status": status, "stages": None,
         "cost": "1.5", "output": {"warnings": [{"code": "w"}]}, "result_id": "r",
         "error": {"code": "x"}, "error_message": "no",
+        "conversation_id": conversation, "message": message,
     }  # fmt: skip
-    item = appender.job_ended(row)
-    event = events.EVENT_TYPES[f"job.{status}"]
-    document = orjson.loads(b"{" + item.body)
-    assert set(document["data"]) == {field.name for field in dataclasses.fields(event)}
-    assert document["key"] == "j:2:end"
-    told = prepare(JobRef("j", "u", 2, 1), event(**document["data"]), 1)
-    assert told._replace(body=b"") == item._replace(body=b"")
+    ref = JobRef(job_id, "u", 2, 1, conversation)
+    told = [prepare(ref, event, 1) for event in endings_of(row)]
+    assert len(told) == (1 if conversation is None else 2)
+    for item, expected in zip(appender.job_ended(row), told, strict=True):
+        assert item._replace(body=b"") == expected._replace(body=b"")
+        document, wanted = (orjson.loads(b"{" + i.body) for i in (item, expected))
+        assert document | {"at": ""} == wanted | {"at": ""}
+
+
+def test_an_answers_id_is_the_repositorys() -> None:
+    """Three say it: the wire, the repositories, and SQL (compared where the answers are stored)."""
+    job_id = str(uuid.uuid4())
+    assert appender.answer_id(job_id) == messages.answer_id(job_id)
 
 
 def test_a_balance_from_its_row_has_the_fields_of_its_event() -> None:

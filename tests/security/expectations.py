@@ -74,6 +74,7 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "retry_job": frozenset({"authenticated", "service_role"}),
     "save_checkpoints": frozenset({"service_role"}),
     "settle_jobs": frozenset({"service_role"}),
+    "stop_answer": frozenset({"authenticated", "service_role"}),
     "store_concept": frozenset({"service_role"}),
     "submit_job": frozenset({"authenticated"}),
     "sweep_jobs": frozenset({"service_role"}),
