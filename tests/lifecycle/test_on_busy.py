@@ -11,7 +11,7 @@ import pytest
 from repositories import errors
 from repositories.messages import MessageRepository
 from tests.lifecycle.invariants import broken
-from tests.lifecycle.world import World
+from tests.lifecycle.world import World, opened
 
 pytestmark = pytest.mark.database
 
@@ -128,6 +128,23 @@ async def test_an_interruption_frees_places_of_other_conversations(world: World)
     assert elsewhere["dispatch"] == []
     posted = await world.post(shared, two, on_busy="interrupt")
     assert {d["id"] for d in posted["dispatch"]} == {elsewhere["job"]["id"], posted["job"]["id"]}
+
+
+async def test_an_interruption_locks_accounts_in_their_order(world: World) -> None:
+    """Its own and those of who is interrupted: nothing is held of a later one while an earlier is waited for."""
+    await world.type("chat", price=2)
+    payer, newcomer = sorted([await world.user(10), await world.user(10)])
+    conversation = await world.conversation(payer, newcomer)
+    await world.post(conversation, payer)
+    waits = "select count(*) from pg_locks where not granted"
+    account = "select user_id from uvian.credit_accounts where user_id = $1 for no key update"
+    async with opened(world.clean) as other, other.hand.transaction():
+        await other.hand.execute(account, payer)
+        posting = asyncio.create_task(world.post(conversation, newcomer, on_busy="interrupt"))
+        while not posting.done() and not await world.hand.fetchval(waits):
+            await asyncio.sleep(0)
+        assert await world.hand.fetchval(account + " skip locked", newcomer) == newcomer
+    assert len((await posting)["endings"]) == 1
 
 
 async def test_of_interruptions_at_once_the_last_one_stands(world: World) -> None:

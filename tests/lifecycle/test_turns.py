@@ -279,6 +279,23 @@ async def test_who_is_held_by_another_is_not_overtaken(
     assert (await world.row(third))["its_turn"] is False
 
 
+async def test_a_claim_in_between_does_not_strike_who_waits_from_the_list(
+    world: World, user: str, conversation: str
+) -> None:
+    """Refused, because its turn was not given yet, it is still looked at when it should be."""
+    first, second = [a["job"] for a in await chats(world, user, conversation, 2)]
+    await world.claim(first)
+    async with opened(world.clean) as other, other.hand.transaction():
+        await other.hand.execute("select from uvian.jobs where id = $1 for update", second["id"])
+        await world.settlement(first)
+    assert (await world.claim(second))["reason"] == "waiting"
+    assert await broken(world) == {}
+    await world.hand.execute(
+        "update uvian.job_state set redispatch_at = redispatch_at - interval '2 s'"
+    )
+    assert ids((await world.sweep())["dispatch"]) == [second["id"]]
+
+
 async def test_the_sweep_waits_for_no_place_with_those_who_wait_in_its_hands(
     world: World, user: str, conversation: str
 ) -> None:
