@@ -131,7 +131,7 @@ async def test_an_interruption_frees_places_of_other_conversations(world: World)
 
 
 async def test_an_interruption_locks_accounts_in_their_order(world: World) -> None:
-    """Its own and those of who is interrupted: nothing is held of a later one while an earlier is waited for."""
+    """Its own and those of who is interrupted: no later one is held while an earlier is waited for."""
     await world.type("chat", price=2)
     payer, newcomer = sorted([await world.user(10), await world.user(10)])
     conversation = await world.conversation(payer, newcomer)
