@@ -197,7 +197,7 @@ async def test_lost_requests_and_replies_cost_nothing(line: Line, seed: int) -> 
     for job_id, do in zip(ids, asked, strict=True):
         books = [row["kind"] for row in kinds if row["job_id"] == job_id]
         assert books == ["reserve", "release" if do == "reject" else "charge"]
-    for sentence, statement in invariants._INVARIANTS.items():
+    for sentence, statement in invariants.INVARIANTS.items():
         assert not await line.fetch(statement), sentence
 
 
