@@ -177,7 +177,7 @@ class _NoChatModel:
         raise ProviderRejected("this worker has no chat model.")
 
 
-def _chat_model(_: Config) -> ChatModel:
+def _chat_model(config: Config) -> ChatModel:
     return _NoChatModel()
 
 

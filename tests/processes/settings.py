@@ -16,6 +16,7 @@ from executors.base import BaseExecutor, JobContext, JobInput
 from executors.providers.base import GeneratedImage
 from executors.providers.local import LocalImageModel
 from executors.registry import BUILT_IN
+from tests.processes.talking import TalkingModel
 from uvian_worker import services
 from uvian_worker.worker import WorkerSettings
 
@@ -134,3 +135,4 @@ WorkerSettings.executors = (
     SlowToOpen,
 )
 services._image_model = lambda config: CountedModel()
+services._chat_model = lambda config: TalkingModel()
