@@ -300,6 +300,9 @@ async def test_a_users_own_conversations_through_row_level_security(explained: E
     """What supabase-js asks for: the array of one's conversations is a condition of the index."""
     conversation, user = await talk(explained)
     connection = explained.connection
+    await explained.port.call(
+        "post_message", conversation_id=conversation, user_id=user, content="Why?"
+    )
     await connection.execute(
         "select set_config('request.jwt.claims', $1, true)", f'{{"sub": "{user}"}}'
     )
