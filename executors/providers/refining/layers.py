@@ -61,7 +61,7 @@ class Ground:
         grid = sides[:, :1] + across * (sides[:, 1:] - sides[:, :1])
         levels = np.rint(np.clip(oklab_to_srgb(grid), 0, 1) * 255).astype(np.uint8)
         return Image.fromarray(levels).resize(
-            size, Image.Resampling.BICUBIC, box=(0.5, 0.5, 64.5, 64.5)
+            size, Image.Resampling.BILINEAR, box=(0.5, 0.5, 64.5, 64.5)
         )
 
 
@@ -122,7 +122,7 @@ def take_apart(image: Image.Image) -> Layers:
     if not 0.12 < flooded.mean() < 0.97:
         return Layers(whole, None, found=False)
     soft = _mask(~flooded).filter(ImageFilter.MinFilter(3)).filter(ImageFilter.GaussianBlur(1))
-    alpha = soft.resize(image.size, Image.Resampling.BICUBIC)
+    alpha = soft.resize(image.size, Image.Resampling.BILINEAR)
     whole.putalpha(ImageChops.darker(alpha, whole.getchannel("A")))
     return Layers(whole, Ground(_corners(small)), found=True)
 
@@ -132,7 +132,7 @@ def enclosed(mask: Image.Image) -> Image.Image:
     small = np.asarray(mask.resize(_small(mask.size), Image.Resampling.BOX))
     # Drawn in a little, to end below the soft edge of the mask.
     inner = _mask(~_flooded(small < 128)).filter(ImageFilter.MinFilter(3))
-    return inner.resize(mask.size, Image.Resampling.BICUBIC)
+    return inner.resize(mask.size, Image.Resampling.BILINEAR)
 
 
 def _is_cut_out(image: Image.Image) -> bool:

@@ -80,7 +80,7 @@ def placed(layers: Layers, factor: float, centre: tuple[float, float]) -> Layers
     width, height = layers.size
     cut = layers.subject.crop((left, top, right, bottom))
     size = (max(1, round(cut.width * factor)), max(1, round(cut.height * factor)))
-    cut = cut.resize(size, Image.Resampling.LANCZOS)
+    cut = cut.resize(size, Image.Resampling.BICUBIC)
     subject = Image.new("RGBA", layers.size)
     place = (round(centre[0] * width - size[0] / 2), round(centre[1] * height - size[1] / 2))
     subject.paste(cut, place)
@@ -145,7 +145,7 @@ def shadowed(layers: Layers, amount: float) -> Layers:
         strength = min(1.0, strength + 0.3)
     soft = soft.point(lambda level: round(level * strength))
     shade = Image.new("RGBA", layers.size, dark_of(_behind(layers)))
-    shade.putalpha(soft.resize(layers.size, Image.Resampling.BICUBIC))
+    shade.putalpha(soft.resize(layers.size, Image.Resampling.BILINEAR))
     return layers.with_subject(Image.alpha_composite(shade, layers.subject))
 
 
@@ -157,7 +157,7 @@ def spread(alpha: Image.Image, pixels: float) -> Image.Image:
     blurred = small.filter(ImageFilter.GaussianBlur(pixels / scale / 1.28))
     edge = max(2.0, 60 * scale / max(pixels, 1))
     wide = blurred.point(lambda level: min(255, max(0, round((level - 25.5) * 255 / edge + 128))))
-    wide = wide.resize(alpha.size, Image.Resampling.BICUBIC) if scale > 1 else wide
+    wide = wide.resize(alpha.size, Image.Resampling.BILINEAR) if scale > 1 else wide
     return ImageChops.lighter(wide, alpha)
 
 

@@ -344,9 +344,9 @@ _ORDER: Final[tuple[frozenset[str], ...]] = (
 
 def _differs(one: Image.Image, other: Image.Image) -> bool:
     """Whether people would see a difference, on white or by what has become transparent."""
-    size = (min(128, one.width), min(128, one.height))
+    size = (min(192, one.width), min(192, one.height))
     first, second = (
-        np.asarray(image.convert("RGBA").resize(size, Image.Resampling.BOX), np.int16)
+        np.asarray(image.resize(size, Image.Resampling.NEAREST).convert("RGBA"), np.int16)
         for image in (one, other)
     )
     opaque = np.maximum(first[..., 3:], second[..., 3:]) > 0

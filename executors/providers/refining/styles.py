@@ -87,7 +87,7 @@ def _neon(layers: Layers, amount: float, _: Random) -> Layers:
     glow = ImageChops.screen(glow, Image.merge("RGB", [hot] * 3))
     hue = hex_oklch(main_of(layers))[2]
     wall = Ground((oklch_hex(0.19, 0.04, hue),) * 2 + (oklch_hex(0.13, 0.03, hue),) * 2)
-    return Layers(_as_light(glow).resize(layers.size, Image.Resampling.BICUBIC), wall, found=True)
+    return Layers(_as_light(glow).resize(layers.size, Image.Resampling.BILINEAR), wall, found=True)
 
 
 def _glass(layers: Layers, amount: float, _: Random) -> Layers:
@@ -262,7 +262,7 @@ def _contours(picture: Image.Image, width: int) -> Image.Image:
 def _inked(layers: Layers, ink: Image.Image, colour: str, ground: Ground) -> Layers:
     """Only ink on a ground."""
     subject = Image.new("RGBA", layers.size, colour)
-    subject.putalpha(ink.resize(layers.size, Image.Resampling.BICUBIC))
+    subject.putalpha(ink.resize(layers.size, Image.Resampling.BILINEAR))
     return Layers(subject, ground, found=True)
 
 
@@ -336,7 +336,7 @@ def _lit(subject: Image.Image, amount: float) -> Image.Image:
         strength = (0.7 + 0.9 * amount) * (1.0 if colour == "#ffffff" else 0.8)
         level = slope.point(lambda v, s=strength: min(225, round(v * s)))
         wash = Image.new("RGBA", subject.size, colour)
-        wide = level.resize(subject.size, Image.Resampling.BICUBIC)
+        wide = level.resize(subject.size, Image.Resampling.BILINEAR)
         wash.putalpha(ImageChops.darker(wide, subject.getchannel("A")))
         lit = Image.alpha_composite(lit, wash)
     return lit
@@ -363,7 +363,7 @@ def _fitted(layers: Layers, share: float) -> Layers:
 def _shrunk(mask: Image.Image, pixels: int) -> Image.Image:
     size = (mask.width - 2 * pixels, mask.height - 2 * pixels)
     small = Image.new("L", mask.size)
-    small.paste(mask.resize(size, Image.Resampling.BICUBIC), (pixels, pixels))
+    small.paste(mask.resize(size, Image.Resampling.BILINEAR), (pixels, pixels))
     return small
 
 
@@ -375,6 +375,6 @@ def _soft_shadow(
     small = soft.reduce(4).filter(ImageFilter.GaussianBlur(size[0] / 4 * 0.03))
     shadow = Image.new("RGBA", size, colour)
     shadow.putalpha(
-        small.resize(size, Image.Resampling.BICUBIC).point(lambda v: round(v * opacity))
+        small.resize(size, Image.Resampling.BILINEAR).point(lambda v: round(v * opacity))
     )
     return shadow
