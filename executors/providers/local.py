@@ -41,10 +41,7 @@ class LocalImageModel:
         seed: int | None = None,
     ) -> GeneratedImage:
         """A PNG mark; without a seed, one that follows from the words."""
-        if size not in _SIZES:
-            raise ProviderRejected(
-                f"local images are {_SIZES.start} to {_SIZES.stop - 1} pixels large, not {size}"
-            )
+        _check(size)
         if seed is None:
             seed = seed_for(subject, theme, style)
         content = await asyncio.to_thread(_drawn, subject, theme, size, style, seed)
@@ -62,6 +59,7 @@ class LocalImageModel:
         request: VendorRequest = VendorRequest(),  # noqa: B008 - it is frozen
     ) -> GeneratedImage:
         """A PNG of the same size; what the prompt asks for is done to it, in real pixels."""
+        _check(width, height)
         if seed is None:
             seed = stable_seed(" ".join(prompt.casefold().split()))
         content, operations = await asyncio.to_thread(
@@ -74,6 +72,14 @@ class LocalImageModel:
             seed=seed,
             operations=operations,
         )
+
+
+def _check(*sides: int) -> None:
+    for side in sides:
+        if side not in _SIZES:
+            raise ProviderRejected(
+                f"local images are {_SIZES.start} to {_SIZES.stop - 1} pixels large, not {side}"
+            )
 
 
 def _drawn(subject: str, theme: str, size: int, style: str | None, seed: int) -> bytes:

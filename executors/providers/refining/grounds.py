@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-__all__ = ["blended", "dark_of", "framed", "light_of", "main_of", "on_ground"]
+__all__ = [
+    "blended",
+    "dark_of",
+    "framed",
+    "light_of",
+    "main_of",
+    "on_ground",
+    "rounded_mask",
+    "samples",
+]
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -52,11 +61,17 @@ def framed(layers: Layers, ground: Ground | None, scale: float = 0.8) -> Layers:
 
 def rounded_mask(size: tuple[int, int], radius: float) -> Image.Image:
     """A rectangle with round corners, smooth at its edge; ``radius`` is a share of the shorter side."""
-    large = (size[0] * 2, size[1] * 2)
+    scale = samples(size)
+    large = (size[0] * scale, size[1] * scale)
     mask = Image.new("L", large)
     box = (0, 0, large[0] - 1, large[1] - 1)
     ImageDraw.Draw(mask).rounded_rectangle(box, radius * min(large), fill=255)
-    return mask.reduce(2)
+    return mask.reduce(scale)
+
+
+def samples(size: tuple[int, int]) -> int:
+    """How often a mask of this size is sampled along each side of a pixel: large ones need less."""
+    return 4 if max(size) <= 1024 else 2
 
 
 def blended(colours: tuple[str, ...], layers: Layers) -> Ground:

@@ -29,7 +29,7 @@ _CLEAR = 16  # alpha of 255 below which a pixel counts as transparent
 
 NEAREST = Image.Resampling.NEAREST
 #: What is nearly all ground, or nearly none, is noise.
-_CLEANED = [min(max(round((level - 10) * 255 / 235), 0), 255) for level in range(256)]
+_CLEANED = [min(max(round((level - 6) * 255 / 243), 0), 255) for level in range(256)]
 
 Mask = NDArray[np.bool_]
 

@@ -25,6 +25,7 @@ from executors.providers.refining.grounds import (
     light_of,
     main_of,
     rounded_mask,
+    samples,
 )
 from executors.providers.refining.layers import Ground, Layers, enclosed
 
@@ -104,10 +105,11 @@ def in_circle(layers: Layers) -> Image.Image:
         if layers.ground is None:
             layers = layers.over(Ground.plain(_contrasting(main_of(layers))))
     side = min(width, height)
-    mask = Image.new("L", (width * 2, height * 2))
-    x, y = width - side, height - side
-    ImageDraw.Draw(mask).ellipse((x, y, x + 2 * side - 1, y + 2 * side - 1), fill=255)
-    return _masked(layers.flat(), mask.reduce(2))
+    scale = samples(layers.size)
+    mask = Image.new("L", (width * scale, height * scale))
+    x, y = (width - side) * scale / 2, (height - side) * scale / 2
+    ImageDraw.Draw(mask).ellipse((x, y, x + side * scale - 1, y + side * scale - 1), fill=255)
+    return _masked(layers.flat(), mask.reduce(scale))
 
 
 def outlined(layers: Layers, colour: str, width: float, *, filled: bool = False) -> Layers:

@@ -5,23 +5,14 @@ from __future__ import annotations
 __all__ = ["Step", "read"]
 
 import re
-import unicodedata
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
-from PIL import ImageColor
-
-from executors.imaging.colour import hex_oklch, oklch_hex, parse_hex
-from executors.imaging.palettes import theme_colours
-from executors.imaging.theme_words import MOOD_WORDS, THEME_WORDS
-from executors.providers.refining.words import ALIASES, ASKED, COLOUR_NAMES, ROLES
+from executors.providers.refining.lexicon import ARROWS, Word, is_theme, words_of
 
 _LONGEST = 2000  # characters
 _MOST_STEPS = 12
-_PHRASE = 4  # words
-_STEM = 3  # letters at least
-_EXACT: Final = {"black": "#000000", "white": "#ffffff"}
 _OPPOSITES: Final = {
     "warmer": "cooler",
     "brighter": "darker",
@@ -33,9 +24,6 @@ _OPPOSITES: Final = {
 _THINGS: Final = {"shadow", "outline", "corners", "gradient", "circle"}
 _OPPOSITES_BOTH: Final = _OPPOSITES | {other: one for one, other in _OPPOSITES.items()}
 
-_TOKEN = re.compile(
-    r"3d\b|8bit\b|#[0-9a-f]{6}\b|#[0-9a-f]{3}\b|\d+(?:\.\d+)?|[^\W\d_]+|->|=>|[,.;:!?\u2192\n]"
-)
 _QUOTES = re.compile(
     r"\"([^\"]{1,200})\"|[\u201c\u201e\u201d]([^\u201c\u201d]{1,200})[\u201c\u201d]"
     r"|\u00ab([^\u00bb]{1,200})\u00bb|\u300c([^\u300d]{1,200})\u300d"
@@ -62,29 +50,16 @@ class Step:
     vertical: bool = False
 
 
-@dataclass(slots=True)
-class _Word:
-    """A word or phrase of the prompt, and all it may mean."""
-
-    text: str
-    asked: str | None = None
-    roles: frozenset[str] = frozenset()
-    colour: str | None = None
-    number: float | None = None
-    ends: bool = False  #: ends a clause
-    done: bool = field(default=False)
-
-
 def read(prompt: str) -> list[Step]:
     """The steps that a prompt asks for, in its order; none where no word is known."""
     texts, rest = _texts(prompt[:_LONGEST])
-    words = _shaded(_words(rest))
+    words = words_of(rest)
     steps = [(len(words), _text_step(text, words)) for text in texts[:1]]
     steps += _steps(words)
     return [step for _, step in sorted(steps, key=lambda pair: pair[0])][:_MOST_STEPS]
 
 
-def _steps(words: list[_Word]) -> Iterator[tuple[int, Step]]:
+def _steps(words: list[Word]) -> Iterator[tuple[int, Step]]:
     yield from _grounds(words)
     yield from _replacements(words)
     yield from _accents(words)
@@ -92,7 +67,7 @@ def _steps(words: list[_Word]) -> Iterator[tuple[int, Step]]:
     yield from _palette(words)
 
 
-def _text_step(text: str, words: list[_Word]) -> Step:
+def _text_step(text: str, words: list[Word]) -> Step:
     """What is written, where, and in which colour."""
     place: Literal["bottom", "top"] = "top" if any("top" in w.roles for w in words) else "bottom"
     colours: list[str] = []
@@ -109,7 +84,7 @@ def _text_step(text: str, words: list[_Word]) -> Step:
 # --- patterns ------------------------------------------------------------------------------------
 
 
-def _grounds(words: list[_Word]) -> Iterator[tuple[int, Step]]:
+def _grounds(words: list[Word]) -> Iterator[tuple[int, Step]]:
     """A background, with what is said of it before or after."""
     for at, word in enumerate(words):
         if "ground" not in word.roles or word.done:
@@ -134,7 +109,7 @@ def _grounds(words: list[_Word]) -> Iterator[tuple[int, Step]]:
             yield at, _ground_of(near)
 
 
-def _ground_of(said: list[_Word]) -> Step:
+def _ground_of(said: list[Word]) -> Step:
     _finish(said)
     colours = tuple(w.colour for w in said if w.colour)
     if any(w.asked == "gradient" for w in said):
@@ -148,20 +123,18 @@ def _ground_of(said: list[_Word]) -> Step:
     return Step("gradient background")
 
 
-def _describes(word: _Word) -> bool:
+def _describes(word: Word) -> bool:
     """Whether it says how a background shall be."""
     return bool(word.colour or word.asked == "gradient" or word.roles & {"dark", "light"})
 
 
-def _replacements(words: list[_Word]) -> Iterator[tuple[int, Step]]:
+def _replacements(words: list[Word]) -> Iterator[tuple[int, Step]]:
     """One colour to become another."""
     for at, word in enumerate(words):
         if not word.colour or word.done:
             continue
         after = list(_clause(words, at, 1, 6))
-        to = next(
-            (i for i, w in enumerate(after[:4]) if "to" in w.roles or w.text in _ARROWS), None
-        )
+        to = next((i for i, w in enumerate(after[:4]) if "to" in w.roles or w.text in ARROWS), None)
         if to is None:
             continue
         other = next((w for w in after[to + 1 : to + 4] if w.colour), None)
@@ -170,7 +143,7 @@ def _replacements(words: list[_Word]) -> Iterator[tuple[int, Step]]:
             yield at, Step("colour", colours=(word.colour, other.colour))
 
 
-def _accents(words: list[_Word]) -> Iterator[tuple[int, Step]]:
+def _accents(words: list[Word]) -> Iterator[tuple[int, Step]]:
     """A colour for a small part."""
     for at, word in enumerate(words):
         if "accent" not in word.roles:
@@ -182,7 +155,7 @@ def _accents(words: list[_Word]) -> Iterator[tuple[int, Step]]:
             yield at, Step("accent", colours=(coloured.colour,))
 
 
-def _operations(words: list[_Word]) -> Iterator[tuple[int, Step]]:
+def _operations(words: list[Word]) -> Iterator[tuple[int, Step]]:
     """Words that ask for an operation by themselves, with their degree and direction."""
     corners = any(w.asked == "corners" for w in words)
     seen: set[str] = set()
@@ -205,7 +178,7 @@ def _operations(words: list[_Word]) -> Iterator[tuple[int, Step]]:
         yield at, _with_details(Step(name, _degree(before)), word, around)
 
 
-def _with_details(step: Step, word: _Word, around: list[_Word]) -> Step:
+def _with_details(step: Step, word: Word, around: list[Word]) -> Step:
     match step.name:
         case "rotate":
             turn = next((w.number for w in around if w.number is not None), None)
@@ -224,7 +197,7 @@ def _with_details(step: Step, word: _Word, around: list[_Word]) -> Step:
             return step
 
 
-def _palette(words: list[_Word]) -> Iterator[tuple[int, Step]]:
+def _palette(words: list[Word]) -> Iterator[tuple[int, Step]]:
     """Colours that nothing else has taken; words of a theme, where one is asked for or nothing is."""
     left = [(at, w) for at, w in enumerate(words) if not w.done]
     coloured = [(at, w.colour) for at, w in left if w.colour]
@@ -233,26 +206,19 @@ def _palette(words: list[_Word]) -> Iterator[tuple[int, Step]]:
         yield coloured[0][0], Step("palette", colours=colours)
         return
     asked = any("theme" in w.roles for w in words)
-    themed = [(at, w.text) for at, w in left if not w.asked and _is_theme(w.text)]
+    themed = [(at, w.text) for at, w in left if not w.asked and is_theme(w.text)]
     nothing_else = not any(w.asked or w.done for w in words)
     if themed and (asked or nothing_else):
         yield themed[0][0], Step("palette", text=" ".join(text for _, text in themed))
 
 
-def _is_theme(text: str) -> bool:
-    return any(
-        form in THEME_WORDS or form in MOOD_WORDS
-        for form in (text, text.removesuffix("s"), text.removesuffix("y"))
-    )
-
-
-def _degree(before: list[_Word]) -> float:
+def _degree(before: list[Word]) -> float:
     if any("slightly" in w.roles for w in before):
         return 0.5
     return 1.5 if any("very" in w.roles for w in before) else 1.0
 
 
-def _clause(words: list[_Word], at: int, way: int, reach: int) -> Iterator[_Word]:
+def _clause(words: list[Word], at: int, way: int, reach: int) -> Iterator[Word]:
     """The words next to one, nearest first, as far as the clause goes."""
     for other in range(at + way, at + way * (reach + 1), way):
         if not 0 <= other < len(words) or words[other].ends:
@@ -260,15 +226,12 @@ def _clause(words: list[_Word], at: int, way: int, reach: int) -> Iterator[_Word
         yield words[other]
 
 
-def _finish(words: Iterable[_Word]) -> None:
+def _finish(words: Iterable[Word]) -> None:
     for word in words:
         word.done = True
 
 
-# --- words ---------------------------------------------------------------------------------------
-
-_ARROWS: Final = {"->", "=>", "\u2192"}
-_ENDS: Final = set(",.;:!?\n")
+# --- letters ------------------------------------------------------------------------------------
 
 
 def _texts(prompt: str) -> tuple[list[str], str]:
@@ -283,135 +246,4 @@ def _texts(prompt: str) -> tuple[list[str], str]:
 
 
 def _speaks_of_text(prompt: str) -> bool:
-    return any(word.roles & {"text", "more"} for word in _words(prompt))
-
-
-def _words(text: str) -> list[_Word]:
-    """The prompt as words and phrases, the longest known phrase first."""
-    tokens = [alias for token in _tokens(text) for alias in _unaliased(token)]
-    words: list[_Word] = []
-    at = 0
-    while at < len(tokens):
-        for length in range(min(_PHRASE, len(tokens) - at), 0, -1):
-            word = _word(tokens[at : at + length])
-            if word is not None:
-                words.append(word)
-                at += length
-                break
-    return words
-
-
-def _tokens(text: str) -> list[str]:
-    plain = text.casefold().replace("n't", "nt").replace("n\u2019t", "nt")
-    plain = "".join(c for c in unicodedata.normalize("NFKD", plain) if not unicodedata.combining(c))
-    return _TOKEN.findall(plain)
-
-
-def _unaliased(token: str) -> list[str]:
-    return [",", *ALIASES[token].split(), ","] if token in ALIASES else [token]
-
-
-def _word(tokens: list[str]) -> _Word | None:
-    """What these tokens mean together; a single one always means something, if only itself."""
-    text = "_".join(tokens)
-    if len(tokens) > 1 and not all(token.isalnum() for token in tokens):
-        return None
-    if len(tokens) == 1:
-        if text in _ENDS:
-            return _Word(text, ends=True)
-        if text.replace(".", "").isdecimal():
-            return _Word(text, number=float(text))
-    colour = _colour(text)
-    roles = frozenset(_found(text, _ROLES))
-    asked = next(iter(_found(text, _ASKED)), None)
-    if len(tokens) > 1 and not (colour or roles or asked):
-        return None
-    return _Word(text, asked if not colour else None, roles, colour)
-
-
-def _colour(text: str) -> str | None:
-    if text.startswith("#"):
-        return "#{:02x}{:02x}{:02x}".format(*parse_hex(text))
-    name = COLOUR_NAMES.get(text)
-    for shade, change in (("dunkel", _darker), ("hell", _lighter)):
-        if name is None and text.startswith(shade) and text.removeprefix(shade) in COLOUR_NAMES:
-            return change(_colour(text.removeprefix(shade)) or "#808080")
-    if name is None:
-        return None
-    if name in THEME_WORDS:
-        return theme_colours(name)[0]
-    return _EXACT.get(name) or "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(name)[:3])
-
-
-def _shaded(words: list[_Word]) -> list[_Word]:
-    """Colours with the light or dark beside them made one word."""
-    shaded: list[_Word] = []
-    for word in words:
-        last = shaded[-1] if shaded else None
-        if last is not None and word.colour and not last.colour and last.roles & {"light", "dark"}:
-            shaded[-1] = _Word(word.text, colour=_shade(word.colour, last))
-        elif last is not None and last.colour and not word.colour and word.text in _BEHIND:
-            shaded[-1] = _Word(last.text, colour=_shade(last.colour, word))
-        else:
-            shaded.append(word)
-    return shaded
-
-
-#: In Romance languages the shade stands behind its colour.
-_BEHIND: Final = {
-    *("fonce", "foncee", "clair", "claire"),
-    *(
-        "oscuro",
-        "oscura",
-        "claro",
-        "clara",
-        "scuro",
-        "scura",
-        "chiaro",
-        "chiara",
-        "escuro",
-        "escura",
-    ),
-}
-
-
-def _shade(colour: str, said: _Word) -> str:
-    if said.text.startswith("bright"):
-        return colour
-    return _darker(colour) if "dark" in said.roles else _lighter(colour)
-
-
-def _darker(colour: str) -> str:
-    lightness, chroma, hue = hex_oklch(colour)
-    return oklch_hex(max(0.28, lightness - 0.2), chroma * 0.6, hue)
-
-
-def _lighter(colour: str) -> str:
-    lightness, chroma, hue = hex_oklch(colour)
-    return oklch_hex(min(0.9, lightness + 0.22), chroma * 0.7, hue)
-
-
-def _index(meanings: dict[str, str]) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
-    """Whole words and stems, each with its meanings."""
-    whole: dict[str, list[str]] = {}
-    stems: dict[str, list[str]] = {}
-    for meaning, words in meanings.items():
-        for word in words.split():
-            place = stems if word.endswith("*") else whole
-            place.setdefault(word.removesuffix("*"), []).append(meaning)
-    return whole, stems
-
-
-_ASKED: Final = _index(ASKED)
-_ROLES: Final = _index(ROLES)
-
-
-def _found(text: str, index: tuple[dict[str, list[str]], dict[str, list[str]]]) -> list[str]:
-    """The meanings of a word: as it is, else by its longest stem."""
-    whole, stems = index
-    if text in whole:
-        return whole[text]
-    least = text.rfind("_") + 1 + _STEM
-    return next(
-        (stems[text[:end]] for end in range(len(text), least - 1, -1) if text[:end] in stems), []
-    )
+    return any(word.roles & {"text", "more"} for word in words_of(prompt))

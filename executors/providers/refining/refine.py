@@ -26,7 +26,7 @@ from executors.providers.refining.tones import TONES, toned
 
 _USUAL: Final = 0.6  # strength when nobody says how much
 _LEAST: Final = 0.25  # amount at strength 0: who asks for a change gets one
-_SEEN: Final = 2.0  # levels of 255 by which a small copy has to differ to look changed, on average
+_SEEN: Final = 3.5  # levels of 255 by which a small copy has to differ to look changed, on average
 _PLAIN: Final = 24  # … or plainly
 _SPOT: Final = 0.004  # … in this share of it
 
@@ -85,7 +85,7 @@ class _Work:
             phase(steps)
 
     def _strength(self, step: Step) -> float:
-        return min(1.0, max(0.05, self._amount * step.amount))
+        return min(1.0, max(0.2, self._amount * step.amount))
 
     def _note(self, step: Step, what: str = "") -> None:
         graded = f"{self._strength(step):.0%}".replace("%", " %")

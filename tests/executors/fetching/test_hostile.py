@@ -8,7 +8,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from executors.errors import InvalidInput
@@ -317,6 +317,7 @@ async def test_as_shipped(internet: Internet, as_shipped: Fetcher, url: str) -> 
     assert str(refusal.value) == REFUSED
 
 
+@settings(deadline=None)
 @given(
     st.one_of(st.text(), st.text().map("https://".__add__), st.text().map("https://a.b".__add__))
 )
