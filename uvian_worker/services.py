@@ -16,9 +16,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from executors.base import JobServices
+from executors.fetching import Fetcher
 from executors.imaging.codec import Limits
 from executors.providers.base import ImageModel
 from executors.providers.local import LocalImageModel
+from executors.providers.local_chat import LocalChatModel
 from executors.registry import AnyExecutor, Registry
 from executors.runner import Runner
 from repositories.concepts import UserConcepts
@@ -95,6 +97,9 @@ async def open_services(
         stack.push_async_callback(_retire, jobs)
 
         model = _image_model(config)
+        chat_model = LocalChatModel()
+        fetcher = Fetcher(http=config.fetch_http, seconds=config.fetch_timeout)
+        stack.push_async_callback(fetcher.close)
         limits = Limits(bytes=config.image_max_bytes, pixels=config.image_max_pixels)
         runner = Runner(
             jobs=jobs,
@@ -104,6 +109,8 @@ async def open_services(
                 concepts=UserConcepts(database, user_id, worker),
                 images=UserImages(images, user_id),
                 image_model=model,
+                chat_model=chat_model,
+                fetcher=fetcher,
                 image_limits=limits,
             ),
             on_claim_answered=taker.done,

@@ -89,6 +89,10 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 }
 
 
+#: On these everything is tried, on the others a part of it.
+USUAL = ("light logo", "dark logo", "scene", "cut out")
+
+
 def refined(
     image: Image.Image, prompt: str, strength: float | None = None, seed: int = 1
 ) -> Refined:
