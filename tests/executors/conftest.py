@@ -1,14 +1,17 @@
-"""The internet of a test, and a fetcher in it."""
+"""An internet on this machine with a fetcher in it; a worker's inside on real servers."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from executors.fetching import Fetcher
 from tests.executors.fetching.internet import INSIDE, PUBLIC, Internet
+from tests.executors.site import Site, open_site
+from tests.servers import CleanDatabase
 
 
 @pytest.fixture
@@ -29,3 +32,10 @@ async def fetcher(internet: Internet) -> AsyncIterator[Fetcher]:
     fetcher = internet.fetcher()
     yield fetcher
     await fetcher.close()
+
+
+@pytest.fixture
+async def site(database: CleanDatabase, tmp_path: Path) -> AsyncIterator[Site]:
+    """Jobs of several users on the real database and image store."""
+    async with open_site(database, tmp_path / "images") as site:
+        yield site
