@@ -74,11 +74,14 @@ def samples(size: tuple[int, int]) -> int:
     return 4 if max(size) <= 1024 else 2
 
 
-def blended(colours: tuple[str, ...], layers: Layers) -> Ground:
-    """A gradient of these colours; of the subject's own hue when there are none."""
+def blended(colours: tuple[str, ...], layers: Layers, shade: str = "") -> Ground:
+    """A gradient of these colours; of the subject's own hue when there are none.
+
+    ``shade`` is dark or light; by default whatever shows the subject.
+    """
     if not colours:
         hue = hex_oklch(main_of(layers))[2]
-        dark = _lightness_of(layers) > 0.66
+        dark = shade == "dark" or (not shade and _lightness_of(layers) > 0.66)
         first = oklch_hex(0.3, 0.09, hue - 25) if dark else oklch_hex(0.96, 0.025, hue - 20)
         last = oklch_hex(0.2, 0.06, hue + 30) if dark else oklch_hex(0.84, 0.075, hue + 30)
     elif len(colours) == 1:

@@ -48,6 +48,7 @@ class Step:
     place: Literal["bottom", "top"] = "bottom"
     degrees: float = 0.0
     vertical: bool = False
+    shade: Literal["", "dark", "light"] = ""
 
 
 def read(prompt: str) -> list[Step]:
@@ -112,14 +113,15 @@ def _grounds(words: list[Word]) -> Iterator[tuple[int, Step]]:
 def _ground_of(said: list[Word]) -> Step:
     _finish(said)
     colours = tuple(w.colour for w in said if w.colour)
+    dark = any("dark" in w.roles for w in said)
+    light = any("light" in w.roles for w in said)
     if any(w.asked == "gradient" for w in said):
-        return Step("gradient background", colours=colours)
+        shade: Literal["", "dark", "light"] = "dark" if dark else "light" if light else ""
+        return Step("gradient background", colours=colours, shade=shade)
     if colours:
         return Step("background", colours=colours[-1:])
-    if any("dark" in w.roles for w in said):
-        return Step("dark background")
-    if any("light" in w.roles for w in said):
-        return Step("light background")
+    if dark or light:
+        return Step("dark background" if dark else "light background")
     return Step("gradient background")
 
 

@@ -260,7 +260,7 @@ def _ground(layers: Layers, step: Step, _: float) -> tuple[Layers, str]:
         case "light background":
             ground = Ground.plain(grounds.light_of(main))
         case "gradient background":
-            ground = grounds.blended(step.colours, layers)
+            ground = grounds.blended(step.colours, layers, step.shade)
         case _:
             ground = Ground.plain(step.colours[0])
     ends = dict.fromkeys((ground.corners[0], ground.corners[3]))

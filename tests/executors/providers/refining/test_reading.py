@@ -66,6 +66,7 @@ def step(name: str, amount: float = 1.0, *colours: str, **more: object) -> Step:
             "a gradient background from pink to orange",
             [step("gradient background", 1, PINK, ORANGE)],
         ),
+        ("on a dark gradient background", [step("gradient background", shade="dark")]),
         ("don't change the background, but make it blue", [step("palette", 1, BLUE)]),
         ("keep the background", []),
         # shape and place
