@@ -50,6 +50,7 @@ class ClockModel:
     """A ``ChatModel`` that reads its question as a ``Speech``."""
 
     name = "clock"
+    structured = False
 
     async def stream(
         self, messages: Sequence[ChatMessage], **_: Any

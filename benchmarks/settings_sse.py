@@ -21,6 +21,7 @@ class SseModel:
     """Server-sent events: one JSON string per token, ``null`` at the end."""
 
     name = "sse"
+    structured = False
 
     def __init__(self, url: str) -> None:
         self._url = url

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from executors.errors import LeaseLost, StageError, readable
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
+from executors.fetching import Fetcher
 from executors.imaging.codec import LIMITS, Limits
 from executors.outcomes import Kept
 from executors.providers.base import ChatModel, ImageModel
@@ -66,6 +67,7 @@ class JobServices:
     conversations: UserConversations
     messages: UserMessages
     chat_model: ChatModel
+    fetcher: Fetcher  #: for what is at a URL; there is no other way to it
     image_limits: Limits = LIMITS  #: what a picture from outside may be
     history_tokens: int = 8_000  #: of a conversation, sent along with a question
 

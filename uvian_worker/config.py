@@ -97,6 +97,10 @@ class Config(BaseSettings):
     """Largest file accepted from a provider or a user."""
     image_max_pixels: Annotated[int, Field(gt=0)] = 4096 * 4096
     """Largest picture accepted, in pixels."""
+    fetch_http: bool = False
+    """Fetch pictures from `http://` addresses too, not from `https://` alone."""
+    fetch_timeout: Seconds = 20.0
+    """For one picture from an address that a user gave, redirects included."""
 
     @model_validator(mode="before")
     @classmethod

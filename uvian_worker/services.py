@@ -10,17 +10,17 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from executors.base import JobServices
-from executors.errors import ProviderRejected
+from executors.fetching import Fetcher
 from executors.imaging.codec import Limits
-from executors.providers.base import ChatDelta, ChatModel, ImageModel
+from executors.providers.base import ImageModel
 from executors.providers.local import LocalImageModel
+from executors.providers.local_chat import LocalChatModel
 from executors.registry import AnyExecutor, Registry
 from executors.runner import Runner
 from repositories.concepts import UserConcepts
@@ -98,7 +98,9 @@ async def open_services(
         stack.push_async_callback(_retire, jobs)
 
         model = _image_model(config)
-        chat_model = _chat_model(config)
+        chat_model = LocalChatModel()
+        fetcher = Fetcher(http=config.fetch_http, seconds=config.fetch_timeout)
+        stack.push_async_callback(fetcher.close)
         limits = Limits(bytes=config.image_max_bytes, pixels=config.image_max_pixels)
         runner = Runner(
             jobs=jobs,
@@ -111,6 +113,7 @@ async def open_services(
                 conversations=UserConversations(database, user_id),
                 messages=UserMessages(database, user_id),
                 chat_model=chat_model,
+                fetcher=fetcher,
                 image_limits=limits,
                 history_tokens=config.chat_history_tokens,
             ),
@@ -163,22 +166,6 @@ def _image_model(config: Config) -> ImageModel:
     match config.image_model:
         case "local":
             return LocalImageModel()
-
-
-class _NoChatModel:
-    """Stands where no chat model is: chats are refused, not answered by nobody."""
-
-    name = "none"
-
-    async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[ChatDelta, None]:
-        """Nothing."""
-        for nothing in list[ChatDelta]():
-            yield nothing
-        raise ProviderRejected("this worker has no chat model.")
-
-
-def _chat_model(config: Config) -> ChatModel:
-    return _NoChatModel()
 
 
 async def _retire(jobs: JobRepository) -> None:

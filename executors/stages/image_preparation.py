@@ -7,7 +7,9 @@ __all__ = ["PreparedImage", "prepare_image", "store_image"]
 import asyncio
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
@@ -38,6 +40,17 @@ class PreparedImage:
     seed: int | None
     asked: str  #: what it was asked for, as a fingerprint
     path: str | None = None  #: set when an earlier run has stored it
+    operations: tuple[str, ...] = ()  #: what was done to an original
+
+    @classmethod
+    def of(
+        cls, made: GeneratedImage, asked: str, limits: codec.Limits, path: str | None = None
+    ) -> PreparedImage:
+        """Decode what a provider answered, or what was stored of it. Work for a thread.
+
+        Raises ``ProviderUnavailable`` for what may not be decoded.
+        """
+        return _prepared(made, asked, path, limits)
 
     @property
     def width(self) -> int:
@@ -80,20 +93,30 @@ async def prepare_image(
         return await asyncio.to_thread(_prepared, made, asked, None, limits)
 
 
-async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage:
-    """Store the base image, remember it for later runs, and announce it."""
-    async with job.stage("base_image_storage", weight=0.05, label="Storing base image"):
+async def store_image(
+    job: JobContext[Any],
+    image: PreparedImage,
+    *,
+    stage: str = "base_image_storage",
+    label: str = "Storing base image",
+    checkpoint: str = CHECKPOINT,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> StoredImage:
+    """Store the base image, remember it (and ``facts``) for later runs, and announce it."""
+    async with job.stage(stage, weight=0.05, label=label):
         encoded = image.encoded
         if image.path is None:
             stored = await job.services.images.put(encoded.content, encoded.content_type)
             await job.checkpoint(
                 **{
-                    CHECKPOINT: {
+                    checkpoint: {
+                        **facts,
                         "path": stored.path,
                         "provider": image.provider,
                         "model": image.model,
                         "seed": image.seed,
                         "asked": image.asked,
+                        "operations": list(image.operations),
                     }
                 }
             )
@@ -148,6 +171,7 @@ def _prepared(
         seed=made.seed,
         asked=asked,
         path=path,
+        operations=made.operations,
     )
 
 

@@ -20,6 +20,7 @@ class TalkingModel:
     """``{"pieces": how many, "pause": seconds between them}`` is all it understands."""
 
     name = "talking"
+    structured = False
 
     async def stream(
         self, messages: Sequence[ChatMessage], **_: Any

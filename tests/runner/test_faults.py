@@ -144,6 +144,7 @@ async def line(
             conversations=nothing,
             messages=nothing,
             chat_model=nothing,
+            fetcher=nothing,
         ),
         renew_every=0.2,
         stop_grace=0.2,
