@@ -41,10 +41,21 @@ class VendorRequest:
 
     #: What an earlier run of the job had sent already: an adapter that can resumes it.
     id: str | None = None
-    #: Keeps the id before the result is awaited. Raises ``LeaseLost``: then nothing may be paid for.
+    #: Keeps the id before the result is awaited; ``""`` when there is nothing left to resume.
+    #: Raises ``LeaseLost``: then nothing may be paid for.
     keep: Callable[[str], Awaitable[None]] = _forget
     #: Tells the user what is waited for, in a sentence: a place in a queue, a cold start.
     report: Callable[[str], None] = _ignore
+
+    def at(self, vendor: str) -> VendorRequest:
+        """The request as ``vendor`` sees it: what was sent to another one is not its own to resume."""
+        mark = f"{vendor}:"
+        kept = self.id or ""
+        return VendorRequest(
+            id=kept.removeprefix(mark) if kept.startswith(mark) else None,
+            keep=lambda id_: self.keep(mark + id_ if id_ else ""),
+            report=self.report,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +81,12 @@ class ImageModel(Protocol):
         size: int,
         style: str | None = None,
         seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
-        """Draw ``subject`` in the colours and mood of ``theme``, ``size`` × ``size`` pixels."""
+        """Draw ``subject`` in the colours and mood of ``theme``, ``size`` × ``size`` pixels.
+
+        A vendor that has other sizes answers its nearest one.
+        """
         ...
 
 
