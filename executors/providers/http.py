@@ -13,9 +13,19 @@ it may have been paid for. Once a reply has its head nothing is asked again here
 
 from __future__ import annotations
 
-__all__ = ["Call", "Patience", "Reply", "Timeouts", "Wire", "open_session", "parsed"]
+__all__ = [
+    "LARGEST_ERROR",
+    "Call",
+    "Patience",
+    "Reply",
+    "Timeouts",
+    "Wire",
+    "open_session",
+    "parsed",
+]
 
 import asyncio
+import contextlib
 import json
 import logging
 import random
@@ -253,12 +263,12 @@ class Reply:
         """Without its parameters; empty where the vendor gives none."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
-    async def piece(self) -> bytes:
-        """The next piece of the body as it comes in; empty at its end."""
+    async def piece(self, *, within: float | None = None) -> bytes:
+        """The next piece of the body as it comes in, empty at its end; in ``within`` seconds, if given."""
         if self._wait is None:  # the first one
             first, idle = self._timeouts.first_byte, self._timeouts.idle
             self._wait = max(self._began + first - time.monotonic(), min(first, idle))
-        piece = await self._next(self._wait)
+        piece = await self._next(self._wait if within is None else within)
         self._wait = self._timeouts.idle
         return piece
 
@@ -272,6 +282,13 @@ class Reply:
                 self._vendor.fail("gave a larger answer than is allowed", f"{largest} bytes")
             parts.append(piece)
         return b"".join(parts)
+
+    async def settle(self) -> None:
+        """Read what little follows the end, so that the connection can serve again; not for long."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(0.05):
+                while await self._response.content.readany():
+                    pass
 
     def close(self) -> None:
         """Give the connection back if the body is read, else close it, now."""
