@@ -16,9 +16,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from executors.base import JobServices
+from executors.fetching import Fetcher
 from executors.imaging.codec import Limits
-from executors.providers.base import ImageModel
-from executors.providers.local import LocalImageModel
 from executors.registry import AnyExecutor, Registry
 from executors.runner import Runner
 from repositories.concepts import UserConcepts
@@ -37,6 +36,7 @@ from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer
 from uvian_worker.migrate import status as schema_status
+from uvian_worker.providers import open_models
 from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.worker")
@@ -76,6 +76,9 @@ async def open_services(
         database = await _open_database(config, stack)
         images = _open_images(config)
         stack.push_async_callback(images.close)
+        fetcher = Fetcher()
+        stack.push_async_callback(fetcher.close)
+        models = await stack.enter_async_context(open_models(config, fetcher.fetch))
 
         redis = redis_from_url(config.redis_url.get_secret_value(), patience=3.0)
         stack.push_async_callback(redis.aclose)
@@ -94,7 +97,6 @@ async def open_services(
         await jobs.register(__version__, registry.descriptions())
         stack.push_async_callback(_retire, jobs)
 
-        model = _image_model(config)
         limits = Limits(bytes=config.image_max_bytes, pixels=config.image_max_pixels)
         runner = Runner(
             jobs=jobs,
@@ -103,7 +105,7 @@ async def open_services(
             services_of=lambda user_id: JobServices(
                 concepts=UserConcepts(database, user_id, worker),
                 images=UserImages(images, user_id),
-                image_model=model,
+                image_model=models.image,
                 image_limits=limits,
             ),
             on_claim_answered=taker.done,
@@ -161,12 +163,6 @@ def _open_images(config: Config) -> ImageStore:
         secret=config.images_secret.get_secret_value(),
         max_bytes=config.image_max_bytes,
     )
-
-
-def _image_model(config: Config) -> ImageModel:
-    match config.image_model:
-        case "local":
-            return LocalImageModel()
 
 
 async def _retire(jobs: JobRepository) -> None:

@@ -11,7 +11,7 @@ import asyncio
 
 from executors.errors import ProviderRejected
 from executors.imaging.codec import encode_png
-from executors.providers.base import GeneratedImage
+from executors.providers.base import GeneratedImage, VendorRequest
 from executors.providers.marks.draw import draw_mark, seed_for
 
 _SIZES = range(16, 4097)  # pixels
@@ -31,6 +31,7 @@ class LocalImageModel:
         size: int,
         style: str | None = None,
         seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """A PNG mark; without a seed, one that follows from the words."""
         if size not in _SIZES:

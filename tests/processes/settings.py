@@ -16,7 +16,7 @@ from executors.base import BaseExecutor, JobContext, JobInput
 from executors.providers.base import GeneratedImage
 from executors.providers.local import LocalImageModel
 from executors.registry import BUILT_IN
-from uvian_worker import services
+from uvian_worker import providers
 from uvian_worker.worker import WorkerSettings
 
 log = logging.getLogger("uvian.tests")
@@ -133,4 +133,4 @@ WorkerSettings.executors = (
     ThreadExecutor,
     SlowToOpen,
 )
-services._image_model = lambda config: CountedModel()
+providers._Vendors.image = lambda self, name: CountedModel()  # type: ignore[method-assign]
