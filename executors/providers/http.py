@@ -41,6 +41,7 @@ from yarl import URL
 
 from executors.errors import ProviderUnavailable, RateLimited
 from executors.providers.limits import CallLimits, Gate, Resting
+from executors.providers.lookup import OwnThreads
 from executors.providers.vendor import Vendor, VendorFault
 from executors.providers.waits import wait_of
 
@@ -55,7 +56,7 @@ LARGEST_ERROR = 64 * 1024
 class Timeouts:
     """How long a vendor may take, in seconds."""
 
-    connect: float = 10.0  #: until there is a connection, TLS included
+    connect: float = 10.0  #: until there is a connection, lookup and TLS included
     first_byte: float = 120.0  #: until the answer begins; of a stream, until its first byte
     idle: float = 60.0  #: between two pieces of an answer
     total: float = 600.0  #: until its last byte
@@ -92,15 +93,19 @@ class Call:
 @asynccontextmanager
 async def open_session(user_agent: str = "uvian-worker") -> AsyncIterator[aiohttp.ClientSession]:
     """The session of the process: connections are shared, cookies are not kept."""
+    lookups = OwnThreads()
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0),  # the gates count
+        connector=aiohttp.TCPConnector(limit=0, resolver=lookups),  # the gates count
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         # Compression helps neither streams, which it holds back, nor pictures.
         headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
     )
-    async with session:
-        yield session
+    try:
+        async with session:
+            yield session
+    finally:
+        await lookups.close()
 
 
 class Wire:
@@ -191,7 +196,7 @@ class Wire:
                     data=call.form() if call.form is not None else None,
                     headers={**call.headers, **keys},
                     allow_redirects=False,  # our key goes to nobody else
-                    timeout=aiohttp.ClientTimeout(total=None, sock_connect=timeouts.connect),
+                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
                 )
         except aiohttp.ServerTimeoutError as error:
             vendor.fail("cannot be reached", error)

@@ -81,7 +81,8 @@ class Vendor:
         """Raise what a refusal means for the job."""
         error = self.judge(self.label, refusal) or by_status(self.label, refusal)
         said = f"{refusal.status} {refusal.code} {refusal.param} {refusal.message}"
-        raise error from VendorFault(self._safe(said), refusal=refusal, again=error.retryable)
+        again = error.retryable and refusal.status >= 400  # a redirect stays one
+        raise error from VendorFault(self._safe(said), refusal=refusal, again=again)
 
     def confuse(self, what: str, content: bytes = b"") -> NoReturn:
         """Raise that an answer is not of the form that was agreed: a proxy's page, a broken server."""
