@@ -143,7 +143,7 @@ def _in_order(models: Sequence[ModelT], request: VendorRequest) -> list[ModelT]:
 
 
 def _note(name: str, error: ExecutorError, errors: list[ExecutorError]) -> None:
-    log.warning("%s: %s", name, error.__cause__ or error)
+    log.warning("%s", error.__cause__ or f"{name}: {error}")
     errors.append(error)
 
 

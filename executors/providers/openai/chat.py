@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from executors.errors import ProviderRejected, ProviderUnavailable
+from executors.errors import ExecutorError, ProviderRejected, ProviderUnavailable
 from executors.providers.base import (
     ChatDelta,
     ChatMessage,
@@ -75,6 +75,8 @@ class OpenAIChatModel:
                     vendor.confuse(str(error))
                 if text := answer.take(heard):
                     yield ChatDelta(text)
+                if answer.fault is not None:
+                    raise answer.fault
                 if not piece:
                     break
             yield answer.ending()
@@ -127,6 +129,9 @@ class _Answer:
 
     def __init__(self, vendor: Vendor, *, in_form: bool) -> None:
         self.done = False  #: nothing that counts will follow
+        self.fault: ExecutorError | None = (
+            None  #: to be raised when the text before it is passed on
+        )
         self._vendor = vendor
         self._in_form = in_form
         self._cleaner = TextCleaner()
@@ -141,14 +146,17 @@ class _Answer:
         return self._finish is not None
 
     def take(self, events: Iterable[ServerEvent]) -> str:
-        """The text of these events. Raises what an error among them means."""
+        """The text of these events, up to an error or the end."""
         texts = []
-        for event in events:
-            if event.data.strip() == "[DONE]":
-                self.done = True
-                break
-            if event.data.strip():
-                texts.append(self._text(event))
+        try:
+            for event in events:
+                if event.data.strip() == "[DONE]":
+                    self.done = True
+                    break
+                if event.data.strip():
+                    texts.append(self._text(event))
+        except ExecutorError as error:
+            self.fault = error
         return self._cleaner.clean("".join(texts)) if texts else ""
 
     def ending(self) -> ChatDelta:

@@ -253,9 +253,9 @@ class Exchange:
         await response.prepare(self.request)
         for piece in head:
             await response.write(piece)
-        await self._at(0)
-        for number, piece in enumerate(self._disordered(pieces, tail), start=1):
-            await response.write(piece)
+        for number, piece in enumerate([b"", *self._disordered(pieces, tail)]):
+            if piece:
+                await response.write(piece)
             await self._at(number)
             if isinstance(self.fault, faults.ErrorInside) and self.fault.after == number:
                 await response.write(error(self.fault))
