@@ -37,6 +37,7 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/lint-imports --no-cache --no-logo
 	@$(VENV)/python scripts/generate_docs.py --check
 	@$(VENV)/python scripts/generate_reference.py --check
+	@$(VENV)/python scripts/generate_faults.py --check
 
 format: setup  ## let ruff write the files as it wants them
 	@$(VENV)/ruff check --fix --quiet . || true
@@ -48,6 +49,7 @@ bench: setup  ## measure against the peers, as ratios (ARGS="--json --check")
 docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_docs.py
 	@$(VENV)/python scripts/generate_reference.py
+	@$(VENV)/python scripts/generate_faults.py
 
 lock: setup  ## resolve poetry.lock again
 	@.venv/poetry/bin/poetry lock
