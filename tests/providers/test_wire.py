@@ -204,11 +204,12 @@ async def test_a_vendor_that_is_not_there(openai_wire: OpenAIWire, unused_port: 
     assert time.monotonic() - began > 0.5  # two pauses
 
 
+@pytest.mark.parametrize("compressed", [False, True])
 async def test_what_is_too_large_is_refused_while_it_is_read(
-    lab: Lab, openai_wire: OpenAIWire
+    lab: Lab, openai_wire: OpenAIWire, *, compressed: bool
 ) -> None:
     """An answer without an end fills no memory, and its connection is closed."""
-    lab.script(faults.Endless())
+    lab.script(faults.Endless(compressed=compressed))
     error = await failure(openai_wire().ask(CALL, largest=1_000_000))
     assert error.message == "OpenAI gave a larger answer than is allowed."
     await asyncio.wait_for(lab.asked[0].over.wait(), 10)

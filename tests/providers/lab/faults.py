@@ -111,6 +111,8 @@ class Trailing(Fault):
 class Endless(Fault):
     """The body never ends: one line, or one document, that grows and grows."""
 
+    compressed: bool = False  #: a few bytes on the wire for each megabyte
+
 
 @dataclass(frozen=True, slots=True)
 class BrokenImage(Fault):

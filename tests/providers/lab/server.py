@@ -7,6 +7,7 @@ __all__ = ["LAB_KEY", "Asked", "Exchange", "Handler", "Lab", "LabVendor"]
 import asyncio
 import json
 import time
+import zlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -220,8 +221,8 @@ class Exchange:
                 return await self.error(self.fault)
             case faults.Html(status):
                 return await self._send(PAGE, status, "text/html")
-            case faults.Endless():
-                return await self._endless()
+            case faults.Endless(compressed):
+                return await self._endless(compressed=compressed)
         await self._at(-1)
         return await handler(self)
 
@@ -317,12 +318,15 @@ class Exchange:
         await response.write_eof()
         return response
 
-    async def _endless(self) -> web.StreamResponse:
+    async def _endless(self, *, compressed: bool) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        if compressed:
+            response.headers["Content-Encoding"] = "gzip"
+        squeeze = zlib.compressobj(9, zlib.DEFLATED, 31).compress if compressed else bytes
         await response.prepare(self.request)
-        await response.write(b'data: {"')
+        await response.write(squeeze(b'data: {"'))
         while True:
-            await response.write(b"x" * 65536)
+            await response.write(squeeze(b"x" * 65536))
 
 
 async def _body(request: web.Request) -> Any:
