@@ -2,10 +2,10 @@
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 
-.PHONY: help setup demo dev test unit database processes check format bench docs lock clean
+.PHONY: help setup demo dev test unit database processes e2e check format bench docs lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## build .venv from the lock (a no-op when nothing changed)
 	@scripts/setup
@@ -22,13 +22,18 @@ test: unit database processes  ## every test that pip alone can run, with covera
 
 unit: setup  ## tests without servers
 	@$(VENV)/coverage erase
-	@$(VENV)/coverage run -m pytest -q -m 'not database and not processes' $(ARGS)
+	@$(VENV)/coverage run -m pytest -q -m 'not database and not processes and not e2e' $(ARGS)
 
 database: setup  ## tests on a real Postgres and a real Redis
 	@$(VENV)/coverage run -m pytest -q -m database $(ARGS)
 
 processes: setup  ## tests that start, kill and restart real workers and servers
 	@$(VENV)/coverage run -m pytest -q -m processes $(ARGS)
+
+e2e: setup  ## tests that need a pooler too: apt-get install pgbouncer
+	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || \
+		{ echo "make e2e needs PgBouncer: apt-get install pgbouncer" >&2; exit 1; }
+	@$(VENV)/python -m pytest -q -m e2e $(ARGS)
 
 check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/ruff check .

@@ -1,19 +1,39 @@
 """The Database port: what the repositories and the runner ask of Postgres, over any transport.
 
-Two adapters keep it: ``repositories.postgres`` (asyncpg) and, in a later release,
-``repositories.supabase`` (PostgREST). Both pass ``tests/contracts/database.py``. It is as small as
-PostgREST is: functions of the schema ``uvian`` with named arguments, and reads and writes of one
-table with filters joined by *and*. Values go in and come out as JSON knows them: uuids and
-timestamps as text (ISO 8601), jsonb as Python values, numbers as int or float; an exact numeric is
-asked for as text (``columns=("balance::text",)``).
+Two adapters keep it: ``repositories.postgres`` (asyncpg) and ``repositories.supabase`` (PostgREST).
+Both pass ``tests/contracts/database.py``. It is as small as PostgREST is: functions of the schema
+``uvian`` with named arguments, and reads and writes of one table with filters joined by *and*.
+Values go in and come out as JSON knows them: uuids and timestamps as text (ISO 8601), jsonb as
+Python values, numbers as int or float; an exact numeric is asked for as text
+(``columns=("balance::text",)``).
 """
 
 from __future__ import annotations
 
-__all__ = ["SIGNATURES", "Database", "Filter", "Function", "Json", "Order", "Row", "Table"]
+__all__ = [
+    "KEYS",
+    "SIGNATURES",
+    "Database",
+    "Filter",
+    "Function",
+    "Json",
+    "Order",
+    "Row",
+    "Table",
+    "as_json",
+    "column_and_cast",
+    "require_filters",
+    "require_name",
+    "require_rows",
+]
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
+
+import orjson
+
+from repositories.errors import DataError
 
 Json = Any
 Row = dict[str, Any]
@@ -81,8 +101,29 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
 }
 
 
+#: Primary keys, as in the catalog (a test compares them).
+KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
+    "concept_variations": ("id",),
+    "concepts": ("id",),
+    "credit_accounts": ("user_id",),
+    "credit_entries": ("id",),
+    "job_leases": ("job_id",),
+    "job_prices": ("type",),
+    "job_runs": ("job_id", "run"),
+    "job_state": ("job_id",),
+    "job_types": ("type",),
+    "jobs": ("id",),
+    "schema_migrations": ("version",),
+    "sweeps": ("one",),
+    "workers": ("name",),
+}
+
+
 class Filter(NamedTuple):
-    """One condition on one column; ``value`` is a sequence for ``in``, ignored for ``is_null``."""
+    """One condition on one column; ``value`` is a sequence for ``in``, ignored for ``is_null``.
+
+    Nothing equals None, or differs from it, as in SQL.
+    """
 
     column: str
     op: Literal["eq", "ne", "lt", "lte", "gt", "gte", "in", "is_null"]
@@ -99,8 +140,14 @@ class Order(NamedTuple):
 class Database(Protocol):
     """Functions and tables of the schema ``uvian``, as the service.
 
-    Every method raises only errors of ``repositories.errors``. Those that derive from ``Transient``
-    may be retried: every function of the schema is idempotent.
+    Every method raises only errors of ``repositories.errors``. After one that derives from
+    ``Transient`` the work may have been done all the same (the reply was lost), and the call may be
+    repeated. What the repeated call answers:
+
+    - ``call``, ``select``: what the first would have; every function of the schema is idempotent.
+    - ``insert``: ``Conflict`` where the first has been carried out. With ids of the caller's making
+      the rows are then the caller's own; with ``on_conflict`` they are left out as existing ones.
+    - ``update``, ``delete``: the state is the same; rows that the filter no longer finds are left out.
     """
 
     async def call(self, function: Function, /, **arguments: Json) -> Json:
@@ -116,7 +163,7 @@ class Database(Protocol):
         order: Sequence[Order] = (),
         limit: int | None = None,
     ) -> list[Row]:
-        """Rows of one table; ``columns`` empty means all, ``"name::text"`` casts one."""
+        """Rows of one table, all that match; ``columns`` empty means all, ``"name::text"`` casts one."""
         ...
 
     async def insert(
@@ -140,3 +187,41 @@ class Database(Protocol):
     async def close(self) -> None:
         """Close every connection; closing twice is fine."""
         ...
+
+
+_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def require_name(identifier: str) -> str:
+    """The name of a table or column, as it is; raises ``DataError`` for what cannot be one."""
+    if _NAME.fullmatch(identifier) is None:
+        raise DataError(f"{identifier!r} is not the name of a table or column")
+    return identifier
+
+
+def column_and_cast(column: str) -> tuple[str, bool]:
+    """The column and whether it is asked for as text; raises ``DataError``."""
+    name, _, cast = column.partition("::")
+    if cast not in ("", "text"):
+        raise DataError(f"{column!r}: only ::text is a cast here")
+    return require_name(name), bool(cast)
+
+
+def require_filters(where: Sequence[Filter]) -> None:
+    """Raise ``DataError`` unless there is one: a filter lost on the way must not empty a table."""
+    if not where:
+        raise DataError("an update or delete without a filter is refused")
+
+
+def require_rows(rows: Sequence[Row]) -> None:
+    """Raise ``DataError`` unless all rows of an insert have the same keys."""
+    if any(row.keys() != rows[0].keys() for row in rows):
+        raise DataError("rows of one insert have the same keys")
+
+
+def as_json(value: Json) -> bytes:
+    """The value as JSON; raises ``DataError`` for what is none (lone surrogates included)."""
+    try:
+        return orjson.dumps(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"not JSON: {error}") from error

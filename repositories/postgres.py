@@ -9,36 +9,47 @@ from __future__ import annotations
 __all__ = ["PostgresDatabase"]
 
 import asyncio
-import contextlib
-import logging
-import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final, cast
 
 import asyncpg
 import orjson
 
-from repositories import errors
-from repositories.database import SIGNATURES, Filter, Function, Json, Order, Row, Table
-
-log = logging.getLogger("uvian.database")
+from repositories.database import (
+    SIGNATURES,
+    Filter,
+    Function,
+    Json,
+    Order,
+    Row,
+    Table,
+    as_json,
+    column_and_cast,
+    require_filters,
+    require_name,
+    require_rows,
+)
+from repositories.notifications import Listener
+from repositories.sqlstates import translated
 
 _OPERATORS: Final = {"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
-_LISTEN_AGAIN_AFTER: Final = 1.0  # seconds
-_COLUMN: Final = re.compile(r"^[a-z][a-z0-9_]*(::text)?$")
 
 
 class PostgresDatabase:
     """A small pool (and one connection of their own for lease renewals: they must never queue)."""
 
     def __init__(
-        self, pool: asyncpg.Pool, renewals: asyncpg.Pool, *, listen_dsn: str | None, timeout: float
+        self,
+        pool: asyncpg.Pool,
+        renewals: asyncpg.Pool,
+        *,
+        listener: Listener | None,
+        timeout: float,
     ) -> None:
         self._pool = pool
         self._renewals = renewals
-        self._listen_dsn = listen_dsn
+        self._listener = listener
         self._timeout = timeout
-        self._listeners: list[asyncio.Task[None]] = []
 
     @classmethod
     async def connect(
@@ -71,7 +82,8 @@ class PostgresDatabase:
             for pool in pools:
                 pool.terminate()
             raise translated(error) from error
-        database = cls(pools[0], pools[1], listen_dsn=listen_dsn, timeout=timeout)
+        listener = Listener(listen_dsn, timeout=timeout) if listen_dsn else None
+        database = cls(pools[0], pools[1], listener=listener, timeout=timeout)
         try:
             await database.select("schema_migrations", columns=("version",), limit=1)
         except BaseException:
@@ -118,8 +130,7 @@ class PostgresDatabase:
         """Insert rows; see the port."""
         if not rows:
             return []
-        if any(row.keys() != rows[0].keys() for row in rows):
-            raise errors.DataError("rows of one insert have the same keys")
+        require_rows(rows)
         names = ", ".join(_name(column) for column in rows[0])
         conflict = ""
         if on_conflict is not None:
@@ -133,7 +144,7 @@ class PostgresDatabase:
 
     async def update(self, table: Table, values: Row, *, where: Sequence[Filter]) -> list[Row]:
         """Update rows; see the port."""
-        _require(where)
+        require_filters(where)
         changes = ", ".join(f"{_name(column)} = v.{_name(column)}" for column in values)
         conditions, rest = _conditions(table, where, first=2)
         statement = (
@@ -145,7 +156,7 @@ class PostgresDatabase:
 
     async def delete(self, table: Table, *, where: Sequence[Filter]) -> list[Row]:
         """Delete rows; see the port."""
-        _require(where)
+        require_filters(where)
         conditions, values = _conditions(table, where, first=1)
         return await self._rows(
             f"delete from uvian.{_name(table)} t{conditions} returning to_json(t)::text",  # noqa: S608
@@ -154,17 +165,15 @@ class PostgresDatabase:
 
     async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
         """Call back for every NOTIFY, over a session connection that is opened again when it breaks."""
-        if self._listen_dsn is None:
+        if self._listener is None:
             return False
-        self._listeners.append(asyncio.create_task(self._keep_listening(channel, callback)))
+        self._listener.listen(channel, callback)
         return True
 
     async def close(self) -> None:
         """Close the pools; connections that do not end in time are cut."""
-        for task in self._listeners:
-            task.cancel()
-        await asyncio.gather(*self._listeners, return_exceptions=True)
-        self._listeners.clear()
+        if self._listener is not None:
+            await self._listener.close()
         for pool in (self._pool, self._renewals):
             try:
                 await asyncio.wait_for(pool.close(), 5)
@@ -189,45 +198,14 @@ class PostgresDatabase:
         except Exception as error:
             raise translated(error) from error
 
-    async def _keep_listening(self, channel: str, callback: Callable[[], None]) -> None:
-        while True:
-            try:
-                await self._listen_until_closed(channel, callback)
-            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-                log.debug("LISTEN %s broke: %s", channel, error)
-            await asyncio.sleep(_LISTEN_AGAIN_AFTER)
-
-    async def _listen_until_closed(self, channel: str, callback: Callable[[], None]) -> None:
-        connection = await asyncpg.connect(
-            self._listen_dsn, timeout=self._timeout, statement_cache_size=0
-        )
-        closed = asyncio.Event()
-        connection.add_termination_listener(lambda _: closed.set())
-        try:
-            await connection.add_listener(channel, lambda *_: callback())
-            callback()  # what was notified while nobody listened
-            await closed.wait()
-        finally:
-            with contextlib.suppress(Exception):
-                await connection.close(timeout=1)
-
 
 def _name(identifier: str) -> str:
-    if not _COLUMN.match(identifier) or "::" in identifier:
-        raise errors.DataError(f"{identifier!r} is not the name of a table or column")
-    return f'"{identifier}"'
+    return f'"{require_name(identifier)}"'
 
 
 def _output(column: str) -> str:
-    name, _, cast_to = column.partition("::")
-    if cast_to not in ("", "text"):
-        raise errors.DataError(f"{column!r}: only ::text is a cast here")
-    return f"t.{_name(name)}::text as {_name(name)}" if cast_to else f"t.{_name(name)}"
-
-
-def _require(where: Sequence[Filter]) -> None:
-    if not where:
-        raise errors.DataError("an update or delete without a filter is refused")
+    name, as_text = column_and_cast(column)
+    return f't."{name}"::text as "{name}"' if as_text else f't."{name}"'
 
 
 def _conditions(table: str, where: Sequence[Filter], *, first: int) -> tuple[str, list[str]]:
@@ -256,73 +234,10 @@ def _conditions(table: str, where: Sequence[Filter], *, first: int) -> tuple[str
 
 
 def _json(value: Json) -> str:
-    try:
-        return orjson.dumps(value).decode()
-    except (TypeError, ValueError) as error:
-        raise errors.DataError(f"not JSON: {error}") from error
+    return as_json(value).decode()
 
 
 def _text(value: Json, sql_type: str) -> str | None:
     if sql_type == "jsonb":
         return _json(value)
     return None if value is None else str(value)
-
-
-#: Whole classes: connections (08), resources (53), the machine (58).
-_TRANSIENT_CLASSES: Final = ("08", "53", "58")
-#: Shutting down, starting up, idle session ended; serialisation, deadlock; object in use; a standby
-#: that is being promoted.
-_TRANSIENT_STATES: Final = {
-    "57P01",
-    "57P02",
-    "57P03",
-    "57P05",
-    "40001",
-    "40003",
-    "40P01",
-    "55006",
-    "25006",
-}
-_SCHEMA_STATES: Final = {"3F000", "42883", "42P01", "42703"}
-
-
-def translated(error: Exception) -> errors.RepositoryError:
-    """The one seam where asyncpg's errors become ours."""
-    if isinstance(error, errors.RepositoryError):
-        return error
-    if isinstance(error, TimeoutError):
-        return errors.TimedOut("Postgres did not answer in time")
-    state = getattr(error, "sqlstate", None)
-    if state is not None:
-        return _by_state(str(state), cast("asyncpg.PostgresError", error))
-    # A backend that is cut off in the middle of an answer leaves asyncpg's own protocol confused,
-    # which it calls an internal error: the connection is gone, nothing more.
-    if isinstance(
-        error,
-        (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError, asyncpg.PostgresError),
-    ):
-        return errors.Unavailable(f"Postgres is not reachable: {error or type(error).__name__}")
-    return errors.Permanent(f"{type(error).__name__}: {error}")
-
-
-def _by_state(state: str, error: asyncpg.PostgresError) -> errors.RepositoryError:  # noqa: PLR0911 - a table
-    message = str(error.args[0]) if error.args else state
-    if state.startswith(_TRANSIENT_CLASSES) or state in _TRANSIENT_STATES:
-        return errors.Unavailable(message)
-    if state == "55P03":
-        return errors.TimedOut("a lock was not free within a second")
-    if state == "57014":
-        return errors.StatementTooSlow(message)
-    if state in _SCHEMA_STATES:
-        return errors.SchemaMissing(
-            f"The schema uvian is missing or older than this release ({message}). Run: uvian migrate"
-        )
-    if state in ("42501", "28P01", "28000", "3D000"):
-        return errors.NotGranted(f"{message}. Check UVIAN_DATABASE_URL: its role and its database.")
-    if state.startswith("PT") or state == "P0001":
-        return errors.Refused(message, getattr(error, "detail", None) or message)
-    if state == "23505":
-        return errors.Conflict(message)
-    if state.startswith(("22", "23")):
-        return errors.DataError(message)
-    return errors.Permanent(f"{state}: {message}")

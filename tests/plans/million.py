@@ -165,7 +165,7 @@ class Explained:
     def port(self) -> PostgresDatabase:
         """The adapter on this connection, so that its own statements are explained."""
         pool: Any = _OnePool(self.connection)
-        return PostgresDatabase(pool, pool, listen_dsn=None, timeout=30)
+        return PostgresDatabase(pool, pool, listener=None, timeout=30)
 
     def scans(self) -> list[tuple[str, str, int, str]]:
         """(relation, how it is scanned, rows looked at, statement) of all scans of growing tables."""

@@ -1,168 +1,18 @@
-"""Servers of their own for tests that break them, and workers as operators start them."""
+"""Servers of their own for tests that break them."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import os
-import signal
-import subprocess
-import sys
-import time
-import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import pytest
 
-from repositories.database import Filter, Row
-from repositories.postgres import PostgresDatabase
+from tests.adapters import Adapter
+from tests.processes.site import Site, opened
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase
-from uvian_worker.client import Client
 from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 from uvian_worker.migrate import bootstrap, migrate
-
-ROOT = Path(__file__).parents[2]
-PATIENCE = 30.0  #: seconds until a test gives up; nothing waits this long when it works
-
-
-@dataclass
-class Worker:
-    """A worker process under the ``arq`` command."""
-
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def kill(self) -> None:
-        """SIGKILL: no goodbye."""
-        self.process.kill()
-        self.process.wait()
-
-    def terminate(self) -> int:
-        """SIGTERM; answers the exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE)
-
-    @property
-    def said(self) -> str:
-        """Its log so far."""
-        return self.log.read_text()
-
-
-@dataclass
-class Site:
-    """A database, a Redis, a user, and the workers a test starts."""
-
-    database_url: str
-    superuser_dsn: str
-    redis: EmbeddedRedis
-    folder: Path
-    database: PostgresDatabase
-    client: Client
-    user_id: str
-    workers: list[Worker] = field(default_factory=list)
-
-    def environment(self, **settings: str) -> dict[str, str]:
-        """What a worker of this site has in its environment."""
-        return {
-            **os.environ,
-            "UVIAN_DATABASE_URL": self.database_url,
-            "UVIAN_REDIS_URL": self.redis.url,
-            "UVIAN_IMAGES_DIR": str(self.folder / "images"),
-            "PYTHONUNBUFFERED": "1",
-            **settings,
-        }
-
-    def start(
-        self, *arguments: str, settings: str = "tests.processes.settings.WorkerSettings", **env: str
-    ) -> Worker:
-        """Start a worker; it need not be ready yet."""
-        log = self.folder / f"worker-{len(self.workers)}.log"
-        with log.open("wb") as out:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "arq", settings, *arguments],
-                cwd=ROOT,
-                env=self.environment(**env),
-                stdout=out,
-                stderr=subprocess.STDOUT,
-            )
-        worker = Worker(process, log)
-        self.workers.append(worker)
-        return worker
-
-    async def worker(self, *arguments: str, **env: str) -> Worker:
-        """Start a worker and wait until it takes jobs."""
-        worker = self.start(*arguments, **env)
-        await self.until(lambda: "at a time" in worker.said, worker)
-        return worker
-
-    async def until(self, condition: Callable[[], Any], worker: Worker | None = None) -> None:
-        """Wait for a condition; fails with the worker's log."""
-        deadline = time.monotonic() + PATIENCE
-        while not condition():
-            if worker is not None and worker.process.poll() is not None:
-                pytest.fail(f"the worker ended:\n{worker.said}")
-            if time.monotonic() > deadline:
-                logs = "\n".join(w.said for w in self.workers)
-                pytest.fail(f"it did not happen in {PATIENCE:.0f} s:\n{logs}")
-            await asyncio.sleep(0.02)
-
-    async def submit(self, type_: str, **input_: Any) -> str:
-        """A job's id."""
-        return (await self.client.submit(self.user_id, type_, input_)).id
-
-    async def row(self, job_id: str) -> Row:
-        """The job's row."""
-        rows = await self.database.select("jobs", where=[Filter("id", "eq", job_id)])
-        return rows[0]
-
-    async def ended(self, *job_ids: str, within: float = PATIENCE) -> list[Row]:
-        """The rows, once all have ended."""
-        deadline = time.monotonic() + within
-        while True:
-            rows = await self.database.select("jobs", where=[Filter("id", "in", job_ids)])
-            if all(row["status"] in ("completed", "failed", "cancelled") for row in rows):
-                return rows
-            if time.monotonic() > deadline:
-                states = {row["id"]: (row["status"], row["run"]) for row in rows}
-                logs = "\n".join(w.said[-3000:] for w in self.workers)
-                pytest.fail(f"not ended after {within:.0f} s: {states}\n{logs}")
-            await asyncio.sleep(0.05)
-
-    async def reaches(self, job_id: str, status: str) -> Row:
-        """The row, once it has the status."""
-        deadline = time.monotonic() + PATIENCE
-        while (row := await self.row(job_id))["status"] != status:
-            if time.monotonic() > deadline:
-                pytest.fail(f"still {row['status']}\n" + "\n".join(w.said for w in self.workers))
-            await asyncio.sleep(0.02)
-        return row
-
-    async def execute(self, statement: str, *values: Any) -> list[Any]:
-        """SQL as a superuser; answers rows."""
-        connection = await asyncpg.connect(self.superuser_dsn)
-        try:
-            return list(await connection.fetch(statement, *values))
-        finally:
-            await connection.close()
-
-    async def price(self, type_: str, amount: str, *, balance: str) -> None:
-        """A price for a type, and credits for the user."""
-        await self.execute(
-            "insert into uvian.job_types (type) values ($1) on conflict do nothing", type_
-        )
-        await self.database.insert("job_prices", [{"type": type_, "amount": amount}])
-        await self.database.call(
-            "grant_credits", user_id=self.user_id, amount=balance, reference="test"
-        )
-
-    async def entries(self) -> list[tuple[str, str]]:
-        """The books: kind and amount, in order."""
-        rows = await self.execute("select kind, amount::text from uvian.credit_entries order by id")
-        return [(row["kind"], str(float(row["amount"]))) for row in rows]
 
 
 @pytest.fixture
@@ -183,32 +33,18 @@ def own_postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest) -> CleanDatabase:
-    """The session's Postgres, or the test's own."""
+def database(request: pytest.FixtureRequest) -> CleanDatabase:
+    """In the session's Postgres, or the test's own."""
     if "own_postgres" not in request.fixturenames:
         database: CleanDatabase = request.getfixturevalue("database")
         return database
     server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
-    return CleanDatabase("postgres", server.migrator_dsn, server.dsn, server.dsn)
+    authenticator = server.dsn_for(user="authenticator")
+    return CleanDatabase("postgres", server.migrator_dsn, server.dsn, authenticator)
 
 
 @pytest.fixture
-async def site(
-    place: CleanDatabase, own_redis: EmbeddedRedis, tmp_path: Path
-) -> AsyncIterator[Site]:
+async def site(adapter: Adapter, own_redis: EmbeddedRedis, tmp_path: Path) -> AsyncIterator[Site]:
     """Everything but workers; those a test starts are killed after it."""
-    database = place
-    port = await PostgresDatabase.connect(database.dsn)
-    client = await Client.connect(database_url=database.dsn, redis_url=own_redis.url)
-    user_id = str(uuid.uuid4())
-    site = Site(database.dsn, database.superuser_dsn, own_redis, tmp_path, port, client, user_id)
-    await site.execute("insert into auth.users (id) values ($1)", uuid.UUID(user_id))
-    await site.execute("insert into uvian.job_types (type) values ('noop'), ('wait'), ('poison')")
-    try:
+    async with opened(adapter, own_redis, tmp_path) as site:
         yield site
-    finally:
-        for worker in site.workers:
-            with contextlib.suppress(ProcessLookupError):
-                worker.kill()
-        await client.close()
-        await port.close()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.processes.conftest import Site
+from tests.processes.site import Site
 from tests.providers.lab import VENDORS, faults
 from tests.providers.lab.openai import OpenAILab
 from tests.providers.lab.server import LAB_KEY, Lab

@@ -1,0 +1,242 @@
+"""The Database port over PostgREST: the same tables and functions, through a project's API."""
+
+from __future__ import annotations
+
+__all__ = ["SupabaseDatabase"]
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, TypeVar
+
+import orjson
+from postgrest import APIResponse, CountMethod
+from postgrest.base_request_builder import BaseFilterRequestBuilder
+
+from repositories import errors
+from repositories.database import (
+    KEYS,
+    SIGNATURES,
+    Filter,
+    Function,
+    Json,
+    Order,
+    Row,
+    Table,
+    as_json,
+    column_and_cast,
+    require_filters,
+    require_name,
+    require_rows,
+)
+from repositories.notifications import Listener
+from repositories.supabase_client import Supabase
+
+#: Calls in flight; beyond four in all the client answers fewer per second, not more.
+_CALLS: Final = 3
+_NOT_POSTGREST: Final = (
+    "What answers at UVIAN_SUPABASE_URL is not PostgREST but a page, or nothing."
+)
+_OPERATORS: Final = {"ne": "neq"}
+
+
+class SupabaseDatabase:
+    """Few calls at a time (and a place of their own for lease renewals: they must never queue).
+
+    Functions and reads are repeated here when their reply is lost. Writes to a table are not: only
+    the caller knows what the answer to the second one means (see the port).
+    """
+
+    def __init__(
+        self, supabase: Supabase, *, listener: Listener | None = None, timeout: float = 10.0
+    ) -> None:
+        self._supabase = supabase
+        self._listener = listener
+        self._timeout = timeout
+        self._calls = asyncio.Semaphore(_CALLS)
+        self._renewals = asyncio.Semaphore(1)
+        self._closed = False
+
+    @classmethod
+    async def connect(
+        cls,
+        supabase: Supabase,
+        *,
+        listen_dsn: str | None = None,
+        timeout: float = 10.0,  # noqa: ASYNC109 - of every call to come
+    ) -> SupabaseDatabase:
+        """The database of a project; ``timeout`` is in seconds, for each call with its tries.
+
+        ``supabase`` stays the caller's to close. Raises ``Unavailable`` when the API does not answer,
+        ``NotGranted`` for a wrong key, ``SchemaMissing`` when ``uvian`` is not exposed or not there.
+        """
+        listener = Listener(listen_dsn, timeout=timeout) if listen_dsn else None
+        database = cls(supabase, listener=listener, timeout=timeout)
+        await database.select("schema_migrations", columns=("version",), limit=1)
+        return database
+
+    async def call(self, function: Function, /, **arguments: Json) -> Json:
+        """Call a function of the schema; see the port."""
+        types = SIGNATURES[function]
+        body = {name: _argument(value, types[name]) for name, value in arguments.items()}
+        places = self._renewals if function == "renew_leases" else self._calls
+        answer = await self._answer(self._supabase.rest.rpc(function, body), places)
+        data: Any = answer.data
+        if isinstance(data, str | list):
+            raise errors.Unavailable(_NOT_POSTGREST)
+        return data
+
+    async def select(
+        self,
+        table: Table,
+        *,
+        where: Sequence[Filter] = (),
+        columns: Sequence[str] = (),
+        order: Sequence[Order] = (),
+        limit: int | None = None,
+    ) -> list[Row]:
+        """Read rows, page by page where the API's ``max_rows`` cuts the answer; see the port."""
+        rows: list[Row] = []
+        wanted = limit
+        while wanted is None or len(rows) < wanted:
+            request = self._supabase.rest.from_(require_name(table)).select(
+                *map(_output, columns), count=CountMethod.exact if wanted is None else None
+            )
+            for each in _total(table, order):
+                request.order(require_name(each.column), desc=each.descending)
+            _narrow(request, where)
+            if rows:
+                request.offset(len(rows))
+            if wanted is not None:
+                request.limit(wanted - len(rows))
+            page = await self._answer(request)
+            rows += _rows(page)
+            if wanted is None and page.count is None:
+                raise errors.Unavailable(_NOT_POSTGREST)
+            if not page.data:
+                break
+            wanted = page.count if wanted is None else wanted
+        return rows
+
+    async def insert(
+        self, table: Table, rows: Sequence[Row], *, on_conflict: Sequence[str] | None = None
+    ) -> list[Row]:
+        """Insert rows; see the port."""
+        if not rows:
+            return []
+        require_rows(rows)
+        for name in rows[0]:
+            require_name(name)
+        body = _plain(list(rows))
+        request = self._supabase.rest.from_(require_name(table))
+        if on_conflict is None:
+            return await self._write(request.insert(body))
+        keys = ",".join(map(require_name, on_conflict))
+        return await self._write(request.upsert(body, on_conflict=keys, ignore_duplicates=True))
+
+    async def update(self, table: Table, values: Row, *, where: Sequence[Filter]) -> list[Row]:
+        """Update rows; see the port."""
+        require_filters(where)
+        for name in values:
+            require_name(name)
+        request = self._supabase.rest.from_(require_name(table)).update(_plain(values))
+        return await self._write(_narrow(request, where))
+
+    async def delete(self, table: Table, *, where: Sequence[Filter]) -> list[Row]:
+        """Delete rows; see the port."""
+        require_filters(where)
+        request = self._supabase.rest.from_(require_name(table)).delete()
+        return await self._write(_narrow(request, where))
+
+    async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
+        """Call back for every NOTIFY, where a connection to Postgres is configured besides the API."""
+        if self._listener is None:
+            return False
+        self._listener.listen(channel, callback)
+        return True
+
+    async def close(self) -> None:
+        """Send no more calls; the connections are ``supabase``'s. Closing twice is fine."""
+        self._closed = True
+        if self._listener is not None:
+            await self._listener.close()
+
+    async def _answer(
+        self, request: _Request, places: asyncio.Semaphore | None = None, **limits: int
+    ) -> APIResponse:
+        async def ask() -> APIResponse:
+            if self._closed:
+                raise errors.Unavailable("The database is closed.")
+            async with places or self._calls:
+                return await request.execute()
+
+        return await self._supabase.answer(ask, timeout=self._timeout, **limits)
+
+    async def _write(self, request: _Request) -> list[Row]:
+        return _rows(await self._answer(request, tries=1))
+
+
+class _Request(Protocol):
+    """A request of postgrest's, ready to be sent; sending it again is the same request."""
+
+    async def execute(self) -> APIResponse: ...
+
+
+_Narrowed = TypeVar("_Narrowed", bound=BaseFilterRequestBuilder[Any])
+
+
+def _narrow(request: _Narrowed, where: Sequence[Filter]) -> _Narrowed:
+    for column, op, value in where:
+        request.filter(require_name(column), *_criterion(op, value))
+    return request
+
+
+def _criterion(op: str, value: Json) -> tuple[str, str]:
+    if op == "is_null":
+        return "is", "null"
+    if op == "in":
+        return "in", f"({','.join(_quoted(_in_url(each)) for each in value if each is not None)})"
+    if value is None:
+        return "in", "()"  # as in SQL, where nothing compares with null
+    return _OPERATORS.get(op, op), _in_url(value)
+
+
+def _in_url(value: Json) -> str:
+    """As PostgREST reads it: text as it is, everything else as JSON."""
+    encoded = as_json(value)
+    plain = orjson.loads(encoded)
+    return plain if isinstance(plain, str) else encoded.decode()
+
+
+def _quoted(text: str) -> str:
+    """An element of a list; postgrest leaves an empty one out, and its list would be empty."""
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _output(column: str) -> str:
+    column_and_cast(column)  # PostgREST writes it in the same way
+    return column
+
+
+def _total(table: Table, order: Sequence[Order]) -> list[Order]:
+    """The order, made total by the key: pages of rows that are equal in it would overlap."""
+    named = {each.column for each in order}
+    return [*order, *(Order(key) for key in KEYS.get(table, ()) if key not in named)]
+
+
+def _argument(value: Json, sql_type: str) -> Json:
+    if sql_type == "jsonb":
+        return _plain(value)
+    return None if value is None else str(value)
+
+
+def _plain(value: Json) -> Any:
+    """What JSON makes of it, exactly as on the other transport; raises ``DataError``."""
+    return orjson.loads(as_json(value))
+
+
+def _rows(answer: APIResponse) -> list[Row]:
+    data: Any = answer.data
+    if not isinstance(data, list):
+        raise errors.Unavailable(_NOT_POSTGREST)
+    return data

@@ -1,0 +1,1 @@
+"""The transaction pooler: everything but LISTEN and migrations works through it."""
