@@ -27,8 +27,9 @@ from pydantic import BaseModel, ConfigDict
 
 from executors.errors import LeaseLost, StageError, readable
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
+from executors.fetching import Fetcher
 from executors.imaging.codec import LIMITS, Limits
-from executors.providers.base import ImageModel
+from executors.providers.base import ChatModel, ImageModel
 from repositories.concepts import UserConcepts
 from repositories.images import UserImages
 
@@ -60,6 +61,8 @@ class JobServices:
     concepts: UserConcepts
     images: UserImages
     image_model: ImageModel
+    chat_model: ChatModel
+    fetcher: Fetcher  #: for what is at a URL; there is no other way to it
     image_limits: Limits = LIMITS  #: what a picture from outside may be
 
 

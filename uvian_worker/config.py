@@ -132,8 +132,8 @@ class Config(BaseSettings):
     # Models
     image_model: Annotated[str, _order("local", "openai"), Field(min_length=1)] = "local"
     """Who makes pictures: `local`, `openai`, or several in the order they are asked: `openai,local`."""
-    chat_model: Annotated[str, _order("openai")] = ""
-    """Who answers chats: `openai`, or several in the order they are asked."""
+    chat_model: Annotated[str, _order("local", "openai"), Field(min_length=1)] = "local"
+    """Who answers chats: `local` (an offline voice), `openai`, or several in the order they are asked."""
     openai_api_key: Key | None = None
     """Key for OpenAI; a server of your own may need none."""
     openai_base_url: BaseUrl = "https://api.openai.com/v1"

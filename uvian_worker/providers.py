@@ -16,6 +16,7 @@ from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.http import Timeouts, Wire, open_session
 from executors.providers.limits import CallLimits
 from executors.providers.local import LocalImageModel
+from executors.providers.local_chat import LocalChatModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.results import Fetch, Results
 from executors.providers.vendor import Vendor
@@ -28,7 +29,7 @@ class Models:
     """Who does what."""
 
     image: ImageModel
-    chat: ChatModel | None  #: where the settings choose one
+    chat: ChatModel
 
 
 @asynccontextmanager
@@ -43,7 +44,7 @@ async def open_models(config: Config, fetch: Fetch) -> AsyncIterator[Models]:
         chats = [vendors.chat(name) for name in names_in(config.chat_model)]
         yield Models(
             image=images[0] if len(images) == 1 else FallbackImageModel(images),
-            chat=FallbackChatModel(chats) if len(chats) > 1 else next(iter(chats), None),
+            chat=chats[0] if len(chats) == 1 else FallbackChatModel(chats),
         )
 
 
@@ -70,6 +71,8 @@ class _Vendors:
     def chat(self, name: str) -> ChatModel:
         """Who answers chats under that name."""
         match name:
+            case "local":
+                return LocalChatModel()
             case "openai":
                 return OpenAIChatModel(self._openai, model=self._config.openai_chat_model)
             case _:

@@ -105,6 +105,8 @@ async def open_services(
                 concepts=UserConcepts(database, user_id, worker),
                 images=UserImages(images, user_id),
                 image_model=models.image,
+                chat_model=models.chat,
+                fetcher=fetcher,
                 image_limits=limits,
             ),
             on_claim_answered=taker.done,

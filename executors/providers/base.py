@@ -66,6 +66,7 @@ class GeneratedImage:
     provider: str
     model: str
     seed: int | None = None
+    operations: tuple[str, ...] = ()  #: what was done to the original, where the provider can say
 
 
 class ImageModel(Protocol):
@@ -86,6 +87,23 @@ class ImageModel(Protocol):
         """Draw ``subject`` in the colours and mood of ``theme``, ``size`` × ``size`` pixels.
 
         A vendor that has other sizes answers its nearest one.
+        """
+        ...
+
+    async def refine(
+        self,
+        *,
+        original: bytes,
+        prompt: str,
+        width: int,
+        height: int,
+        strength: float | None = None,
+        seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
+    ) -> GeneratedImage:
+        """Change ``original`` (a PNG that was decoded safely, of this width and height in pixels).
+
+        ``strength`` says how far the answer may be from it, 0 to 1.
         """
         ...
 
@@ -120,6 +138,7 @@ class ChatModel(Protocol):
     """Answers a conversation, piece by piece."""
 
     name: str
+    structured: bool  #: whether it keeps to a schema: then it is asked for palettes too
 
     def stream(
         self,

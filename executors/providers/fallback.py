@@ -38,6 +38,7 @@ class FallbackChatModel:
     def __init__(self, models: Sequence[ChatModel]) -> None:
         self._models = tuple(models)
         self.name = self._models[0].name
+        self.structured = any(model.structured for model in self._models)
 
     async def stream(
         self,
@@ -49,9 +50,13 @@ class FallbackChatModel:
         schema: Mapping[str, Any] | None = None,
         request: VendorRequest = VendorRequest(),
     ) -> AsyncGenerator[ChatDelta, None]:
-        """The answer of the first that begins one. ``model`` is a name of the preferred vendor's."""
+        """The answer of the first that begins one. ``model`` is a name of the preferred vendor's.
+
+        For a ``schema`` those are asked who keep to one, if there are any.
+        """
         errors: list[ExecutorError] = []
-        for one in _in_order(self._models, request):
+        able = [one for one in self._models if schema is None or one.structured]
+        for one in _in_order(able or self._models, request):
             answer = one.stream(
                 messages,
                 model=model if one is self._models[0] else None,

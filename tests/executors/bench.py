@@ -170,6 +170,8 @@ class Bench:
                 concepts=UserConcepts(self.jobs, user, "worker-1"),  # type: ignore[arg-type]
                 images=UserImages(self.pictures, user),
                 image_model=self.model,
+                chat_model=None,  # type: ignore[arg-type] # a generation asks none
+                fetcher=None,  # type: ignore[arg-type]
                 image_limits=self.limits,
             ),
             stop_grace=5,

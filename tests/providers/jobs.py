@@ -151,6 +151,8 @@ class Works:
             concepts=None,  # type: ignore[arg-type] # the probes store nothing
             images=None,  # type: ignore[arg-type]
             image_model=self.make_image(),
+            chat_model=None,  # type: ignore[arg-type]
+            fetcher=None,  # type: ignore[arg-type]
         )
 
     async def _prepare(self) -> None:

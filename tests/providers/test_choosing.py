@@ -14,6 +14,7 @@ from executors.providers.fallback import FallbackImageModel
 from executors.providers.http import Timeouts
 from executors.providers.limits import CallLimits
 from executors.providers.local import LocalImageModel
+from executors.providers.local_chat import LocalChatModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel
 from tests.providers.lab import faults
 from tests.providers.lab.openai import BASE
@@ -42,10 +43,10 @@ async def models(stack: AsyncExitStack, **settings: Any) -> Models:
 
 
 async def test_without_settings(stack: AsyncExitStack) -> None:
-    """Pictures are drawn here, by nobody's leave."""
+    """Pictures are drawn and chats answered here, by nobody's leave."""
     chosen = await models(stack)
     assert isinstance(chosen.image, LocalImageModel)
-    assert chosen.chat is None
+    assert isinstance(chosen.chat, LocalChatModel)
 
 
 async def test_one_of_each(stack: AsyncExitStack) -> None:
@@ -75,7 +76,6 @@ async def test_an_order(lab: Lab, stack: AsyncExitStack) -> None:
 async def test_a_server_of_ones_own_needs_no_key(lab: Lab, stack: AsyncExitStack) -> None:
     """Only the base URL is set; no Authorization header goes out."""
     chosen = await models(stack, chat_model="openai", openai_base_url=lab.url + BASE)
-    assert chosen.chat is not None
     with pytest.raises(Exception, match="refuses the key"):
         await anext(chosen.chat.stream([ChatMessage("user", "Hi")]))
     assert "Authorization" not in lab.asked[0].headers

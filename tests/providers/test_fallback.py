@@ -34,6 +34,8 @@ QUESTION = [ChatMessage("user", "Hi")]
 class Scripted:
     """Both kinds of model: says its words, then raises its error, if it has one."""
 
+    structured = True
+
     def __init__(self, name: str, error: ExecutorError | None = None, *words: str) -> None:
         self.name = name
         self.error = error
@@ -144,6 +146,17 @@ async def test_when_all_fail_the_most_hopeful_error_is_told(
         assert caught.value.retry_after == expected
     else:
         assert type(caught.value) is expected
+
+
+async def test_a_form_is_filled_in_by_who_can() -> None:
+    """With a schema those are passed over who speak prose alone; without, they are as good as any."""
+    prose, forms = Scripted("a", None, "Hello"), Scripted("b", None, "{}")
+    prose.structured = False
+    models = FallbackChatModel([prose, forms])
+    assert models.structured
+    deltas = [delta async for delta in models.stream(QUESTION, schema={"type": "object"})]
+    assert deltas[0].text == "{}"
+    assert (await said(models))[0].text == "Hello"
 
 
 async def test_closing_it_closes_who_answers() -> None:

@@ -140,6 +140,8 @@ async def line(
             concepts=UserConcepts(faulty, user, "worker-1"),
             images=None,  # type: ignore[arg-type] # a painter stores none
             image_model=None,  # type: ignore[arg-type]
+            chat_model=None,  # type: ignore[arg-type]
+            fetcher=None,  # type: ignore[arg-type]
         ),
         renew_every=0.2,
         stop_grace=0.2,

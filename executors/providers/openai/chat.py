@@ -38,6 +38,8 @@ class OpenAIChatModel:
     There are no request ids to resume: closing the stream is the cancellation.
     """
 
+    structured = True
+
     def __init__(self, wire: Wire, *, model: str) -> None:
         self.name = wire.vendor.name
         self._wire = wire
