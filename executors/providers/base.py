@@ -4,7 +4,7 @@ Adapters live one file per vendor beside this one and raise nothing but the erro
 ``executors.errors``: ``ProviderRejected``, ``ProviderUnavailable``, ``RateLimited``.
 
 A call may be cancelled at any moment: the adapter then closes its connection and, where the vendor
-has requests of its own, cancels that too.
+has requests of its own, cancels that too, unless a later run comes back for it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,11 @@ def _ignore(_: str) -> None:
     """Where nobody looks, nothing is told."""
 
 
+def _never() -> bool:
+    """Where no job is, nobody comes back."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class VendorRequest:
     """The job's side of one request to a vendor that answers with a request id of its own."""
@@ -46,6 +51,9 @@ class VendorRequest:
     keep: Callable[[str], Awaitable[None]] = _forget
     #: Tells the user what is waited for, in a sentence: a place in a queue, a cold start.
     report: Callable[[str], None] = _ignore
+    #: Whether a later run comes for the request when this call is cancelled: the worker stops, or
+    #: another one has the job. Then it is left with the vendor; else it is called off there.
+    comes_back: Callable[[], bool] = _never
 
     def at(self, vendor: str) -> VendorRequest:
         """The request as ``vendor`` sees it: what was sent to another one is not its own to resume."""
@@ -55,6 +63,7 @@ class VendorRequest:
             id=kept.removeprefix(mark) if kept.startswith(mark) else None,
             keep=lambda id_: self.keep(mark + id_ if id_ else ""),
             report=self.report,
+            comes_back=self.comes_back,
         )
 
 

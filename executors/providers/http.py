@@ -64,7 +64,7 @@ class Timeouts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Patience:
-    """How often, and for how long from the first try on, a call is asked again here."""
+    """How often, and for how long from the first failure on, a call is asked again here."""
 
     retries: int = 2
     seconds: float = 10.0
@@ -85,7 +85,7 @@ class Call:
     url: str  #: a path below the vendor's base URL, or a whole URL of the same server
     method: str = "POST"
     body: Any = None  #: sent as JSON
-    form: Callable[[], aiohttp.FormData] | None = None  #: made anew for every try
+    form: Callable[[], aiohttp.FormData | bytes] | None = None  #: made anew for every try
     headers: Mapping[str, str] = field(default_factory=dict)
     bucket: str = ""  #: what shares a rate limit with it, as a model
 
@@ -126,6 +126,16 @@ class Wire:
         self._gate = Gate(limits or CallLimits())
         self._patience = patience or Patience()
 
+    def beside(self, limits: CallLimits, *, patience: Patience | None = None) -> Wire:
+        """Another line to the same vendor, for calls that its own limits count apart."""
+        return Wire(
+            self._session,
+            self.vendor,
+            timeouts=self.timeouts,
+            limits=limits,
+            patience=patience or self._patience,
+        )
+
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[Reply]:
         """A reply whose head says 2xx, to be read while the block lasts."""
@@ -148,14 +158,16 @@ class Wire:
 
     async def _patiently(self, call: Call, held: AsyncExitStack) -> Reply:
         """The reply, asked for again while that is sensible; ``held`` closes it."""
-        until = time.monotonic() + self._patience.seconds
-        tries = 0
+        tries, until = 0, 0.0
         while True:
+            left = until - time.monotonic() if tries else self._patience.seconds
             try:
-                return await held.enter_async_context(self._once(call, until))
+                return await held.enter_async_context(self._once(call, left))
             except (ProviderUnavailable, RateLimited) as error:
                 fault = error.__cause__
                 tries += 1
+                # From the first failure on: standing in line is no fault of the vendor's.
+                until = until or time.monotonic() + self._patience.seconds
                 pause = (
                     self._patience.pause(fault, tries) if isinstance(fault, VendorFault) else None
                 )
@@ -165,9 +177,9 @@ class Wire:
             await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def _once(self, call: Call, until: float) -> AsyncIterator[Reply]:
+    async def _once(self, call: Call, patience: float) -> AsyncIterator[Reply]:
         try:
-            async with self._gate.turn(call.bucket, until=until), self._asked(call) as reply:
+            async with self._gate.turn(call.bucket, patience=patience), self._asked(call) as reply:
                 yield reply
         except Resting as resting:
             sentence = f"{self.vendor.label} is busy: its rate limit is reached."

@@ -48,13 +48,13 @@ class Gate:
         self._rests[bucket] = max(self._rests.get(bucket, 0.0), until)
 
     @asynccontextmanager
-    async def turn(self, bucket: str, *, until: float) -> AsyncIterator[None]:
+    async def turn(self, bucket: str, *, patience: float) -> AsyncIterator[None]:
         """Hold a place while the call lasts.
 
-        Raises :class:`Resting` when the rest ends later than ``until`` (of ``time.monotonic``).
+        Raises :class:`Resting` when the vendor asked for more rest than ``patience``, in seconds.
         """
         while True:
-            await self._rested(bucket, until)
+            await self._rested(bucket, patience)
             async with self._slots:
                 if self._left(bucket) > 0:
                     continue  # the vendor asked for rest while we stood in line
@@ -62,9 +62,9 @@ class Gate:
                 yield
                 return
 
-    async def _rested(self, bucket: str, until: float) -> None:
+    async def _rested(self, bucket: str, patience: float) -> None:
         while (left := self._left(bucket)) > 0:
-            if time.monotonic() + left > until:
+            if left > patience:
                 raise Resting(left)
             # Not all in the same instant.
             await asyncio.sleep(left * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Fetch", "Results"]
+__all__ = ["Fetch", "Results", "is_gone"]
 
 import asyncio
 import base64
@@ -15,7 +15,7 @@ from yarl import URL
 from executors.errors import ExecutorError, InvalidInput, ProviderUnavailable
 from executors.imaging.codec import LIMITS
 from executors.providers.http import Timeouts, Wire
-from executors.providers.vendor import Refusal, Vendor
+from executors.providers.vendor import Refusal, Vendor, refusal_of
 
 #: A download is not a model: what does not begin soon never will.
 _TIMEOUTS: Final = Timeouts(first_byte=20.0, idle=10.0, total=60.0)
@@ -74,7 +74,7 @@ class Results:
             return await self._fetch(url, max_bytes=self.largest)
         except InvalidInput as error:
             # For the job it is no invalid input: the vendor wrote that URL.
-            self._vendor.fail("left its picture where it cannot be fetched", error)
+            self._beside.vendor.refuse(Refusal(status=410, message=str(error)))
 
     def _is_beside(self, url: str) -> bool:
         base = self._vendor.base_url
@@ -82,6 +82,12 @@ class Results:
             return bool(base) and URL(url).origin() == URL(base).origin()
         except ValueError:
             return False
+
+
+def is_gone(error: ExecutorError) -> bool:
+    """Whether a picture is not where its URL says, and will not be: :meth:`Results.fetched` raised it."""
+    refusal = refusal_of(error)
+    return refusal is not None and 400 <= refusal.status < 500
 
 
 def _gone(label: str, refusal: Refusal) -> ExecutorError | None:

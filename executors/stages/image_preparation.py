@@ -129,6 +129,7 @@ def _request(job: JobContext[Any], stage: Stage, asked: str) -> VendorRequest:
         id=kept.get("id") or None if kept.get("asked") == asked else None,
         keep=keep,
         report=lambda message: stage.progress(0.0, message),
+        comes_back=job.comes_back,
     )
 
 

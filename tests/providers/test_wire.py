@@ -149,6 +149,14 @@ async def test_a_storm_of_429_is_waited_out(lab: Lab, openai_wire: OpenAIWire) -
     assert len(lab.asked) == 45
 
 
+async def test_standing_in_line_uses_up_no_patience(lab: Lab, openai_wire: OpenAIWire) -> None:
+    """Who has waited long for a place is asked again like everybody else."""
+    wire = openai_wire(limits=CallLimits(concurrency=1), patience=Patience(retries=1, seconds=0.9))
+    lab.script(faults.Slow(1.0), Status(500))
+    await asyncio.gather(wire.ask(CALL), wire.ask(CALL))
+    assert len(lab.asked) == 3
+
+
 async def test_no_more_at_a_time_than_is_allowed(lab: Lab, openai_wire: OpenAIWire) -> None:
     """A hundred calls at once, at most seven of them with the vendor."""
     most = 0

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 __all__ = ["VENDORS"]
 
+from tests.providers.lab.fal import FalLab
 from tests.providers.lab.openai import OpenAILab
 
 #: One line per vendor.
-VENDORS = (OpenAILab,)
+VENDORS = (OpenAILab, FalLab)

@@ -9,7 +9,9 @@ __all__ = [
     "Endless",
     "ErrorInside",
     "Expired",
+    "Failed",
     "Fault",
+    "Forgotten",
     "Html",
     "Mislabelled",
     "NoEnd",
@@ -19,6 +21,7 @@ __all__ = [
     "Slow",
     "Status",
     "Trailing",
+    "Waiting",
 ]
 
 from collections.abc import Mapping
@@ -124,6 +127,27 @@ class BrokenImage(Fault):
 @dataclass(frozen=True, slots=True)
 class Expired(Fault):
     """The URL of the result leads nowhere any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting(Fault):
+    """The request stays in the queue for so many looks at it."""
+
+    looks: int = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Failed(Fault):
+    """The vendor takes the request, and says later that it failed; in the vendor's own words."""
+
+    code: str = ""
+    status: int = 500  #: where the result has an HTTP status
+    message: str = "The laboratory was told to say this."
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten(Fault):
+    """The vendor takes the request, and knows nothing of it later."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -226,9 +226,11 @@ class Exchange:
         await self._at(-1)
         return await handler(self)
 
-    async def json(self, document: Any, status: int = 200) -> web.StreamResponse:
+    async def json(
+        self, document: Any, status: int = 200, headers: Mapping[str, str] | None = None
+    ) -> web.StreamResponse:
         """Answer a document."""
-        return await self._send(json.dumps(document).encode(), status, "application/json")
+        return await self._send(json.dumps(document).encode(), status, "application/json", headers)
 
     async def content(self, content: bytes, content_type: str) -> web.StreamResponse:
         """Answer bytes."""
