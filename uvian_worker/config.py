@@ -77,6 +77,7 @@ def _header_value(key: SecretStr) -> SecretStr:
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Key = Annotated[SecretStr, AfterValidator(_header_value)]
+ModelPath = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$")]
 
 
 class Config(BaseSettings):
@@ -130,8 +131,8 @@ class Config(BaseSettings):
     """One line of text, or one JSON object, per record."""
 
     # Models
-    image_model: Annotated[str, _order("local", "openai"), Field(min_length=1)] = "local"
-    """Who makes pictures: `local`, `openai`, or several in the order they are asked: `openai,local`."""
+    image_model: Annotated[str, _order("local", "openai", "fal"), Field(min_length=1)] = "local"
+    """Who makes pictures: `local`, `openai`, `fal`, or several in the order they are asked: `fal,local`."""
     chat_model: Annotated[str, _order("local", "openai"), Field(min_length=1)] = "local"
     """Who answers chats: `local` (an offline voice), `openai`, or several in the order they are asked."""
     openai_api_key: Key | None = None
@@ -146,6 +147,18 @@ class Config(BaseSettings):
     """How long it may take to connect, to begin, between two pieces, and altogether."""
     openai_limits: str = "concurrency=100,per_second=50"
     """What one worker process asks of it at a time, and in a second."""
+    fal_api_key: Key | None = None
+    """Key for FAL."""
+    fal_base_url: BaseUrl = "https://queue.fal.run"
+    """FAL's queue."""
+    fal_image_model: ModelPath = "fal-ai/flux/dev"
+    """The model that makes pictures, as FAL names it, with its path."""
+    fal_refine_model: ModelPath = "fal-ai/flux/dev/image-to-image"
+    """The model that changes pictures: one that takes an `image_url`."""
+    fal_timeouts: str = "connect=10,first_byte=60,idle=60,total=600"
+    """As `openai_timeouts`, for each call to the queue; what does not begin within `total` is dropped."""
+    fal_limits: str = "concurrency=100,per_second=50"
+    """Requests that one worker process sends at a time, and in a second."""
 
     # Time
     lease: Seconds = 15.0
@@ -179,7 +192,7 @@ class Config(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
-    @field_validator("openai_timeouts", "openai_limits")
+    @field_validator("openai_timeouts", "openai_limits", "fal_timeouts", "fal_limits")
     @classmethod
     def _complete(cls, value: str, info: ValidationInfo) -> str:
         """A group of numbers, with the defaults of those it leaves out."""

@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import aiohttp
+from pydantic import SecretStr
 
 from executors.providers.base import ChatModel, ImageModel
+from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.http import Timeouts, Wire, open_session
 from executors.providers.limits import CallLimits
@@ -65,6 +67,14 @@ class _Vendors:
                 wire = self._openai
                 model = self._config.openai_image_model
                 return OpenAIImageModel(wire, self._results(wire.vendor), model=model)
+            case "fal":
+                wire = self._fal
+                return FalImageModel(
+                    wire,
+                    self._results(wire.vendor),
+                    model=self._config.fal_image_model,
+                    refine_model=self._config.fal_refine_model,
+                )
             case _:
                 raise ConfigError(f"UVIAN_IMAGE_MODEL: {name} makes no pictures")
 
@@ -89,6 +99,13 @@ class _Vendors:
         vendor = openai_vendor(config.openai_base_url, config.openai_api_key)
         return self._wire(vendor, config.openai_timeouts, config.openai_limits)
 
+    @cached_property
+    def _fal(self) -> Wire:
+        config = self._config
+        _require(config.fal_api_key, "fal")
+        vendor = fal_vendor(config.fal_base_url, config.fal_api_key)
+        return self._wire(vendor, config.fal_timeouts, config.fal_limits)
+
     def _wire(self, vendor: Vendor, timeouts: str, limits: str) -> Wire:
         allowed = numbers_in(limits)
         return Wire(
@@ -102,3 +119,11 @@ class _Vendors:
 
     def _results(self, vendor: Vendor) -> Results:
         return Results(self._session, vendor, self._fetch, largest=self._config.image_max_bytes)
+
+
+def _require(key: SecretStr | None, name: str) -> None:
+    if key is None:
+        raise ConfigError(
+            f"UVIAN_{name.upper()}_API_KEY is not set, and UVIAN_IMAGE_MODEL or UVIAN_CHAT_MODEL "
+            f"chooses {name}. Set the key, or choose another provider."
+        )

@@ -21,7 +21,7 @@ from executors.stages.image_preparation import prepare_image
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository, Settlement
 from repositories.postgres import PostgresDatabase
-from tests.providers.table import MAX_ATTEMPTS, PRICE
+from tests.providers.cases import MAX_ATTEMPTS, PRICE
 from tests.runner.conftest import MemorySink
 from tests.servers import CleanDatabase
 

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_ATTEMPTS", "PRICE", "TABLE", "Case", "Ending"]
+__all__ = ["TABLE"]
 
-from dataclasses import dataclass
 from functools import partial
-from typing import Final, Literal
+from typing import Final
 
-from executors.providers.http import Timeouts
+from tests.providers.cases import (
+    AGAIN,
+    CANCELLED,
+    DONE,
+    DONE_LATER,
+    GIVEN_UP,
+    HASTY,
+    REJECTED,
+    Case,
+    Ending,
+    limit,
+    limited,
+)
 from tests.providers.lab.faults import (
     BrokenImage,
     Cut,
     Endless,
     ErrorInside,
     Expired,
-    Fault,
     Html,
     Mislabelled,
     NoEnd,
@@ -26,74 +36,7 @@ from tests.providers.lab.faults import (
     Status,
     Trailing,
 )
-
-PRICE: Final = 3  #: credits, of every job of the table
-MAX_ATTEMPTS: Final = 3
-
-Code = Literal["provider_unavailable", "provider_rejected", "rate_limited"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """What the row says after a run."""
-
-    status: Literal["completed", "queued", "failed", "cancelled"]
-    code: Code | None = None
-    attempts: int = 0  #: burned so far
-    wait: float | None = None  #: at least so many seconds until the next run, as the vendor said
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One row."""
-
-    provider: str
-    does: Literal["chat", "image"]
-    fault: str  #: in words
-    script: tuple[Fault | None, ...]
-    asked: int = 1  #: how often the vendor is asked in the first run
-    first: Ending  #: after the first run
-    end: Ending | None = None  #: when no run follows any more, if that is not the first one's
-    forever: bool = False  #: the vendor does not recover
-    timeouts: Timeouts | None = None  #: shorter ones, where the fault is to take long
-    cancel: bool = False  #: the user cancels while the fault lasts
-
-    @property
-    def last(self) -> Ending:
-        """How it all ends."""
-        return self.end or self.first
-
-    @property
-    def charge(self) -> int:
-        """Credits."""
-        return PRICE if self.last.status == "completed" else 0
-
-    @property
-    def id(self) -> str:
-        """For pytest."""
-        return f"{self.provider} {self.does}: {self.fault}"
-
-
-DONE: Final = Ending(status="completed")
-DONE_LATER: Final = Ending(status="completed", attempts=1)
-REJECTED: Final = Ending(status="failed", code="provider_rejected", attempts=1)
-AGAIN: Final = Ending(status="queued", code="provider_unavailable", attempts=1)
-GIVEN_UP: Final = Ending(status="failed", code="provider_unavailable", attempts=MAX_ATTEMPTS)
-CANCELLED: Final = Ending(status="cancelled")
-
-
-def limited(wait: float) -> Ending:
-    """A rate limit: the job comes back when the vendor said, and no attempt is burned."""
-    return Ending(status="queued", code="rate_limited", wait=wait)
-
-
-_HASTY: Final = Timeouts(first_byte=1.5, idle=1.0)
-
-
-def _limit(**headers: str) -> Status:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Status(429, "rate_limit_exceeded", headers=named)
-
+from tests.providers.table_fal import FAL_IMAGE
 
 _chat = partial(Case, provider="openai", does="chat")
 _image = partial(Case, provider="openai", does="image")
@@ -104,21 +47,21 @@ _OPENAI_CHAT = (
     _chat(
         fault="silence before the answer",
         script=(Silence(),),
-        timeouts=_HASTY,
+        timeouts=HASTY,
         first=AGAIN,
         end=DONE_LATER,
     ),
     _chat(
         fault="silence before the first word",
         script=(Silence(after=0),),
-        timeouts=_HASTY,
+        timeouts=HASTY,
         first=AGAIN,
         end=DONE_LATER,
     ),
     _chat(
         fault="silence in the middle, every time",
         script=(Silence(after=2),),
-        timeouts=_HASTY,
+        timeouts=HASTY,
         forever=True,
         first=AGAIN,
         end=GIVEN_UP,
@@ -153,19 +96,17 @@ _OPENAI_CHAT = (
         first=Ending(status="queued", code="provider_unavailable", attempts=1, wait=40),
         end=DONE_LATER,
     ),
-    _chat(
-        fault="429, `Retry-After: 0.5`", script=(_limit(retry_after="0.5"),), asked=2, first=DONE
-    ),
+    _chat(fault="429, `Retry-After: 0.5`", script=(limit(retry_after="0.5"),), asked=2, first=DONE),
     _chat(
         fault="429, `Retry-After: 40`",
-        script=(_limit(retry_after="40"),),
+        script=(limit(retry_after="40"),),
         first=limited(40),
         end=DONE,
     ),
     _chat(
         fault="429, `Retry-After` as a date",
         script=(
-            _limit(
+            limit(
                 date="Tue, 24 Nov 2026 12:00:00 GMT", retry_after="Tue, 24 Nov 2026 12:00:50 GMT"
             ),
         ),
@@ -174,14 +115,14 @@ _OPENAI_CHAT = (
     ),
     _chat(
         fault="429, `retry-after-ms: 30000`",
-        script=(_limit(retry_after_ms="30000"),),
+        script=(limit(retry_after_ms="30000"),),
         first=limited(30),
         end=DONE,
     ),
     _chat(
         fault="429, `x-ratelimit-reset-tokens: 6m0s`",
         script=(
-            _limit(
+            limit(
                 x_ratelimit_remaining_requests="7",
                 x_ratelimit_reset_requests="8ms",
                 x_ratelimit_remaining_tokens="0",
@@ -193,7 +134,7 @@ _OPENAI_CHAT = (
     ),
     _chat(
         fault="429 without a time, three times",
-        script=(_limit(),) * 3,
+        script=(limit(),) * 3,
         asked=3,
         first=limited(15),
         end=DONE,
@@ -254,13 +195,13 @@ _OPENAI_CHAT = (
 
 _OPENAI_IMAGE = (
     _image(fault="nothing", script=(None,), first=DONE),
-    _image(fault="silence", script=(Silence(),), timeouts=_HASTY, first=AGAIN, end=DONE_LATER),
+    _image(fault="silence", script=(Silence(),), timeouts=HASTY, first=AGAIN, end=DONE_LATER),
     _image(fault="cut before the answer", script=(Cut(),), asked=2, first=DONE),
     _image(fault="cut in the middle", script=(Cut(after=1),), first=AGAIN, end=DONE_LATER),
     _image(fault="500, then success", script=(Status(500),), asked=2, first=DONE),
     _image(
         fault="429, `Retry-After: 40`",
-        script=(_limit(retry_after="40"),),
+        script=(limit(retry_after="40"),),
         first=limited(40),
         end=DONE,
     ),
@@ -304,4 +245,4 @@ _OPENAI_IMAGE = (
     ),
 )
 
-TABLE: Final[tuple[Case, ...]] = (*_OPENAI_CHAT, *_OPENAI_IMAGE)
+TABLE: Final[tuple[Case, ...]] = (*_OPENAI_CHAT, *_OPENAI_IMAGE, *FAL_IMAGE)

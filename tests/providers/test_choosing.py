@@ -10,13 +10,14 @@ import pytest
 
 from executors.errors import ProviderUnavailable
 from executors.providers.base import ChatMessage
+from executors.providers.fal import FAL_URL
 from executors.providers.fallback import FallbackImageModel
 from executors.providers.http import Timeouts
 from executors.providers.limits import CallLimits
 from executors.providers.local import LocalImageModel
 from executors.providers.local_chat import LocalChatModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel
-from tests.providers.lab import faults
+from tests.providers.lab import VENDORS, faults
 from tests.providers.lab.openai import BASE
 from tests.providers.lab.server import LAB_KEY, Lab
 from uvian_worker.config import Config, ConfigError, numbers_in
@@ -81,6 +82,35 @@ async def test_a_server_of_ones_own_needs_no_key(lab: Lab, stack: AsyncExitStack
     assert "Authorization" not in lab.asked[0].headers
 
 
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.name)
+async def test_the_settings_that_the_laboratory_prints(
+    lab: Lab, stack: AsyncExitStack, vendor: Any
+) -> None:
+    """They lead there, for whatever the vendor makes: one picture, one change, one answer."""
+    (own,) = (one for one in lab.vendors if one.name == vendor.name)
+    printed = own.exports(lab.url)
+    chosen = await models(
+        stack, **{name.removeprefix("UVIAN_").lower(): value for name, value in printed.items()}
+    )
+    if "UVIAN_IMAGE_MODEL" in printed:
+        made = await chosen.image.generate(subject="a fox", theme="autumn", size=256)
+        changed = await chosen.image.refine(
+            original=made.content, prompt="bluer", width=256, height=256
+        )
+        assert made.provider == changed.provider == vendor.name
+    if "UVIAN_CHAT_MODEL" in printed:
+        answer = chosen.chat.stream([ChatMessage("user", "How do you do?")], max_tokens=100)
+        said = "".join([delta.text async for delta in answer])
+        assert said.startswith("You said: How do you do?")
+
+
+@pytest.mark.parametrize("name", ["fal"])
+async def test_a_vendor_without_a_key_does_not_start(stack: AsyncExitStack, name: str) -> None:
+    """At start, with the setting's name and the way out."""
+    with pytest.raises(ConfigError, match=rf"^UVIAN_{name.upper()}_API_KEY is not set, and .*\.$"):
+        await models(stack, image_model=name)
+
+
 @pytest.mark.parametrize("setting", ["image_model", "chat_model"])
 async def test_a_missing_key_is_one_sentence(stack: AsyncExitStack, setting: str) -> None:
     """At start, with the setting's name and the way out."""
@@ -114,6 +144,7 @@ def test_the_defaults_that_are_written_are_those_of_the_code() -> None:
         "per_second": limits.per_second,
     }
     assert config.openai_base_url == OPENAI_URL
+    assert config.fal_base_url == FAL_URL
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ import pytest
 
 from executors.errors import ProviderRejected
 from executors.providers.base import ChatDelta, ChatMessage, ChatModel
+from tests.providers.cases import PRICE
 from tests.providers.jobs import BALANCE, ChatProbe, Works
-from tests.providers.table import PRICE
 from tests.servers import CleanDatabase
 from uvian_worker.config import Config
 from uvian_worker.providers import open_models

@@ -36,8 +36,10 @@ class _Request:
     @property
     def status(self) -> str:
         waits = self.fault.looks if isinstance(self.fault, faults.Waiting) else 1
-        if self.cancelled and not isinstance(self.fault, faults.DoneAfterCancel):
+        if self.cancelled:
             return "COMPLETED"
+        if isinstance(self.fault, faults.DoneAfterCancel):
+            return "IN_QUEUE" if self.looks < 3 else "IN_PROGRESS"
         if self.looks <= waits:
             return "IN_QUEUE"
         return "IN_PROGRESS" if self.looks == waits + 1 else "COMPLETED"

@@ -154,6 +154,15 @@ class Lab:
                 await asyncio.sleep(0.002)
         return self.asked[count - 1]
 
+    async def until_asked_for(self, route: str, *, within: float = 30.0) -> Asked:
+        """Wait until this was asked; the first such request."""
+        async with asyncio.timeout(within):
+            while True:
+                for asked in self.asked:
+                    if asked.route == route:
+                        return asked
+                await asyncio.sleep(0.002)
+
     def _step(self, asked: Asked) -> Fault | None:
         model = asked.body.get("model", "") if isinstance(asked.body, dict) else ""
         if model in BY_NAME:
