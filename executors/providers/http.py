@@ -26,6 +26,7 @@ __all__ = [
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import random
@@ -41,6 +42,7 @@ from yarl import URL
 
 from executors.errors import ProviderUnavailable, RateLimited
 from executors.providers.limits import CallLimits, Gate, Resting
+from executors.providers.lines import Lines, dropping
 from executors.providers.lookup import OwnThreads
 from executors.providers.vendor import Vendor, VendorFault
 from executors.providers.waits import wait_of
@@ -95,7 +97,7 @@ async def open_session(user_agent: str = "uvian-worker") -> AsyncIterator[aiohtt
     """The session of the process: connections are shared, cookies are not kept."""
     lookups = OwnThreads()
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, resolver=lookups),  # the gates count
+        connector=Lines(limit=0, resolver=lookups),  # the gates count
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         # Compression helps neither streams, which it holds back, nor pictures.
@@ -201,15 +203,15 @@ class Wire:
         keys = {name: value.get_secret_value() for name, value in vendor.auth.items()}
         try:
             async with asyncio.timeout(timeouts.first_byte):
-                return await self._session.request(
-                    call.method,
-                    self._url(call.url),
-                    json=call.body,
-                    data=call.form() if call.form is not None else None,
-                    headers={**call.headers, **keys},
-                    allow_redirects=False,  # our key goes to nobody else
-                    timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
-                )
+                with dropping():
+                    return await self._session.request(
+                        call.method,
+                        self._url(call.url),
+                        data=_body(call),
+                        headers={**call.headers, **_kind(call), **keys},
+                        allow_redirects=False,  # our key goes to nobody else
+                        timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
+                    )
         except aiohttp.ServerTimeoutError as error:
             vendor.fail("cannot be reached", error)
         except TimeoutError as error:
@@ -328,6 +330,18 @@ class Reply:
             self._vendor.fail(late, error)
         except (aiohttp.ClientError, OSError) as error:
             self._vendor.fail("broke off in the middle of its answer", error)
+
+
+def _body(call: Call) -> aiohttp.FormData | io.BytesIO | None:
+    """What is sent, to be read piece by piece: whole bytes would hold up everybody else."""
+    if call.body is not None:
+        return io.BytesIO(json.dumps(call.body).encode())
+    sent = call.form() if call.form is not None else None
+    return io.BytesIO(sent) if isinstance(sent, bytes) else sent
+
+
+def _kind(call: Call) -> Mapping[str, str]:
+    return {} if call.body is None else {"Content-Type": "application/json"}
 
 
 def parsed(content: bytes | str) -> Any:

@@ -99,6 +99,43 @@ async def test_a_handshake_has_its_timeout(openai_wire: OpenAIWire, mute: Mute) 
     await asyncio.wait_for(mute.left.wait(), 10)
 
 
+class Deaf(asyncio.Protocol):
+    """A server that accepts a connection and stops reading."""
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.heard = 0
+        self.left = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        transport.pause_reading()
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.heard += len(data)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self.left.set()
+
+
+async def test_in_the_middle_of_an_upload(openai_wire: OpenAIWire) -> None:
+    """What a server has not read yet is not sent any more: the connection is dropped, not closed."""
+    deaf, size = Deaf(), 20_000_000
+    server = await asyncio.get_running_loop().create_server(lambda: deaf, "127.0.0.1", 0)
+    wire = openai_wire(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+    call = Call(url="/images/edits", form=lambda: bytes(size))
+    began = time.monotonic()
+    await cancelled(
+        wire.ask(call), when=lambda: deaf.transport is not None and time.monotonic() > began + 0.3
+    )
+    assert deaf.transport is not None
+    deaf.transport.resume_reading()
+    await asyncio.wait_for(deaf.left.wait(), 10)
+    assert deaf.heard < size
+    server.close()
+
+
 async def test_while_connecting(openai_wire: OpenAIWire) -> None:
     """A server that does not even accept: the attempt ends at once."""
     with socket.socket() as full:

@@ -95,6 +95,14 @@ async def test_the_asked_model_wins(lab: Lab, model: OpenAIChatModel) -> None:
     assert lab.asked[0].body["model"] == "better"
 
 
+async def test_a_long_conversation(lab: Lab, model: OpenAIChatModel) -> None:
+    """Megabytes of history go out as they are."""
+    history = [ChatMessage("user", "ü🦊 " * 300_000)]
+    async for _ in model.stream([*history, *QUESTION]):
+        pass
+    assert lab.asked[0].body["messages"][0]["content"] == history[0].content
+
+
 async def test_text_comes_while_it_is_written(lab: Lab, model: OpenAIChatModel) -> None:
     """Nobody waits for the end to hear the beginning."""
     lab.script(faults.Silence(after=2))

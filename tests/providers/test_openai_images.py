@@ -109,6 +109,13 @@ async def test_a_change_is_asked_again_whole(
     assert [a.body["image"][2] for a in lab.asked] == [painted(64, 64)] * 2
 
 
+async def test_a_large_original(lab: Lab, model: OpenAIImageModel) -> None:
+    """Megabytes go as well as kilobytes, piece by piece."""
+    original = painted(64, 64) + bytes(3_000_000)
+    await model.refine(original=original, prompt="bluer", width=64, height=64)
+    assert lab.asked[0].body["image"][2] == original
+
+
 async def test_a_picture_beside_the_api(
     lab: Lab, openai_lab: OpenAILab, model: OpenAIImageModel, outside: Outside
 ) -> None:
@@ -200,6 +207,18 @@ async def test_answers_without_a_picture(
     monkeypatch.setattr(model._wire, "ask", answer)
     outside.answer = InvalidInput("that may not be fetched")
     assert type(await failure(model)) is ProviderUnavailable
+
+
+async def test_an_error_under_a_good_status(
+    model: OpenAIImageModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some gateways say 200 and mean no: what they mean counts."""
+
+    async def answer(*_: Any, **__: Any) -> Any:
+        return {"error": {"code": "moderation_blocked", "message": "no"}}
+
+    monkeypatch.setattr(model._wire, "ask", answer)
+    assert type(await failure(model)) is ProviderRejected
 
 
 async def test_a_picture_in_the_url_itself(

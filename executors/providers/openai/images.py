@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["OpenAIImageModel"]
 
+import io
 import math
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,6 +14,7 @@ import aiohttp
 from executors.errors import ProviderRejected
 from executors.providers.base import GeneratedImage, VendorRequest
 from executors.providers.http import Call, Wire
+from executors.providers.openai.vendor import read_event_error
 from executors.providers.prompts import picture_prompt
 from executors.providers.results import Results
 from executors.providers.vendor import refusal_of
@@ -107,6 +109,8 @@ class OpenAIImageModel:
         return GeneratedImage(content, provider=self.name, model=self._model)
 
     async def _content(self, document: Any) -> bytes:
+        if isinstance(document, dict) and document.get("error"):  # under a status that says 200
+            self._wire.vendor.refuse(read_event_error(document))
         data = document.get("data") if isinstance(document, dict) else None
         first = data[0] if isinstance(data, list) and data else None
         found = first if isinstance(first, dict) else {}
@@ -146,7 +150,8 @@ def _is_gpt_image(model: str) -> bool:
 
 def _form(asked: Mapping[str, Any], original: bytes) -> aiohttp.FormData:
     form = aiohttp.FormData()
-    form.add_field("image", original, filename="original.png", content_type="image/png")
+    file = io.BytesIO(original)
+    form.add_field("image", file, filename="original.png", content_type="image/png")
     for name, value in asked.items():
         form.add_field(name, str(value))
     return form

@@ -43,12 +43,9 @@ _TOO_LONG_IN_WORDS: Final = re.compile(
 _STATUS_OF: Final[Mapping[str, int]] = {
     "rate_limit_exceeded": 429,
     "rate_limit_error": 429,
-    "insufficient_quota": 429,
-    "invalid_request_error": 400,
     "authentication_error": 401,
     "invalid_api_key": 401,
-    "content_filter": 400,
-    "context_length_exceeded": 400,
+    **dict.fromkeys(("invalid_request_error", "model_not_found", *_CONTENT, *_TOO_LONG), 400),
 }
 
 
