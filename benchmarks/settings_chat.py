@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from executors.base import BaseExecutor, JobContext, JobInput
 from executors.chat import ChatExecutor
 from executors.providers.base import ChatDelta, ChatMessage
-from uvian_worker import services
+from uvian_worker import providers
 from uvian_worker.config import Config
 from uvian_worker.worker import WorkerSettings
 
@@ -85,5 +85,5 @@ class NaiveChat(BaseExecutor[Speech, Nothing]):
         return Nothing()
 
 
-services._chat_model = lambda config: ClockModel()  # noqa: SLF001
+providers._Vendors.chat = lambda self, name: ClockModel()  # type: ignore[method-assign] # noqa: SLF001
 WorkerSettings.executors = (ChatExecutor, NaiveChat)

@@ -11,7 +11,7 @@ import orjson
 
 from executors.chat import ChatExecutor
 from executors.providers.base import ChatDelta, ChatMessage, ChatModel
-from uvian_worker import services
+from uvian_worker import providers
 from uvian_worker.worker import WorkerSettings
 
 __all__ = ["WorkerSettings"]
@@ -45,5 +45,5 @@ def model_behind(url: str) -> ChatModel:
     return SseModel(url)
 
 
-services._chat_model = lambda config: model_behind(os.environ["BENCH_MODEL_URL"])  # noqa: SLF001
+providers._Vendors.chat = lambda self, name: model_behind(os.environ["BENCH_MODEL_URL"])  # type: ignore[method-assign] # noqa: SLF001
 WorkerSettings.executors = (ChatExecutor,)

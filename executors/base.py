@@ -119,6 +119,10 @@ class Stage:
         self._report(self.name, min(max(fraction, 0.0), 1.0) * self.weight, message)
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class JobContext(Generic[InputT]):
     """One run of one job, as its executor sees it."""
@@ -130,6 +134,8 @@ class JobContext(Generic[InputT]):
     _emit: Callable[[Event], asyncio.Future[Appended]]
     _save: Callable[[dict[str, Any]], Awaitable[bool]]
     track: Track = field(default_factory=Track)
+    #: Whether another run follows although this one is told to stop: nobody has given the job up.
+    comes_back: Callable[[], bool] = _never
 
     def emit(self, event: Event) -> asyncio.Future[Appended]:
         """Tell those who listen of a fact."""

@@ -264,6 +264,7 @@ class Runner:
             track=running.track,
             _emit=emit,
             _save=lambda values: self._jobs.checkpoint(job.id, job.run, values),
+            comes_back=lambda: running.comes_back(last=job.attempt + 1 >= job.max_attempts),
         )
 
     async def _settle(self, claim: ClaimedJob, running: Running, outcome: Outcome) -> None:

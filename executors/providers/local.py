@@ -39,6 +39,7 @@ class LocalImageModel:
         size: int,
         style: str | None = None,
         seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """A PNG mark; without a seed, one that follows from the words."""
         _check(size)
@@ -56,7 +57,7 @@ class LocalImageModel:
         height: int,
         strength: float | None = None,
         seed: int | None = None,
-        request: VendorRequest = VendorRequest(),  # noqa: B008 - it is frozen
+        request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """A PNG of the same size; what the prompt asks for is done to it, in real pixels."""
         _check(width, height)

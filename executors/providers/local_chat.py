@@ -53,7 +53,7 @@ class LocalChatModel:
         temperature: float | None = None,
         max_tokens: int | None = None,
         schema: Mapping[str, Any] | None = None,
-        request: VendorRequest = VendorRequest(),  # noqa: B008 - it is frozen
+        request: VendorRequest = VendorRequest(),
     ) -> AsyncGenerator[ChatDelta, None]:
         """The answer, word by word; see the port."""
         if schema is not None:

@@ -14,18 +14,19 @@ from typing import Any
 
 from PIL import Image
 
-from executors.base import JobContext
+from executors.base import JobContext, Stage
 from executors.errors import ProviderUnavailable
 from executors.events import ImageReady
 from executors.imaging import codec
 from executors.imaging.recolour import Artwork
-from executors.providers.base import GeneratedImage
+from executors.providers.base import GeneratedImage, VendorRequest
 from repositories.errors import NotFound
 from repositories.images import StoredImage
 
 log = logging.getLogger("uvian.executors")
 
 CHECKPOINT = "base_image"
+REQUEST = "base_image_request"  #: what a vendor was asked, until there is an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +87,16 @@ async def prepare_image(
             stored = await _stored(job, saved, limits)
             if stored is not None:
                 return stored
+        request = _request(job, stage, asked)
         made = await job.services.image_model.generate(
-            subject=subject, theme=theme, size=size, style=style, seed=seed
+            subject=subject, theme=theme, size=size, style=style, seed=seed, request=request
         )
         stage.progress(0.8, "Preparing the image")
-        return await asyncio.to_thread(_prepared, made, asked, None, limits)
+        try:
+            return await asyncio.to_thread(_prepared, made, asked, None, limits)
+        except ProviderUnavailable:
+            await request.keep("")  # resumed, it would answer with the same image for ever
+            raise
 
 
 async def store_image(
@@ -133,6 +139,21 @@ async def store_image(
             )
         )
         return stored
+
+
+def _request(job: JobContext[Any], stage: Stage, asked: str) -> VendorRequest:
+    """The vendor's request that an earlier run has sent for this image, and where a new one is kept."""
+    kept = job.checkpoints.get(REQUEST) or {}
+
+    async def keep(id_: str) -> None:
+        await job.checkpoint(**{REQUEST: {"id": id_, "asked": asked}})
+
+    return VendorRequest(
+        id=kept.get("id") or None if kept.get("asked") == asked else None,
+        keep=keep,
+        report=lambda message: stage.progress(0.0, message),
+        comes_back=job.comes_back,
+    )
 
 
 async def _stored(

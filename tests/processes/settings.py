@@ -17,7 +17,7 @@ from executors.providers.base import GeneratedImage
 from executors.providers.local import LocalImageModel
 from executors.registry import BUILT_IN
 from tests.processes.talking import TalkingModel
-from uvian_worker import services
+from uvian_worker import providers
 from uvian_worker.worker import WorkerSettings
 
 log = logging.getLogger("uvian.tests")
@@ -134,5 +134,5 @@ WorkerSettings.executors = (
     ThreadExecutor,
     SlowToOpen,
 )
-services._image_model = lambda config: CountedModel()
-services._chat_model = lambda config: TalkingModel()
+providers._Vendors.image = lambda self, name: CountedModel()  # type: ignore[method-assign]
+providers._Vendors.chat = lambda self, name: TalkingModel()  # type: ignore[method-assign]
