@@ -10,7 +10,7 @@ help:  ## list the targets
 setup:  ## build .venv from the lock (a no-op when nothing changed)
 	@scripts/setup
 
-demo: setup  ## run the main job on a real Postgres and a real Redis, and watch it (ARGS="--prompt …")
+demo: setup  ## make a concept and refine it on a real Postgres and a real Redis, and watch it (ARGS="--prompt …")
 	@$(VENV)/uvian demo $(ARGS)
 
 dev: setup  ## everything up until Ctrl-C, with the URLs to connect

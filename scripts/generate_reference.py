@@ -104,6 +104,8 @@ def _default(field: ast.AnnAssign) -> str | None:
     value = eval(code, names)  # our own source
     if value is None or value == "":
         return None
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -41,7 +41,8 @@ def demo(
         str, typer.Option(help="What shall be different about it then.")
     ] = REFINEMENT,
     only: Annotated[
-        Part | None, typer.Option(help="One part alone; a refinement takes the newest concept.")
+        Part | None,
+        typer.Option(help="`generation` or `refinement` alone (of the newest concept)."),
     ] = None,
     palettes: Annotated[int, typer.Option(min=1, max=12, help="How many variations.")] = 7,
     size: Annotated[int, typer.Option(min=256, max=2048, help="Pixels, width and height.")] = 1024,
