@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import asyncpg
 import orjson
 import pytest
 
-from tests.adapters import OverPostgres
-from tests.lifecycle.world import World, opened
+from tests.lifecycle.world import World
 from tests.security.caller import Caller, Connection
 from tests.security.expectations import (
     FUNCTIONS,
@@ -22,7 +21,7 @@ from tests.security.expectations import (
     VERBS,
     WITHIN,
 )
-from tests.servers import CleanDatabase, Clones
+from tests.servers import CleanDatabase
 
 pytestmark = pytest.mark.database
 
@@ -34,29 +33,6 @@ _FUNCTIONS = """
            p.prosecdef as definer, l.lanname as language, p.proacl is null as default_acl
     from pg_proc p join pg_language l on l.oid = p.prolang
     where p.pronamespace = 'uvian'::regnamespace order by 1"""
-
-
-@pytest.fixture(scope="module")
-def old_defaults(clones: Clones) -> Clones:
-    """A template as projects made before 30 October 2026 have it: everything granted to everybody."""
-    clones.prepare(template="uvian_old_defaults", old_defaults=True)
-    return clones
-
-
-@pytest.fixture
-def old_database(old_defaults: Clones) -> Iterator[CleanDatabase]:
-    """A database with the old default privileges."""
-    database = old_defaults.clone("uvian_old_defaults")
-    yield database
-    old_defaults.drop(database)
-
-
-@pytest.fixture(params=["strict", "old"])
-def any_database(request: pytest.FixtureRequest) -> CleanDatabase:
-    """A database of each kind of default privileges."""
-    name = "database" if request.param == "strict" else "old_database"
-    database: CleanDatabase = request.getfixturevalue(name)
-    return database
 
 
 @pytest.fixture
@@ -237,51 +213,6 @@ async def test_both_default_privileges_end_alike(
 
 
 # ─── what happens when they try ──────────────────────────────────────────────────────────────────
-
-
-@pytest.fixture
-async def world(any_database: CleanDatabase) -> AsyncIterator[World]:
-    """A world with something in every table."""
-    async with opened(OverPostgres(any_database)) as world:
-        yield world
-
-
-@pytest.fixture
-async def owner(world: World) -> str:
-    """A user with a row in every table that has users' rows."""
-    await world.type(price=1)
-    user = await world.user(100)
-    await world.worker("w1", "noop")
-    job = await world.started(user)
-    concept = {
-        "id": str(uuid.uuid4()),
-        "logo_description": "a",
-        "theme_description": "b",
-        "image_path": "c",
-        "width": 1,
-        "height": 1,
-    }
-    variation = {
-        "id": str(uuid.uuid4()),
-        "position": 0,
-        "name": "n",
-        "palette": [],
-        "image_path": "c",
-        "width": 1,
-        "height": 1,
-    }
-    await world.call(
-        "store_concept",
-        worker="w1",
-        job_id=job["id"],
-        run=1,
-        concept=concept,
-        variations=[variation],
-    )
-    await world.settle(job)
-    await world.started(user)
-    await world.post(await world.conversation(user), user)
-    return user
 
 
 @pytest.fixture
