@@ -9,6 +9,7 @@ __all__ = [
     "JobContext",
     "JobInput",
     "JobServices",
+    "Kept",
     "Stage",
 ]
 

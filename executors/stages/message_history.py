@@ -1,10 +1,10 @@
 """What of a conversation goes to the model: the newest first, as much as the budget has room for.
 
-Tokens are estimated, for every vendor counts them in its own way and a tokenizer is a download of
-megabytes: by kind of character, with weights that are above what OpenAI's cl100k and o200k tokenizers
-make of prose in 21 languages, code and JSON (by a tenth too low at worst, for cl100k and Finnish,
-Hebrew; by half for base64, for scripts that have no words of their own in a vocabulary, as the
-Ethiopic). Set the budget to what the model takes, less the longest answer.
+Tokens are estimated: every vendor counts them in its own way, and a tokenizer is a download of
+megabytes. Each kind of character has a weight; compared with OpenAI's cl100k and o200k on prose in
+21 languages, code and JSON the sum is 1 to 2 times the higher count for most, a tenth too low for
+Finnish and Hebrew, a quarter for Georgian, half for Ethiopic and for base64. Set the budget to what
+the model takes, less its longest answer.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from executors import errors
-from executors.base import BaseExecutor, JobContext, JobInput
+from executors.base import BaseExecutor, JobContext, JobInput, Kept
 
 
 class ScriptInput(JobInput):
@@ -58,6 +58,17 @@ class ScriptedExecutor(BaseExecutor[ScriptInput, ScriptOutput]):
         async with job.stage("waiting", weight=1):
             await self.release.wait()
         return ScriptOutput(said="released")
+
+    async def _keep(self, job: JobContext[ScriptInput]) -> ScriptOutput:
+        job.keep(lambda: Kept(charge=0.25))
+        return await self._wait(job)
+
+    async def _keep_badly(self, job: JobContext[ScriptInput]) -> ScriptOutput:
+        def fail() -> Kept:
+            raise ZeroDivisionError
+
+        job.keep(fail)
+        return await self._wait(job)
 
     async def _ignore_cancellation(self, _: JobContext[ScriptInput]) -> ScriptOutput:
         while not self.release.is_set():

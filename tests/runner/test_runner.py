@@ -110,6 +110,20 @@ async def test_cancel_stops_a_running_job(bench: Bench) -> None:
     assert bench.sink.types.count("job.cancelled") == 1
 
 
+@pytest.mark.parametrize(("do", "cost"), [("keep", 1.0), ("keep_badly", 0.0)])
+async def test_what_a_cancelled_run_keeps_is_paid_for(bench: Bench, do: str, cost: float) -> None:
+    """A part of the price for a part of the work; that the job ends does not depend on it."""
+    await bench.database.insert("job_prices", [{"type": "scripted", "amount": "4"}])
+    await bench.database.call("grant_credits", user_id=bench.user_id, amount="9", reference="r")
+    job_id = await bench.create(do=do)
+    work = asyncio.create_task(bench.runner.run(job_id, 1))
+    await bench.scripted.entered.wait()
+    bench.runner.cancel(job_id)
+    await work
+    row = await bench.row(job_id)
+    assert (row["status"], row["cost"]) == ("cancelled", cost)
+
+
 async def test_a_cancel_by_the_row_arrives_with_the_renewal(bench: Bench) -> None:
     """Without any message on Redis, the next renewal tells the worker."""
     job_id = await bench.create(do="wait")

@@ -71,8 +71,8 @@ local function append(at)
   end
   note(job, run, kind, mark)
   local complete = effect == 'begin' and run == 1
-  for topic = at + 4, at + 5 do
-    if ARGV[topic] ~= '' then append_to(ARGV[topic], effect, field, ARGV[at + 10], complete) end
+  for place = at + 4, at + 5 do
+    if ARGV[place] ~= '' then append_to(ARGV[place], effect, field, ARGV[at + 10], complete) end
   end
   if SPEAKS[effect] then speak(effect, field, ARGV[at + 9]) end
   return 'appended'
