@@ -50,6 +50,8 @@ def test_the_example_of_env_has_every_setting_with_its_default(reference: Module
 def _as_written(default: object) -> str:
     if isinstance(default, SecretStr):
         return default.get_secret_value()
+    if isinstance(default, bool):
+        return str(default).lower()
     return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 
