@@ -12,8 +12,9 @@ from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.http import Timeouts, Wire
 from executors.providers.openai import OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.results import Results
+from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
 from executors.providers.vendor import Vendor
-from tests.providers.lab import fal, openai
+from tests.providers.lab import fal, openai, runpod
 from tests.providers.lab.server import LAB_KEY, Lab
 
 KEY = SecretStr(LAB_KEY)
@@ -27,6 +28,8 @@ def chat_model(
     match name:
         case "openai":
             return OpenAIChatModel(wire, model="lab-chat")
+        case "runpod":
+            return RunPodChatModel(wire, look_every=0.01)
         case _:
             raise LookupError(name)
 
@@ -48,6 +51,8 @@ def image_model(
                 refine_model="lab/draw/image-to-image",
                 look_every=0.01,
             )
+        case "runpod":
+            return RunPodImageModel(wire, results, look_every=0.01)
         case _:
             raise LookupError(name)
 
@@ -63,5 +68,7 @@ def _vendor(name: str, lab: Lab) -> Vendor:
             return openai_vendor(lab.url + openai.BASE, KEY, label="OpenAI")
         case "fal":
             return fal_vendor(lab.url + fal.BASE, KEY)
+        case "runpod":
+            return runpod_vendor("lab-endpoint", lab.url + runpod.BASE, KEY)
         case _:
             raise LookupError(name)

@@ -26,6 +26,7 @@ PAID = {
     "openai.chat",
     "openai.images",
     "fal.submit",
+    "runpod.run",
 }
 
 TYPES = {"chat": ChatProbe.type, "image": ImageProbe.type}

@@ -14,6 +14,7 @@ __all__ = ["VENDORS"]
 
 from tests.providers.lab.fal import FalLab
 from tests.providers.lab.openai import OpenAILab
+from tests.providers.lab.runpod import RunPodLab
 
 #: One line per vendor.
-VENDORS = (OpenAILab, FalLab)
+VENDORS = (OpenAILab, FalLab, RunPodLab)
