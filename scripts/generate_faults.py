@@ -27,6 +27,7 @@ TITLES = {
     ("fal", "image"): "FAL: pictures",
     ("runpod", "chat"): "RunPod's own API: chats of a vLLM worker",
     ("runpod", "image"): "RunPod's own API: pictures",
+    ("jigsawstack", "image"): "JigsawStack: pictures",
 }
 
 

@@ -132,10 +132,10 @@ class Config(BaseSettings):
     """One line of text, or one JSON object, per record."""
 
     # Models
-    image_model: Annotated[str, _order("local", "openai", "fal", "runpod"), Field(min_length=1)] = (
-        "local"
-    )
-    """Who makes pictures: `local`, `openai`, `fal`, `runpod`, or several in the order they are asked."""
+    image_model: Annotated[
+        str, _order("local", "openai", "fal", "runpod", "jigsawstack"), Field(min_length=1)
+    ] = "local"
+    """Who makes pictures: `local`, `openai`, `fal`, `runpod`, `jigsawstack`, or several, in order."""
     chat_model: Annotated[str, _order("local", "openai", "runpod"), Field(min_length=1)] = "local"
     """Who answers chats: `local` (an offline voice), `openai`, `runpod`, or several, in order."""
     openai_api_key: Key | None = None
@@ -176,6 +176,14 @@ class Config(BaseSettings):
     """As `openai_timeouts`; starting a worker takes minutes, and `total` goes with each request."""
     runpod_limits: str = "concurrency=100,per_second=50"
     """Requests that one worker process sends at a time, and in a second."""
+    jigsawstack_api_key: Key | None = None
+    """Key for JigsawStack."""
+    jigsawstack_base_url: BaseUrl = "https://api.jigsawstack.com/v1"
+    """JigsawStack's API."""
+    jigsawstack_timeouts: str = "connect=10,first_byte=120,idle=60,total=300"
+    """As `openai_timeouts`."""
+    jigsawstack_limits: str = "concurrency=50,per_second=25"
+    """Requests that one worker process sends at a time, and in a second; the vendor allows 50 a second."""
 
     # Time
     lease: Seconds = 15.0
@@ -216,6 +224,8 @@ class Config(BaseSettings):
         "fal_limits",
         "runpod_timeouts",
         "runpod_limits",
+        "jigsawstack_timeouts",
+        "jigsawstack_limits",
     )
     @classmethod
     def _complete(cls, value: str, info: ValidationInfo) -> str:

@@ -16,6 +16,7 @@ from executors.providers.base import ChatModel, ImageModel
 from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.http import Timeouts, Wire, open_session
+from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
 from executors.providers.limits import CallLimits
 from executors.providers.local import LocalImageModel
 from executors.providers.local_chat import LocalChatModel
@@ -79,6 +80,9 @@ class _Vendors:
             case "runpod":
                 wire = self._runpod(self._config.runpod_image_endpoint, "image")
                 return RunPodImageModel(wire, self._results(wire.vendor))
+            case "jigsawstack":
+                wire = self._jigsawstack
+                return JigsawStackImageModel(wire, self._results(wire.vendor))
             case _:
                 raise ConfigError(f"UVIAN_IMAGE_MODEL: {name} makes no pictures")
 
@@ -137,6 +141,13 @@ class _Vendors:
         )
         wire = self._wire(vendor, config.runpod_timeouts, config.runpod_limits)
         return OpenAIChatModel(wire, model=model)
+
+    @cached_property
+    def _jigsawstack(self) -> Wire:
+        config = self._config
+        _require(config.jigsawstack_api_key, "jigsawstack")
+        vendor = jigsawstack_vendor(config.jigsawstack_base_url, config.jigsawstack_api_key)
+        return self._wire(vendor, config.jigsawstack_timeouts, config.jigsawstack_limits)
 
     def _wire(self, vendor: Vendor, timeouts: str, limits: str) -> Wire:
         allowed = numbers_in(limits)

@@ -10,11 +10,12 @@ from pydantic import SecretStr
 from executors.providers.base import ChatModel, ImageModel
 from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.http import Timeouts, Wire
+from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
 from executors.providers.openai import OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.results import Results
 from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
 from executors.providers.vendor import Vendor
-from tests.providers.lab import fal, openai, runpod
+from tests.providers.lab import fal, jigsawstack, openai, runpod
 from tests.providers.lab.server import LAB_KEY, Lab
 
 KEY = SecretStr(LAB_KEY)
@@ -53,6 +54,8 @@ def image_model(
             )
         case "runpod":
             return RunPodImageModel(wire, results, look_every=0.01)
+        case "jigsawstack":
+            return JigsawStackImageModel(wire, results)
         case _:
             raise LookupError(name)
 
@@ -70,5 +73,7 @@ def _vendor(name: str, lab: Lab) -> Vendor:
             return fal_vendor(lab.url + fal.BASE, KEY)
         case "runpod":
             return runpod_vendor("lab-endpoint", lab.url + runpod.BASE, KEY)
+        case "jigsawstack":
+            return jigsawstack_vendor(lab.url + jigsawstack.BASE, KEY)
         case _:
             raise LookupError(name)

@@ -37,6 +37,7 @@ from tests.providers.lab.faults import (
     Trailing,
 )
 from tests.providers.table_fal import FAL_IMAGE
+from tests.providers.table_jigsawstack import JIGSAWSTACK_IMAGE
 from tests.providers.table_runpod import RUNPOD_CHAT, RUNPOD_IMAGE
 
 _chat = partial(Case, provider="openai", does="chat")
@@ -252,4 +253,5 @@ TABLE: Final[tuple[Case, ...]] = (
     *FAL_IMAGE,
     *RUNPOD_CHAT,
     *RUNPOD_IMAGE,
+    *JIGSAWSTACK_IMAGE,
 )

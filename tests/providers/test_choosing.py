@@ -13,6 +13,7 @@ from executors.providers.base import ChatMessage
 from executors.providers.fal import FAL_URL
 from executors.providers.fallback import FallbackImageModel
 from executors.providers.http import Timeouts
+from executors.providers.jigsawstack import JIGSAWSTACK_URL
 from executors.providers.limits import CallLimits
 from executors.providers.local import LocalImageModel
 from executors.providers.local_chat import LocalChatModel
@@ -106,7 +107,7 @@ async def test_the_settings_that_the_laboratory_prints(
         assert said.startswith("You said: How do you do?")
 
 
-@pytest.mark.parametrize("name", ["fal", "runpod"])
+@pytest.mark.parametrize("name", ["fal", "runpod", "jigsawstack"])
 async def test_a_vendor_without_a_key_does_not_start(stack: AsyncExitStack, name: str) -> None:
     """At start, with the setting's name and the way out."""
     with pytest.raises(ConfigError, match=rf"^UVIAN_{name.upper()}_API_KEY is not set, and .*\.$"):
@@ -174,6 +175,7 @@ def test_the_defaults_that_are_written_are_those_of_the_code() -> None:
     }
     assert config.openai_base_url == OPENAI_URL
     assert (config.fal_base_url, config.runpod_base_url) == (FAL_URL, RUNPOD_URL)
+    assert config.jigsawstack_base_url == JIGSAWSTACK_URL
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ PAID = {
     "openai.images",
     "fal.submit",
     "runpod.run",
+    "jigsawstack.images",
 }
 
 TYPES = {"chat": ChatProbe.type, "image": ImageProbe.type}
