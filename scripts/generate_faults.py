@@ -25,6 +25,9 @@ TITLES = {
     ("openai", "chat"): "OpenAI and who speaks like it: chats",
     ("openai", "image"): "OpenAI and who speaks like it: pictures",
     ("fal", "image"): "FAL: pictures",
+    ("runpod", "chat"): "RunPod's own API: chats of a vLLM worker",
+    ("runpod", "image"): "RunPod's own API: pictures",
+    ("jigsawstack", "image"): "JigsawStack: pictures",
 }
 
 

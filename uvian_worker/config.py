@@ -77,6 +77,7 @@ def _header_value(key: SecretStr) -> SecretStr:
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Key = Annotated[SecretStr, AfterValidator(_header_value)]
+EndpointId = Annotated[str, Field(pattern=r"^[\w-]+$")]
 ModelPath = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$")]
 
 
@@ -133,10 +134,12 @@ class Config(BaseSettings):
     """One line of text, or one JSON object, per record."""
 
     # Models
-    image_model: Annotated[str, _order("local", "openai", "fal"), Field(min_length=1)] = "local"
-    """Who makes pictures: `local`, `openai`, `fal`, or several in the order they are asked: `fal,local`."""
-    chat_model: Annotated[str, _order("local", "openai"), Field(min_length=1)] = "local"
-    """Who answers chats: `local` (an offline voice), `openai`, or several in the order they are asked."""
+    image_model: Annotated[
+        str, _order("local", "openai", "fal", "runpod", "jigsawstack"), Field(min_length=1)
+    ] = "local"
+    """Who makes pictures: `local`, `openai`, `fal`, `runpod`, `jigsawstack`, or several, in order."""
+    chat_model: Annotated[str, _order("local", "openai", "runpod"), Field(min_length=1)] = "local"
+    """Who answers chats: `local` (an offline voice), `openai`, `runpod`, or several, in order."""
     openai_api_key: Key | None = None
     """Key for OpenAI; a server of your own may need none."""
     openai_base_url: BaseUrl = "https://api.openai.com/v1"
@@ -161,6 +164,28 @@ class Config(BaseSettings):
     """As `openai_timeouts`, for each call to the queue; what does not begin within `total` is dropped."""
     fal_limits: str = "concurrency=100,per_second=50"
     """Requests that one worker process sends at a time, and in a second."""
+    runpod_api_key: Key | None = None
+    """Key for RunPod."""
+    runpod_base_url: BaseUrl = "https://api.runpod.ai/v2"
+    """RunPod's serverless endpoints."""
+    runpod_chat_endpoint: EndpointId | None = None
+    """The endpoint that answers chats, by its id."""
+    runpod_chat_model: Annotated[str, Field(min_length=1)] | None = None
+    """What its model is called there (vLLM workers): then it is asked as OpenAI is, and streams."""
+    runpod_image_endpoint: EndpointId | None = None
+    """The endpoint that makes pictures."""
+    runpod_timeouts: str = "connect=10,first_byte=300,idle=60,total=900"
+    """As `openai_timeouts`; starting a worker takes minutes, and `total` goes with each request."""
+    runpod_limits: str = "concurrency=100,per_second=50"
+    """Requests that one worker process sends at a time, and in a second."""
+    jigsawstack_api_key: Key | None = None
+    """Key for JigsawStack."""
+    jigsawstack_base_url: BaseUrl = "https://api.jigsawstack.com/v1"
+    """JigsawStack's API."""
+    jigsawstack_timeouts: str = "connect=10,first_byte=120,idle=60,total=300"
+    """As `openai_timeouts`."""
+    jigsawstack_limits: str = "concurrency=50,per_second=25"
+    """Requests that one worker process sends at a time, and in a second; the vendor allows 50 a second."""
 
     # Time
     lease: Seconds = 15.0
@@ -198,7 +223,16 @@ class Config(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
-    @field_validator("openai_timeouts", "openai_limits", "fal_timeouts", "fal_limits")
+    @field_validator(
+        "openai_timeouts",
+        "openai_limits",
+        "fal_timeouts",
+        "fal_limits",
+        "runpod_timeouts",
+        "runpod_limits",
+        "jigsawstack_timeouts",
+        "jigsawstack_limits",
+    )
     @classmethod
     def _complete(cls, value: str, info: ValidationInfo) -> str:
         """A group of numbers, with the defaults of those it leaves out."""

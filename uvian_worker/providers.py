@@ -16,11 +16,13 @@ from executors.providers.base import ChatModel, ImageModel
 from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.http import Timeouts, Wire, open_session
+from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
 from executors.providers.limits import CallLimits
 from executors.providers.local import LocalImageModel
 from executors.providers.local_chat import LocalChatModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.results import Fetch, Results
+from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
 from executors.providers.vendor import Vendor
 from uvian_worker import __version__
 from uvian_worker.config import Config, ConfigError, names_in, numbers_in
@@ -75,6 +77,12 @@ class _Vendors:
                     model=self._config.fal_image_model,
                     refine_model=self._config.fal_refine_model,
                 )
+            case "runpod":
+                wire = self._runpod(self._config.runpod_image_endpoint, "image")
+                return RunPodImageModel(wire, self._results(wire.vendor))
+            case "jigsawstack":
+                wire = self._jigsawstack
+                return JigsawStackImageModel(wire, self._results(wire.vendor))
             case _:
                 raise ConfigError(f"UVIAN_IMAGE_MODEL: {name} makes no pictures")
 
@@ -85,6 +93,10 @@ class _Vendors:
                 return LocalChatModel()
             case "openai":
                 return OpenAIChatModel(self._openai, model=self._config.openai_chat_model)
+            case "runpod":
+                wire = self._runpod(self._config.runpod_chat_endpoint, "chat")
+                model = self._config.runpod_chat_model
+                return RunPodChatModel(wire) if model is None else self._streamed(wire, model)
             case _:
                 raise ConfigError(f"UVIAN_CHAT_MODEL: {name} answers no chats")
 
@@ -105,6 +117,37 @@ class _Vendors:
         _require(config.fal_api_key, "fal")
         vendor = fal_vendor(config.fal_base_url, config.fal_api_key)
         return self._wire(vendor, config.fal_timeouts, config.fal_limits)
+
+    def _runpod(self, endpoint: str | None, does: str) -> Wire:
+        """An endpoint's own wire: what waits for one must not hold up the other."""
+        config = self._config
+        _require(config.runpod_api_key, "runpod")
+        if endpoint is None:
+            raise ConfigError(
+                f"UVIAN_RUNPOD_{does.upper()}_ENDPOINT is not set, and UVIAN_{does.upper()}_MODEL "
+                "chooses runpod. Give the id of the endpoint, as it stands in its URL."
+            )
+        vendor = runpod_vendor(endpoint, config.runpod_base_url, config.runpod_api_key)
+        return self._wire(vendor, config.runpod_timeouts, config.runpod_limits)
+
+    def _streamed(self, endpoint: Wire, model: str) -> ChatModel:
+        """OpenAI's route of the same endpoint."""
+        config = self._config
+        vendor = openai_vendor(
+            f"{endpoint.vendor.base_url}/openai/v1",
+            config.runpod_api_key,
+            name="runpod",
+            label="RunPod",
+        )
+        wire = self._wire(vendor, config.runpod_timeouts, config.runpod_limits)
+        return OpenAIChatModel(wire, model=model)
+
+    @cached_property
+    def _jigsawstack(self) -> Wire:
+        config = self._config
+        _require(config.jigsawstack_api_key, "jigsawstack")
+        vendor = jigsawstack_vendor(config.jigsawstack_base_url, config.jigsawstack_api_key)
+        return self._wire(vendor, config.jigsawstack_timeouts, config.jigsawstack_limits)
 
     def _wire(self, vendor: Vendor, timeouts: str, limits: str) -> Wire:
         allowed = numbers_in(limits)

@@ -18,6 +18,7 @@ __all__ = [
     "kept",
     "picture",
     "redeemed",
+    "see_through",
     "spent",
     "submitted",
 ]
@@ -133,7 +134,7 @@ async def submitted(
     try:
         return await asyncio.shield(sending)
     except asyncio.CancelledError:
-        await _see_through(_undo(sending, cancel))
+        await see_through(_undo(sending, cancel))
         raise
 
 
@@ -150,7 +151,7 @@ async def kept(
 
 async def call_off(ticket: str, cancel: Callable[[str], Awaitable[object]]) -> None:
     """Tell the vendor that the answer is not wanted, if it can be told; raises nothing for it."""
-    await _see_through(_cancelled(ticket, cancel))
+    await see_through(_cancelled(ticket, cancel))
 
 
 async def _answer(
@@ -174,7 +175,7 @@ async def _answer(
         raise
 
 
-async def _see_through(work: Coroutine[Any, Any, None]) -> None:
+async def see_through(work: Coroutine[Any, Any, None]) -> None:
     """Run it to its end; being cancelled once more ends the waiting and not the work."""
     task = asyncio.create_task(work)
     _under_way.add(task)

@@ -14,7 +14,7 @@ import asyncpg
 from pydantic import BaseModel
 
 from executors.base import BaseExecutor, JobContext, JobInput, JobServices
-from executors.providers.base import ChatMessage, ChatModel, ImageModel
+from executors.providers.base import ChatMessage, ChatModel, ImageModel, VendorRequest
 from executors.registry import Registry
 from executors.runner import Runner
 from executors.stages.image_preparation import prepare_image
@@ -52,7 +52,13 @@ class ChatProbe(BaseExecutor[NoInput, Said]):
     async def execute(self, job: JobContext[NoInput]) -> Said:
         said = ""
         async with job.stage("asking", weight=1):
-            async for delta in self.make().stream([ChatMessage("user", "How do you do?")]):
+            request = VendorRequest(
+                id=job.checkpoints.get("request"),
+                keep=lambda id_: job.checkpoint(request=id_),
+                comes_back=job.comes_back,
+            )
+            question = [ChatMessage("user", "How do you do?")]
+            async for delta in self.make().stream(question, request=request):
                 said += delta.text
         return Said(text=said)
 

@@ -10,10 +10,12 @@ from pydantic import SecretStr
 from executors.providers.base import ChatModel, ImageModel
 from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.http import Timeouts, Wire
+from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
 from executors.providers.openai import OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.results import Results
+from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
 from executors.providers.vendor import Vendor
-from tests.providers.lab import fal, openai
+from tests.providers.lab import fal, jigsawstack, openai, runpod
 from tests.providers.lab.server import LAB_KEY, Lab
 
 KEY = SecretStr(LAB_KEY)
@@ -27,6 +29,8 @@ def chat_model(
     match name:
         case "openai":
             return OpenAIChatModel(wire, model="lab-chat")
+        case "runpod":
+            return RunPodChatModel(wire, look_every=0.01)
         case _:
             raise LookupError(name)
 
@@ -48,6 +52,10 @@ def image_model(
                 refine_model="lab/draw/image-to-image",
                 look_every=0.01,
             )
+        case "runpod":
+            return RunPodImageModel(wire, results, look_every=0.01)
+        case "jigsawstack":
+            return JigsawStackImageModel(wire, results)
         case _:
             raise LookupError(name)
 
@@ -63,5 +71,9 @@ def _vendor(name: str, lab: Lab) -> Vendor:
             return openai_vendor(lab.url + openai.BASE, KEY, label="OpenAI")
         case "fal":
             return fal_vendor(lab.url + fal.BASE, KEY)
+        case "runpod":
+            return runpod_vendor("lab-endpoint", lab.url + runpod.BASE, KEY)
+        case "jigsawstack":
+            return jigsawstack_vendor(lab.url + jigsawstack.BASE, KEY)
         case _:
             raise LookupError(name)

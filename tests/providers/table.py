@@ -37,6 +37,8 @@ from tests.providers.lab.faults import (
     Trailing,
 )
 from tests.providers.table_fal import FAL_IMAGE
+from tests.providers.table_jigsawstack import JIGSAWSTACK_IMAGE
+from tests.providers.table_runpod import RUNPOD_CHAT, RUNPOD_IMAGE
 
 _chat = partial(Case, provider="openai", does="chat")
 _image = partial(Case, provider="openai", does="image")
@@ -245,4 +247,11 @@ _OPENAI_IMAGE = (
     ),
 )
 
-TABLE: Final[tuple[Case, ...]] = (*_OPENAI_CHAT, *_OPENAI_IMAGE, *FAL_IMAGE)
+TABLE: Final[tuple[Case, ...]] = (
+    *_OPENAI_CHAT,
+    *_OPENAI_IMAGE,
+    *FAL_IMAGE,
+    *RUNPOD_CHAT,
+    *RUNPOD_IMAGE,
+    *JIGSAWSTACK_IMAGE,
+)

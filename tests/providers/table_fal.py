@@ -38,7 +38,7 @@ _image = partial(Case, provider="fal", does="image", on="fal.submit")
 
 FAL_IMAGE: Final = (
     _image(fault="nothing", script=(None,), first=DONE, in_all=1),
-    _image(fault="a long queue", script=(Waiting(30),), first=DONE, in_all=1),
+    _image(fault="a long queue", script=(Waiting(12),), first=DONE, in_all=1),
     _image(
         fault="silence when it is sent",
         script=(Silence(),),

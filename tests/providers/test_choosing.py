@@ -13,12 +13,15 @@ from executors.providers.base import ChatMessage
 from executors.providers.fal import FAL_URL
 from executors.providers.fallback import FallbackImageModel
 from executors.providers.http import Timeouts
+from executors.providers.jigsawstack import JIGSAWSTACK_URL
 from executors.providers.limits import CallLimits
 from executors.providers.local import LocalImageModel
 from executors.providers.local_chat import LocalChatModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel
+from executors.providers.runpod import RUNPOD_URL
 from tests.providers.lab import VENDORS, faults
 from tests.providers.lab.openai import BASE
+from tests.providers.lab.runpod import BASE as RUNPOD
 from tests.providers.lab.server import LAB_KEY, Lab
 from uvian_worker.config import Config, ConfigError, numbers_in
 from uvian_worker.providers import Models, open_models
@@ -104,11 +107,38 @@ async def test_the_settings_that_the_laboratory_prints(
         assert said.startswith("You said: How do you do?")
 
 
-@pytest.mark.parametrize("name", ["fal"])
+@pytest.mark.parametrize("name", ["fal", "runpod", "jigsawstack"])
 async def test_a_vendor_without_a_key_does_not_start(stack: AsyncExitStack, name: str) -> None:
     """At start, with the setting's name and the way out."""
     with pytest.raises(ConfigError, match=rf"^UVIAN_{name.upper()}_API_KEY is not set, and .*\.$"):
         await models(stack, image_model=name)
+
+
+@pytest.mark.parametrize("does", ["image", "chat"])
+async def test_an_endpoint_that_is_not_named(stack: AsyncExitStack, does: str) -> None:
+    """RunPod has endpoints for each; the one that is missing is named."""
+    with pytest.raises(
+        ConfigError, match=rf"^UVIAN_RUNPOD_{does.upper()}_ENDPOINT is not set, and"
+    ):
+        await models(stack, runpod_api_key="rpa_1", **{f"{does}_model": "runpod"})
+
+
+async def test_a_worker_of_vllm_streams(lab: Lab, stack: AsyncExitStack) -> None:
+    """Where the model's name is known, OpenAI's route of the endpoint is asked."""
+    chosen = await models(
+        stack,
+        chat_model="runpod",
+        runpod_api_key=LAB_KEY,
+        runpod_base_url=lab.url + RUNPOD,
+        runpod_chat_endpoint="lab-chat",
+        runpod_chat_model="lab-model",
+    )
+    assert isinstance(chosen.chat, OpenAIChatModel)
+    assert chosen.chat.name == "runpod"
+    answer = chosen.chat.stream([ChatMessage("user", "How do you do?")])
+    assert "".join([delta.text async for delta in answer]).startswith("You said: How do you do?")
+    (asked,) = lab.asked
+    assert asked.path == f"{RUNPOD}/lab-chat/openai/v1/chat/completions"
 
 
 @pytest.mark.parametrize("setting", ["image_model", "chat_model"])
@@ -144,7 +174,8 @@ def test_the_defaults_that_are_written_are_those_of_the_code() -> None:
         "per_second": limits.per_second,
     }
     assert config.openai_base_url == OPENAI_URL
-    assert config.fal_base_url == FAL_URL
+    assert (config.fal_base_url, config.runpod_base_url) == (FAL_URL, RUNPOD_URL)
+    assert config.jigsawstack_base_url == JIGSAWSTACK_URL
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,8 @@ PAID = {
     "openai.chat",
     "openai.images",
     "fal.submit",
+    "runpod.run",
+    "jigsawstack.images",
 }
 
 TYPES = {"chat": ChatProbe.type, "image": ImageProbe.type}

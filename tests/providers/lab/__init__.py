@@ -13,7 +13,9 @@ from __future__ import annotations
 __all__ = ["VENDORS"]
 
 from tests.providers.lab.fal import FalLab
+from tests.providers.lab.jigsawstack import JigsawStackLab
 from tests.providers.lab.openai import OpenAILab
+from tests.providers.lab.runpod import RunPodLab
 
 #: One line per vendor.
-VENDORS = (OpenAILab, FalLab)
+VENDORS = (OpenAILab, FalLab, RunPodLab, JigsawStackLab)

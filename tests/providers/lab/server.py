@@ -350,4 +350,6 @@ async def _body(request: web.Request) -> Any:
             for name, value in form.items()
         }
     content = await request.read()
+    if request.content_type.startswith("image/"):
+        return content
     return json.loads(content) if content else None

@@ -1,0 +1,168 @@
+"""One serverless endpoint: its requests, their states, and what its errors mean."""
+
+from __future__ import annotations
+
+__all__ = [
+    "RUNPOD_URL",
+    "Endpoint",
+    "Waiting",
+    "failure_in",
+    "runpod_vendor",
+]
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pydantic import SecretStr
+
+from executors.errors import ExecutorError, ProviderRejected, ProviderUnavailable
+from executors.providers.http import Call, Patience, Wire, parsed
+from executors.providers.limits import CallLimits
+from executors.providers.tickets import Rhythm, Unknown, spent
+from executors.providers.vendor import Refusal, Vendor, refusal_of
+
+RUNPOD_URL: Final = "https://api.runpod.ai/v2"
+
+#: RunPod's own limits are, in 10 s: 1000 requests, 2000 looks, 100 cancels.
+_LOOKS: Final = CallLimits(concurrency=200, per_second=100.0)
+_CANCELS: Final = CallLimits(concurrency=20, per_second=10.0)
+
+_COLD_START: Final = 10.0  #: seconds in the queue after which a worker is probably being started
+
+_FAILED: Final = {"FAILED", "TIMED_OUT"}
+
+
+def runpod_vendor(
+    endpoint: str, base_url: str = RUNPOD_URL, api_key: SecretStr | None = None
+) -> Vendor:
+    """The endpoint with that id."""
+    bearer = SecretStr(f"Bearer {api_key.get_secret_value()}") if api_key else None
+    return Vendor(
+        name="runpod",
+        label="RunPod",
+        base_url=f"{base_url.rstrip('/')}/{endpoint}",
+        auth={"Authorization": bearer} if bearer else {},
+        read=_read_error,
+        judge=_judged,
+    )
+
+
+class Endpoint:
+    """Sends requests, looks at them, calls them off: each with limits of its own."""
+
+    def __init__(self, wire: Wire) -> None:
+        self.vendor = wire.vendor
+        self.timeouts = wire.timeouts
+        self._wire = wire
+        self._looks = wire.beside(_LOOKS)
+        self._cancels = wire.beside(_CANCELS, patience=Patience(retries=1, seconds=2.0))
+
+    async def run(self, asked: Mapping[str, Any]) -> str:
+        """Send a request; its ticket. Nobody waits for it longer than the policy says."""
+        allowed = max(round(self.timeouts.total * 1000), 10_000)
+        body = {"input": asked, "policy": {"executionTimeout": allowed, "ttl": 2 * allowed}}
+        document = await self._wire.ask(Call(url="/run", body=body))
+        ticket = document.get("id") if isinstance(document, dict) else None
+        if not isinstance(ticket, str) or not ticket:
+            self.vendor.confuse("there is no id in it", str(document).encode())
+        return ticket
+
+    async def ended(
+        self, ticket: str, report: Callable[[str], None], *, look_every: float, largest: int
+    ) -> Any:
+        """Wait for the end of a request; its output."""
+        rhythm, waiting = Rhythm(look_every, longest=2.0), Waiting(report)
+        while True:
+            document = await self.look("status", ticket, largest=largest)
+            status = document["status"]
+            if status == "COMPLETED":
+                return document.get("output")
+            with spent():
+                self.check(document)
+            waiting.see(status)
+            await rhythm.pause()
+
+    async def look(self, what: str, ticket: str, *, largest: int = 0) -> dict[str, Any]:
+        """``status`` or ``stream`` of a request; raises ``Unknown`` where it is not known any more."""
+        call = Call(method="GET", url=f"/{what}/{ticket}")
+        try:
+            document = await (
+                self._looks.ask(call, largest=largest) if largest else self._looks.ask(call)
+            )
+        except ProviderRejected as error:
+            refusal = refusal_of(error)
+            if refusal is not None and refusal.status in {404, 410}:
+                raise Unknown(refusal.message) from error
+            raise
+        if not isinstance(document, dict) or not isinstance(document.get("status"), str):
+            self.vendor.confuse("there is no status in it", str(document).encode())
+        return document
+
+    def check(self, document: Mapping[str, Any]) -> None:
+        """Raise what a request ended with, unless it goes on or is completed."""
+        status = document["status"]
+        if status == "CANCELLED":
+            raise Unknown("it was cancelled")
+        if status in _FAILED:
+            self.vendor.refuse(failure_in(document.get("error"), code=status))
+
+    async def cancel(self, ticket: str) -> None:
+        """Call a request off."""
+        await self._cancels.ask(Call(url=f"/cancel/{ticket}"))
+
+
+class Waiting:
+    """Tells the user what is waited for. A worker that must be started first is no fault."""
+
+    def __init__(self, report: Callable[[str], None]) -> None:
+        self._report = report
+        self._began = time.monotonic()
+        self._told = ""
+
+    def see(self, status: str) -> None:
+        """Tell of a state, once."""
+        sentence = "RunPod is at work"
+        if status == "IN_QUEUE":
+            sentence = "Waiting in the queue of RunPod"
+            if time.monotonic() - self._began > _COLD_START:
+                sentence = "RunPod is starting a worker, which can take minutes"
+        if sentence != self._told:
+            self._report(sentence)
+            self._told = sentence
+
+
+def failure_in(error: object, *, code: str = "FAILED") -> Refusal:
+    """What a worker says of its failure: the kind and the sentence, and not the trace beside them."""
+    found: Any = error
+    if isinstance(error, str):
+        try:
+            found = parsed(error)
+        except ValueError:
+            found = {"message": error}
+    if not isinstance(found, dict):
+        return Refusal(status=500, code=code)
+    number = found.get("code")
+    kind = found.get("error_type") or found.get("type") or ""
+    said = str(found.get("error_message") or found.get("message") or "")
+    return Refusal(
+        status=number if isinstance(number, int) and 400 <= number < 600 else 500,
+        code=code,
+        message=f"{kind} {said.partition('Traceback')[0][:300]}",
+    )
+
+
+def _read_error(status: int, document: Any) -> Refusal:
+    if isinstance(document, dict):
+        document = document.get("error") or document.get("detail") or document.get("title") or ""
+    return Refusal(status=status, message=str(document)[:300])
+
+
+def _judged(label: str, refusal: Refusal) -> ExecutorError | None:
+    if refusal.code == "TIMED_OUT":
+        return ProviderUnavailable(f"{label} took longer than it is allowed to.")
+    if refusal.code == "CANCELLED":
+        return ProviderUnavailable(f"{label} has dropped the request.")
+    if refusal.code == "FAILED" and refusal.status >= 500:
+        return ProviderUnavailable(f"{label} has failed to answer.")
+    return None
