@@ -43,6 +43,7 @@ NAMES = {
     "zero.example": [ip_address("0.0.0.0")],
     "empty.example": [],
 }
+NOWHERE = "nowhere.example"  # a name that DNS does not know
 
 #: Hosts that lead inside, or would in one reading or another.
 HOSTS = [
@@ -121,7 +122,6 @@ HOSTS = [
     "-.example",
     "public.example:80:80",
     *NAMES,
-    "nowhere.example",
 ]
 
 #: Whole URLs.
@@ -176,7 +176,7 @@ URLS = [
     "http://public.example:{public}/" + "a" * 2100,
 ]
 
-HOSTILE = [f"http://{host}:{{inside}}/" for host in HOSTS] + URLS
+HOSTILE = [f"http://{host}:{{inside}}/" for host in [*HOSTS, NOWHERE]] + URLS
 
 #: Where a redirect leads when it names no other server: not hostile there.
 _RELATIVE = {"", "127.0.0.1:{inside}", "https:", "http:127.0.0.1:{inside}"}
@@ -265,6 +265,13 @@ async def test_rebinding_between_redirects(internet: Internet) -> None:
     assert rebinding.looked_up == ["public.example"] * 2
     assert internet.intruders == 0
     await fetcher.close()
+
+
+@pytest.mark.parametrize("host", [host for host in HOSTS if host not in NAMES])
+def test_the_first_gate_holds_alone(host: str) -> None:
+    """Of all hosts that are no names of DNS, none gets as far as a socket."""
+    with pytest.raises(InvalidInput, match="may not be fetched"):
+        Rules(http=True, ports=range(65536)).parse(f"http://{host}:80/")
 
 
 async def test_the_last_gate_holds_alone(internet: Internet, fetcher: Fetcher) -> None:
