@@ -76,7 +76,7 @@ Timeouts are settings (`UVIAN_OPENAI_TIMEOUTS` …), of OpenAI by default {secon
 python -m tests.providers.lab     # prints what to export; Ctrl-C ends it
 ```
 
-Any model answers; these break: {", ".join(f"`{name}`" for name in BY_NAME)}.
+Any model answers; those of OpenAI with these names break: {", ".join(f"`{name}`" for name in BY_NAME)}.
 """
 
 

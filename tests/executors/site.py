@@ -32,6 +32,15 @@ from repositories.postgres import PostgresDatabase
 from tests.servers import CleanDatabase
 
 
+@dataclass(frozen=True, slots=True)
+class Things:
+    """What belongs to a user."""
+
+    concept: Concept
+    conversation: str
+    question: str  #: the newest message in it
+
+
 @dataclass
 class Site:
     """A worker's inside, and hands in its database."""
@@ -46,6 +55,7 @@ class Site:
 
     def __post_init__(self) -> None:
         self.image_model = LocalImageModel()
+        self.chat_model = LocalChatModel(pace=0)
         self.fetcher = Fetcher()
         self.runner = Runner(
             jobs=self.jobs,
@@ -55,7 +65,7 @@ class Site:
                 concepts=UserConcepts(self.database, user, "worker-1"),
                 images=UserImages(self.images, user),
                 image_model=self.image_model,
-                chat_model=LocalChatModel(pace=0),
+                chat_model=self.chat_model,
                 conversations=UserConversations(self.database, user),
                 messages=UserMessages(self.database, user),
                 fetcher=self.fetcher,
@@ -82,6 +92,31 @@ class Site:
         job_id = str(answer["jobs"][0]["job"]["id"])
         await self.runner.run(job_id, 1)
         return (await self.database.select("jobs", where=[Filter("id", "eq", job_id)]))[0]
+
+    async def things(self, user: str, **changed: Any) -> Things:
+        """One of each that a user can have."""
+        concept = await self.concept(user, **changed)
+        conversation = await self.database.call("create_conversation", user_id=user)
+        row = {
+            "conversation_id": conversation["id"],
+            "user_id": user,
+            "role": "user",
+            "content": "?",
+        }
+        (question,) = await self.database.insert("messages", [row])
+        return Things(concept, conversation["id"], question["id"])
+
+    async def ending(self, user: str, type_: str, **input_: Any) -> tuple[str, str | None, str]:
+        """Status, code and sentence of a job, or of the refusal to make it."""
+        job = {"user_id": user, "type": type_, "input": input_}
+        answer = (await self.database.call("create_jobs", request={"jobs": [job]}))["jobs"][0]
+        if "job" not in answer:
+            return "failed", answer["code"], ""
+        await self.runner.run(answer["job"]["id"], 1)
+        where = [Filter("id", "eq", answer["job"]["id"])]
+        (row,) = await self.database.select("jobs", where=where)
+        assert row["status"] == "completed" or row["output"] is None
+        return row["status"], (row["error"] or {}).get("code"), row["error_message"] or ""
 
     async def concept(self, user: str, **changed: Any) -> Concept:
         """A concept that a generation of this user has made."""

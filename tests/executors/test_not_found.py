@@ -16,8 +16,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from executors.registry import BUILT_IN
-from repositories.concepts import Concept
-from tests.executors.site import Site
+from tests.executors.site import Site, Things
 
 # --- the fields ----------------------------------------------------------------------------------
 
@@ -25,11 +24,12 @@ from tests.executors.site import Site
 class Reference(NamedTuple):
     """A field that names what belongs to somebody."""
 
-    own: Callable[[Concept], str]  #: its value for a thing of one user
-    strange: Callable[[Concept, str], list[str]]  #: what leads to another's thing, or to nothing
+    own: Callable[[Things], str]  #: its value for a thing of one user
+    strange: Callable[[Things, str], list[str]]  #: what leads to another's thing, or to nothing
 
 
-def _ids(theirs: Concept, _: str) -> list[str]:
+def _concepts(things: Things, _: str) -> list[str]:
+    theirs = things.concept
     return [
         theirs.id,
         theirs.id.upper(),
@@ -41,7 +41,13 @@ def _ids(theirs: Concept, _: str) -> list[str]:
     ]
 
 
-def _paths(theirs: Concept, user: str) -> list[str]:
+def _among(theirs: str) -> list[str]:
+    """For fields that take an id and nothing else."""
+    return [theirs, theirs.upper(), str(uuid.uuid4()), "00000000-0000-0000-0000-000000000000"]
+
+
+def _paths(things: Things, user: str) -> list[str]:
+    theirs = things.concept
     their_user, name = theirs.image_path.split("/")
     return [
         theirs.image_path,
@@ -65,15 +71,26 @@ def _paths(theirs: Concept, user: str) -> list[str]:
 
 #: What names a row or a file. A new one needs a line here: then it is tried.
 REFERENCES = {
-    "concept_id": Reference(lambda concept: concept.id, _ids),
-    "image_path": Reference(lambda concept: concept.image_path, _paths),
+    "concept_id": Reference(lambda my: my.concept.id, _concepts),
+    "conversation_id": Reference(
+        lambda my: my.conversation, lambda other, _: _among(other.conversation)
+    ),
+    "image_path": Reference(lambda my: my.concept.image_path, _paths),
+    "message_id": Reference(lambda my: my.question, lambda other, _: _among(other.question)),
 }
 
 #: What leads elsewhere, with the suite that tries it.
 ELSEWHERE = {"original_image_url": "tests/executors/fetching"}
 
 #: Text that is nothing but text.
-WORDS = {"logo_description", "theme_description", "refinement_prompt", "style"}
+WORDS = {
+    "logo_description",
+    "model",
+    "refinement_prompt",
+    "style",
+    "system_prompt",
+    "theme_description",
+}
 
 SORTED = {*REFERENCES, *ELSEWHERE, *WORDS}
 
@@ -156,13 +173,13 @@ def test_the_walk_finds_what_is_hidden() -> None:
 
 def test_there_is_something_to_try() -> None:
     """The walk reaches the executors of ours."""
-    assert {("refinement", "concept_id"), ("refinement", "image_path")} <= set(CASES)
+    assert {("refinement", "concept_id"), ("chat", "message_id")} <= set(CASES)
 
 
 # --- what comes of them --------------------------------------------------------------------------
 
 
-def needed(model: type[BaseModel], owner: Concept) -> dict[str, Any]:
+def needed(model: type[BaseModel], owner: Things) -> dict[str, Any]:
     """Values for the fields that an input must have."""
     values: dict[str, Any] = {}
     for name, field in model.model_fields.items():
@@ -177,24 +194,22 @@ def needed(model: type[BaseModel], owner: Concept) -> dict[str, Any]:
 async def test_what_is_not_the_users_is_not_there(site: Site, type_: str, name: str) -> None:
     """One answer for all of it, before anything is paid for; what is the user's is found."""
     me, other = await site.user(), await site.user()
-    mine, theirs = await site.concept(me), await site.concept(other, logo_description="a whale")
+    mine, theirs = await site.things(me), await site.things(other, logo_description="a whale")
     executor = site.registry.find(type_)
     assert executor is not None
     base = needed(executor.Input, mine)
     reference = REFERENCES[name]
 
-    row = await site.run(me, type_, **{**base, name: reference.own(mine)})
-    assert row["status"] == "completed", row["error_message"]
+    ending = await site.ending(me, type_, **{**base, name: reference.own(mine)})
+    assert ending[0] == "completed", ending
 
     async def must_not(*_: Any, **__: Any) -> None:
         raise AssertionError("a model was asked")
 
     site.image_model.refine = site.image_model.generate = must_not  # type: ignore[assignment,method-assign]
-    answers = set()
+    site.chat_model.stream = must_not  # type: ignore[assignment,method-assign]
+    endings = {}
     for value in reference.strange(theirs, me):
-        row = await site.run(me, type_, **{**base, name: value})
-        assert row["status"] == "failed", (value, row["output"])
-        assert row["error"]["code"] == "not_found", (value, row["error"])
-        answers.add((row["error"]["stage"], row["error_message"]))
-        assert row["output"] is None
-    assert len(answers) == 1, "the answer tells what exists"
+        endings[value] = await site.ending(me, type_, **{**base, name: value})
+        assert endings[value][:2] == ("failed", "not_found"), (value, endings[value])
+    assert len(set(endings.values())) == 1, "the answer tells what exists"

@@ -10,12 +10,16 @@ import aiohttp
 import pytest
 from pydantic import SecretStr
 
+from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.http import Patience, Timeouts, Wire, open_session
 from executors.providers.limits import CallLimits
 from executors.providers.openai import openai_vendor
+from executors.providers.results import Results
 from tests.providers.lab import VENDORS
+from tests.providers.lab.fal import BASE as FAL
 from tests.providers.lab.openai import BASE, OpenAILab
 from tests.providers.lab.server import LAB_KEY, Lab
+from tests.providers.models import no_internet
 
 #: One question, one answer: a test that is not about asking again must not.
 ONCE = Patience(retries=0)
@@ -80,3 +84,47 @@ def openai_wire(lab: Lab, session: aiohttp.ClientSession) -> OpenAIWire:
         return Wire(session, vendor, timeouts=timeouts, limits=limits, patience=patience)
 
     return make
+
+
+class FalModels(Protocol):
+    """Makes models of the laboratory's FAL; each one is that of a worker that has just started."""
+
+    def __call__(
+        self, patience: Patience = ..., limits: CallLimits | None = ...
+    ) -> FalImageModel: ...
+
+
+@pytest.fixture
+def fal_models(lab: Lab, session: aiohttp.ClientSession) -> FalModels:
+    """Models that ask once, unless told otherwise."""
+
+    def make(patience: Patience = ONCE, limits: CallLimits | None = None) -> FalImageModel:
+        vendor = fal_vendor(lab.url + FAL, SecretStr(LAB_KEY))
+        wire = Wire(session, vendor, patience=patience, limits=limits)
+        results = Results(session, vendor, no_internet, largest=100_000)
+        return FalImageModel(
+            wire,
+            results,
+            model="lab/draw/fast",
+            refine_model="lab/draw/image-to-image",
+            look_every=0.001,
+        )
+
+    return make
+
+
+@pytest.fixture
+def fal_model(fal_models: FalModels) -> FalImageModel:
+    """One that asks once."""
+    return fal_models()
+
+
+def fal_routes(lab: Lab) -> list[str]:
+    """What was asked, in order; looks that follow each other count once."""
+    asked = [a.route.removeprefix("fal.") for a in lab.asked]
+    return [route for i, route in enumerate(asked) if i == 0 or route != asked[i - 1]]
+
+
+def fal_submits(lab: Lab) -> int:
+    """How many requests there were to pay for."""
+    return sum(asked.route == "fal.submit" for asked in lab.asked)

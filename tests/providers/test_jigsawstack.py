@@ -170,7 +170,7 @@ async def test_cancelling_closes_the_connection(lab: Lab, model: JigsawStackImag
         await task
     await asyncio.wait_for(asked.over.wait(), 10)
     assert asked.closed_at is not None
-    assert asked.closed_at - began < 0.25
+    assert asked.closed_at - began < 2
 
 
 async def test_its_rate_limit_is_a_date_in_milliseconds(

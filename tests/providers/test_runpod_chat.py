@@ -11,8 +11,6 @@ from typing import Any
 
 import aiohttp
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from executors.errors import (
@@ -26,7 +24,6 @@ from executors.errors import (
 from executors.providers.base import ChatDelta, ChatMessage, ChatUsage
 from executors.providers.http import Patience, Timeouts, Wire
 from executors.providers.runpod import RunPodChatModel, runpod_vendor
-from executors.providers.runpod.outputs import Order, text_in
 from tests.providers.asking import Asking
 from tests.providers.conftest import ONCE
 from tests.providers.lab import faults
@@ -197,54 +194,6 @@ async def test_a_gap_is_no_answer(
     assert "".join(heard) == "You said: How do"
 
 
-@given(st.permutations(range(8)), st.lists(st.integers(0, 7)), st.integers(1, 8))
-def test_counted_pieces_in_whatever_order(
-    order: list[int], again: list[int], together: int
-) -> None:
-    """In any order, some of them again, however many come together: the text is the text."""
-
-    def piece(number: int) -> dict[str, Any]:
-        usage = {"input": 1, "output": number + 1}
-        return {"output": {"choices": [{"tokens": [f"{number} "]}], "usage": usage}}
-
-    stream = [piece(number) for number in [*order, *again]]
-    taking = Order()
-    text = ""
-    for begin in range(0, len(stream), together):
-        text += "".join(map(text_in, taking.take(stream[begin : begin + together])))
-    assert text == "0 1 2 3 4 5 6 7 "
-    assert not taking.has_gap
-
-
-@given(
-    st.lists(st.lists(st.integers(0, 5), min_size=1, unique=True).flatmap(st.permutations)),
-    st.integers(1, 3),
-)
-def test_numbered_pieces_with_gaps(looks: list[list[int]], step: int) -> None:
-    """In any order within a look, whatever is repeated, and whichever numbers are left out."""
-    taking = Order()
-    text = ""
-    for look, numbers in enumerate(looks):
-        items = [
-            {"output": {"text": f"{n} "}, "metrics": {"stream_index": n}}
-            for n in [step * (6 * look + number) for number in [*numbers, *numbers]]
-        ]
-        text += "".join(map(text_in, taking.take(items)))
-    assert not taking.is_broken
-    told = [int(number) for number in text.split()]
-    assert told == sorted(set(told))
-    assert len(told) == sum(map(len, looks))
-
-
-def test_a_worker_that_counts_each_piece_alone() -> None:
-    """Counts that do not add up are no places: nothing is lost for them."""
-    usage = {"input": 1, "output": 2}
-    items = [{"output": {"choices": [{"tokens": [a, b]}], "usage": usage}} for a, b in ("ab", "cd")]
-    taking = Order()
-    text = "".join(text_in(output) for item in items for output in taking.take([item]))
-    assert text == "abcd"
-
-
 async def test_a_cold_start_is_no_fault(
     lab: Lab, make: Callable[..., RunPodChatModel], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -395,7 +344,7 @@ async def test_cancelling_calls_the_request_off(
     with pytest.raises(asyncio.CancelledError):
         await task
     (told,) = (asked.at for asked in lab.asked if asked.route == "runpod.cancel")
-    assert told - began < (0.6 if isinstance(when.get("runpod.run"), faults.Slow) else 0.25)
+    assert told - began < 2
     for asked in lab.asked:
         await asyncio.wait_for(asked.over.wait(), 10)
 

@@ -10,6 +10,7 @@ from executors import events
 from executors.base import BaseExecutor
 from executors.events import Appended
 from executors.registry import Registry
+from executors.running import Running, StopReason
 from repositories.errors import NotGranted
 from repositories.jobs import JobRepository
 from tests.runner.conftest import Bench
@@ -95,6 +96,45 @@ async def test_an_unknown_type_is_given_back(bench: Bench) -> None:
     await bench.jobs.register("0.1.0", [*_description("foreign")])
     row = await bench.run("foreign")
     assert (row["status"], row["attempt"], row["run"]) == ("queued", 0, 2)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "last", "expected"),
+    [
+        ([], False, False),
+        ([StopReason.INTERRUPT], True, True),
+        ([StopReason.LOST], True, True),
+        ([StopReason.CANCEL], False, False),
+        ([StopReason.INTERRUPT, StopReason.CANCEL], False, False),
+        ([StopReason.TIMEOUT], False, True),
+        ([StopReason.TIMEOUT], True, False),
+    ],
+)
+async def test_whether_another_run_follows(
+    reasons: list[StopReason], last: bool, expected: bool
+) -> None:
+    """What a vendor was asked is left to it, unless the user or the last attempt has given up."""
+    running = Running("job", 1, grace=1)
+    for reason in reasons:
+        running.stop(reason)
+    assert running.comes_back(last=last) is expected
+
+
+async def test_an_executor_learns_whether_another_run_follows(bench: Bench) -> None:
+    """Not while it runs, and not of a cancel; of an interruption it does."""
+    for stop, expected in (
+        (bench.runner.cancel, False),
+        (lambda _: bench.runner.interrupt(), True),
+    ):
+        bench.scripted.entered.clear()
+        job_id = await bench.create(do="wait")
+        work = asyncio.create_task(bench.runner.run(job_id, 1))
+        await bench.scripted.entered.wait()
+        context = bench.scripted.contexts[-1]
+        assert not context.comes_back()
+        stop(job_id)
+        await work
+        assert context.comes_back() is expected
 
 
 async def test_cancel_stops_a_running_job(bench: Bench) -> None:

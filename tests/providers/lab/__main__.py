@@ -19,7 +19,7 @@ async def serve(port: int) -> None:
             print(f"\n# {vendor.name}")
             for name, value in vendor.exports(lab.url).items():
                 print(f"export {name}={value}")
-        print("\n# Models of these names break:", ", ".join(BY_NAME))
+        print("\n# Models of these names break (openai):", ", ".join(BY_NAME))
         print("# Any other model answers. Ctrl-C ends it.", flush=True)
         await asyncio.Event().wait()
 
