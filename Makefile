@@ -1,6 +1,8 @@
 # `make` alone lists what there is. Everything here runs in .venv, which `setup` builds from poetry.lock.
 .DEFAULT_GOAL := help
 VENV := .venv/bin
+# Two tests at a time, each with servers of its own; by the variable coverage finds both processes.
+PARALLEL := COVERAGE_PROCESS_START=pyproject.toml $(VENV)/python -m pytest -q -n 2
 
 .PHONY: help setup demo dev test unit database processes e2e openai check format bench docs lock clean
 
@@ -25,10 +27,10 @@ unit: setup  ## tests without servers
 	@$(VENV)/coverage run -m pytest -q -m 'not database and not processes and not e2e and not real' $(ARGS)
 
 database: setup  ## tests on a real Postgres and a real Redis
-	@$(VENV)/coverage run -m pytest -q -m database $(ARGS)
+	@$(PARALLEL) --dist loadscope -m database $(ARGS)
 
 processes: setup  ## tests that start, kill and restart real workers and servers
-	@$(VENV)/coverage run -m pytest -q -m processes $(ARGS)
+	@$(PARALLEL) --dist worksteal -m processes $(ARGS)
 
 e2e: setup  ## tests that need a pooler too: apt-get install pgbouncer
 	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || \

@@ -19,6 +19,10 @@ from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 for _name in [name for name in os.environ if name.startswith(("UVIAN_", "PG"))]:
     del os.environ[_name]
 
+# Under xdist `coverage` measures those who run tests, not the processes that they start.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_START", None)
+
 # Nobody here speaks TLS, and reading the world's authorities takes longer than most tests.
 os.environ["SSL_CERT_DIR"] = os.devnull
 os.environ.pop("SSL_CERT_FILE", None)
@@ -46,9 +50,11 @@ def postgres_server(_servers: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture(scope="session")
-def clones(postgres_server: EmbeddedPostgres) -> Clones:
+def clones(postgres_server: EmbeddedPostgres) -> Iterator[Clones]:
     """Databases from templates of the session's Postgres."""
-    return Clones(postgres_server)
+    clones = Clones(postgres_server)
+    yield clones
+    clones.close()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -63,12 +64,22 @@ class CleanDatabase:
 class Clones:
     """Fresh databases from one template, which is bootstrapped and migrated once.
 
-    Blocking, for synchronous fixtures.
+    Blocking, for synchronous fixtures: one connection on a loop of its own, which runs while it is
+    asked.
     """
 
     def __init__(self, server: EmbeddedPostgres) -> None:
         self.server = server
         self._number = itertools.count(1)
+        self._loop = asyncio.new_event_loop()
+        self._connection: asyncpg.Connection[Any] = self._loop.run_until_complete(
+            asyncpg.connect(server.dsn)
+        )
+
+    def close(self) -> None:
+        """Make no more databases."""
+        self._loop.run_until_complete(self._connection.close())
+        self._loop.close()
 
     def prepare(self, *, template: str = _TEMPLATE, old_defaults: bool = False) -> None:
         """Create the template: the bootstrap, then the migrations as a customer's role."""
@@ -83,7 +94,8 @@ class Clones:
     def clone(self, template: str = _TEMPLATE) -> CleanDatabase:
         """A database of its own, with what the template has."""
         name = f"test_{next(self._number)}"
-        self._execute(f"create database {name} template {template}")
+        # Half the time of writing every page to the log first, which is the default.
+        self._execute(f"create database {name} template {template} strategy file_copy")
         return CleanDatabase(
             name=name,
             dsn=self.server.dsn_for(name, user="uvian_migrator"),
@@ -96,14 +108,7 @@ class Clones:
         self._execute(f"drop database if exists {database.name} with (force)")
 
     def _execute(self, statement: str) -> None:
-        async def execute() -> None:
-            connection = await asyncpg.connect(self.server.dsn)
-            try:
-                await connection.execute(statement)
-            finally:
-                await connection.close()
-
-        asyncio.run(execute())
+        self._loop.run_until_complete(self._connection.execute(statement))
 
 
 def _has_room(folder: Path) -> bool:

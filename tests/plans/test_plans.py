@@ -19,10 +19,7 @@ from repositories.messages import MessageRepository, UserMessages
 from tests.plans.million import JOBS, Explained, add_backlog, fill
 from tests.servers import CleanDatabase, Clones
 
-pytestmark = [
-    pytest.mark.database,
-    pytest.mark.xdist_group("million"),  # one process builds the million for all of them
-]
+pytestmark = pytest.mark.database
 
 #: A call of up to 500 items may look at so many rows of one table in one place.
 MOST_ROWS = 5_000
