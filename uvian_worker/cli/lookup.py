@@ -95,7 +95,7 @@ def _words(
         "unknown_user": (f"There is no user {user} in auth.users.", _NEW_USER),
         "insufficient_credits": (
             f"The job costs {cost} credits; the balance is {balance}.",
-            f"Grant some: uvian credits grant {user} {cost}",
+            f"Grant some: uvian credits grant {user} {cost if details.get('cost') else '…'}",
         ),
         "cost_exceeds_max": (f"The job costs {cost} credits: more than --max-cost.", ""),
         "too_many_queued": (
@@ -113,6 +113,10 @@ def _words(
         "idempotency_conflict": (
             "A job with this --key exists, and its type or input is another.",
             "Use a new key for a new request.",
+        ),
+        "conversation_busy": (
+            "Another question of this conversation is being answered.",
+            "Ask when it is answered, or with --on-busy enqueue or interrupt.",
         ),
     }
     if "message" in details:  # raised with a sentence of its own
