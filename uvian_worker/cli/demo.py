@@ -128,9 +128,11 @@ class _Screen:
 
         self._status.stop()
         introduce(self._screen, shown)
-        talks = shown.job.type == "chat"
-        view = (AnswerView if talks else JobView)(self._screen, shown.job)
-        self._view = self._stack.enter_context(view)
+        job = shown.job
+        self._view = (
+            AnswerView(self._screen, job) if job.type == "chat" else JobView(self._screen, job)
+        )
+        self._stack.enter_context(self._view)
 
     def changed(self) -> None:
         assert self._view is not None  # noqa: S101 - it has begun

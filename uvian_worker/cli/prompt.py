@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, NoReturn
 
-PROMPT = "❯ "
+PROMPT = "> "
 
 
 def read_line() -> str | None:
