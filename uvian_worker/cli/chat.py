@@ -68,13 +68,16 @@ async def _chat(
     as_json: bool,
 ) -> ExitCode:
     from uvian_worker.cli.connect import open_site
-    from uvian_worker.cli.lookup import user_id_of
+    from uvian_worker.cli.lookup import conversation_id_of, user_id_of
     from uvian_worker.cli.talk import Talk
 
-    if question is None and as_json:
+    if as_json and question is None:
         raise Fault("--json needs a QUESTION.", ExitCode.USAGE, hint='uvian chat --json "…"')
+    if question is not None and not question.strip():
+        raise Fault("Nothing is asked.", ExitCode.USAGE, hint='uvian chat "…"')
+    known = None if conversation is None else conversation_id_of(conversation)
     async with open_site() as site:
-        talk = Talk(site, user_id_of(user, site), conversation, on_busy.value, options)
+        talk = Talk(site, user_id_of(user, site), known, on_busy.value, options)
         if question is None:
             return await _converse(talk)
         return await _ask_once(talk, question, as_json)
@@ -108,7 +111,7 @@ async def _converse(talk: Talk) -> ExitCode:
 
     screen = console()
     _look_back(screen, await talk.history(_REMEMBERED))
-    screen.print(Text("Ctrl-C stops an answer, Ctrl-D ends.", style="dim"))
+    screen.print(Text("Ctrl-C stops an answer, Ctrl-D ends.\n", style="dim"))
     while (question := read_line()) is not None:
         if not question.strip():
             continue

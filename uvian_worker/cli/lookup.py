@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["find_job", "nearest", "refusal", "user_id_of"]
+__all__ = ["conversation_id_of", "find_job", "nearest", "refusal", "user_id_of"]
 
 import difflib
 import re
@@ -64,6 +64,18 @@ def user_id_of(text: str | None, site: Site) -> str:
             f"{text!r} is not a user's id.",
             ExitCode.USAGE,
             hint="It is the uuid in auth.users (on Supabase: Authentication > Users).",
+        ) from None
+
+
+def conversation_id_of(text: str) -> str:
+    """The conversation's id, whole. Raises ``Fault``."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise Fault(
+            f"{text!r} is not the id of a conversation.",
+            ExitCode.USAGE,
+            hint="`uvian chat` says it when a conversation ends, `uvian chat --json` with each answer.",
         ) from None
 
 

@@ -155,7 +155,7 @@ class Talk:
         if rows and not rows[0]["its_turn"]:
             view.note("Waiting for the answer before it. Ctrl-C takes the question back.")
         else:
-            view.note("Waiting for a worker: is one running? (uvian worker) Ctrl-C gives up.")
+            view.note("Waiting for a worker (uvian worker). Ctrl-C gives up.")
 
     async def _stored(self, answer_id: str) -> Message | None:
         try:
