@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import codecs
-import fcntl
 import os
 import pty
 import subprocess
@@ -138,14 +137,14 @@ class Terminal(Program):
         self._screen, keyboard = pty.openpty()
         termios.tcsetwinsize(keyboard, (24, 80))
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", *arguments],
+            [sys.executable, "-c", _TAKE_TERMINAL, "-P", "-m", *arguments],
             cwd=folder,
             env={**os.environ, "TERM": "xterm-256color", **environment},
             stdin=keyboard,
             stdout=keyboard,
             stderr=keyboard,
             start_new_session=True,
-            preexec_fn=_take_terminal,
+            text=True,
         )
         os.close(keyboard)
         self._listener = threading.Thread(target=self._listen, daemon=True)
@@ -182,9 +181,11 @@ class Terminal(Program):
         os.close(self._screen)
 
 
-def _take_terminal() -> None:
-    """So that Ctrl-C reaches it as a signal."""
-    fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+#: Becomes the program, once the terminal is its own: so Ctrl-C reaches it as a signal.
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
 
 
 class Programs:
