@@ -150,7 +150,7 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(uvian: Uvian) -> None:
 @pytest.mark.database
 def test_a_question_that_cannot_be_paid_for_is_refused(uvian: Uvian) -> None:
     """The sentence says what it costs and how credits are granted."""
-    uvian.sql("update uvian.job_types set cost = 5 where type = 'chat'")
+    uvian.sql("insert into uvian.job_prices (type, amount) values ('chat', 5)")
     result = uvian("chat", "hello", "--user", uvian.user_id)
     assert result.exit_code == ExitCode.REFUSED
     assert "credits" in result.stderr
