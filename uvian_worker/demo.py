@@ -7,13 +7,14 @@ __all__ = ["PARTS", "STAGES", "Audience", "DemoOrder", "DemoResult", "Nobody", "
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from repositories.concepts import Concept, UserConcepts
+from repositories.messages import Message, UserMessages
 from repositories.postgres import PostgresDatabase
 from uvian_worker.client import Client
 from uvian_worker.config import PREFIX
@@ -37,6 +38,7 @@ STAGES: Final = {
         "refined_image_storage": "Storing refined image",
         "concept_storage": "Storing concept",
     },
+    "chat": {"answer": "Answering"},
 }
 
 
@@ -47,6 +49,7 @@ class DemoOrder:
     prompt: str
     theme: str
     refinement: str  #: the prompt that the concept is refined by
+    question: str | None = None  #: by default one about the concept
     only: str | None = None  #: one of ``PARTS``; else all of them
     palettes: int = 7
     size: int = 1024  #: pixels, width and height
@@ -60,9 +63,10 @@ class DemoResult:
     """What became of one job."""
 
     shown: Shown
-    expected: int  #: pictures
+    expected: int  #: pictures; 0 for a chat
     log: Path  #: the worker's
     images: Path  #: where the worker keeps pictures
+    message: Message | None = None  #: the answer of a chat, as it is stored
     files: list[Path] = field(default_factory=list)  #: the base image first
 
     @property
@@ -71,9 +75,15 @@ class DemoResult:
         return self.shown.job
 
     @property
+    def text(self) -> str | None:
+        """What was answered."""
+        return None if self.message is None else self.message.content
+
+    @property
     def succeeded(self) -> bool:
-        """Whether the job has completed with all of its pictures."""
-        return self.job.status == "completed" and len(self.job.pictures) == self.expected
+        """Whether the job has completed with all of its pictures, or with an answer that is stored."""
+        made = len(self.job.pictures) == self.expected
+        return self.job.status == "completed" and made and (self.expected > 0 or bool(self.message))
 
     def as_document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -92,8 +102,21 @@ class DemoResult:
                 if picture.palette
             ],
             "operations": list((job.output or {}).get("operations", ())),
+            "answer": self._answer(),
             "warnings": job.warnings,
             "error": job.error,
+        }
+
+    def _answer(self) -> dict[str, Any] | None:
+        stored = self.message
+        if stored is None:
+            return None
+        return {
+            "message_id": stored.id,
+            "conversation_id": stored.conversation_id,
+            "question": self.shown.words,
+            "text": self.text,
+            "usage": stored.usage,
         }
 
 
@@ -167,25 +190,61 @@ class _Run:
     results: list[DemoResult] = field(default_factory=list)
 
     async def watch(
-        self, type_: str, asked: dict[str, Any], *, words: str, pictures: int, **about: Any
+        self,
+        type_: str,
+        submitting: Awaitable[str],
+        *,
+        words: str,
+        pictures: int = 0,
+        **about: Any,
     ) -> None:
         """Submit a job, hear all of its events, and keep what became of it.
 
-        ``words`` are what it was asked for; ``about`` is what else ``Shown`` takes.
+        ``submitting`` answers its id; ``words`` are what it was asked for; ``about`` is what else
+        ``Shown`` takes.
         """
-        if self.order.seed is not None:
-            asked = {**asked, "seed": self.order.seed}
         began = time.perf_counter()
-        handle = await self.client.submit(self.servers.user_id, type_, asked)
-        job = WatchedJob(handle.id, type_)
+        job = WatchedJob(await submitting, type_)
         job.expect(STAGES[type_])
         shown = Shown(job, words, **about)
         self.audience.begins(shown)
         await self._watch(job)
         shown.ms = (time.perf_counter() - began) * 1000
         result = DemoResult(shown, pictures, self.log, self.servers.images_dir)
+        if type_ == "chat" and job.result_id is not None:
+            result.message = await self._stored(job.result_id)
         self.results.append(result)
         self.audience.ends(result)
+
+    async def submit(self, type_: str, asked: dict[str, Any]) -> str:
+        """A job of the demo's user; its id."""
+        if self.order.seed is not None:
+            asked = {**asked, "seed": self.order.seed}
+        return (await self.client.submit(self.servers.user_id, type_, asked)).id
+
+    async def post(self, question: str) -> str:
+        """A question in a conversation of its own; the id of the chat that answers it."""
+        user_id = self.servers.user_id
+        conversation_id = await self.client.create_conversation(user_id, title=question[:80])
+        return (await self.client.post_message(user_id, conversation_id, question)).job.id
+
+    async def newest_concept(self) -> Concept | None:
+        """That of the newest generation: this demo's, or an earlier one's."""
+        async with self._database() as database:
+            newest = await UserConcepts(database, self.servers.user_id).list(limit=100)
+        return next((concept for concept in newest if concept.parent_id is None), None)
+
+    async def _stored(self, message_id: str) -> Message:
+        async with self._database() as database:
+            return await UserMessages(database, self.servers.user_id).get(message_id)
+
+    @asynccontextmanager
+    async def _database(self) -> AsyncIterator[PostgresDatabase]:
+        database = await PostgresDatabase.connect(self.servers.database_url)
+        try:
+            yield database
+        finally:
+            await database.close()
 
     async def _watch(self, job: WatchedJob) -> None:
         """Until the job has ended; a worker that dies meanwhile is the end of it."""
@@ -208,7 +267,8 @@ class _Run:
 
     async def lay_out(self) -> None:
         """Pictures of the jobs that have completed, on one page."""
-        done = [result for result in self.results if result.job.status == "completed"]
+        made = [result for result in self.results if result.expected]
+        done = [result for result in made if result.job.status == "completed"]
         if done:
             folder = self.order.out or self.servers.folder / "demo" / done[0].job.id
             files = await asyncio.to_thread(
@@ -230,35 +290,47 @@ async def _generation(run: _Run) -> None:
         "size": order.size,
     }
     await run.watch(
-        "generation", asked, words=order.prompt, theme=order.theme, pictures=order.palettes + 1
+        "generation",
+        run.submit("generation", asked),
+        words=order.prompt,
+        theme=order.theme,
+        pictures=order.palettes + 1,
     )
 
 
 async def _refinement(run: _Run) -> None:
-    """Of the newest generation: this demo's, or an earlier one's; without any, one is made first."""
-    original = await _newest_concept(run.servers)
+    """Of the newest concept; without any, one is made first."""
+    original = await run.newest_concept()
     if original is None:
         await _generation(run)
-        original = await _newest_concept(run.servers)
+        original = await run.newest_concept()
     if original is not None:
         prompt = run.order.refinement
         asked = {"concept_id": original.id, "refinement_prompt": prompt}
-        await run.watch("refinement", asked, words=prompt, original=original.image_path, pictures=1)
+        await run.watch(
+            "refinement",
+            run.submit("refinement", asked),
+            words=prompt,
+            original=original.image_path,
+            pictures=1,
+        )
 
 
-async def _newest_concept(servers: LocalServers) -> Concept | None:
-    database = await PostgresDatabase.connect(servers.database_url)
-    try:
-        newest = await UserConcepts(database, servers.user_id).list(limit=100)
-    finally:
-        await database.close()
-    return next((concept for concept in newest if concept.parent_id is None), None)
+async def _chat(run: _Run) -> None:
+    """About the newest concept, or what would be one; nothing needs to be made for a question."""
+    question = run.order.question
+    if question is None:
+        concept = await run.newest_concept()
+        about = run.order.prompt if concept is None else concept.logo_description
+        question = f"Which other colours would suit “{about}”?"
+    await run.watch("chat", run.post(question), words=question)
 
 
 #: What the demo consists of, in its order.
 PARTS: Final[dict[str, Callable[[_Run], Awaitable[None]]]] = {
     "generation": _generation,
     "refinement": _refinement,
+    "chat": _chat,
 }
 
 

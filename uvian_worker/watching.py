@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from uvian_worker.eventstream.assembler import AssembledMessage, MessageAssembler
 from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.reader import Expired, Snapshot
 
@@ -72,11 +73,17 @@ class WatchedJob:
     result_id: str | None = None
     began: datetime | None = None  #: first event
     ended: datetime | None = None
+    _messages: MessageAssembler = field(default_factory=MessageAssembler)
 
     @property
     def is_over(self) -> bool:
         """Whether nothing will follow."""
         return self.status in _ENDED
+
+    @property
+    def answer(self) -> AssembledMessage | None:
+        """The message that it writes, as far as it was heard."""
+        return next(iter(self._messages.messages.values()), None)
 
     @property
     def ms(self) -> float | None:
@@ -92,6 +99,7 @@ class WatchedJob:
 
     def hear(self, heard: Envelope | Snapshot | Expired) -> None:
         """Take in what ``Client.follow`` gives."""
+        self._messages.apply(heard)
         match heard:
             case Envelope():
                 self._hear(heard)

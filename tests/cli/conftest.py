@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 import os
+import pty
 import subprocess
 import sys
+import termios
 import threading
 import uuid
 from collections.abc import Iterator
@@ -125,6 +128,66 @@ class Program:
         self.process.stdout.close()
 
 
+class Terminal(Program):
+    """A program on a terminal of 80 columns: it is typed to, and draws what people see."""
+
+    def __init__(self, *arguments: str, folder: Path, **environment: str) -> None:
+        self.output = ""
+        self._heard = threading.Condition()
+        self._screen, keyboard = pty.openpty()
+        termios.tcsetwinsize(keyboard, (24, 80))
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", _TAKE_TERMINAL, "-P", "-m", *arguments],
+            cwd=folder,
+            env={**os.environ, "TERM": "xterm-256color", **environment},
+            stdin=keyboard,
+            stdout=keyboard,
+            stderr=keyboard,
+            start_new_session=True,
+            text=True,
+        )
+        os.close(keyboard)
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
+
+    def _listen(self) -> None:
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        while True:
+            try:
+                raw = os.read(self._screen, 4096)
+            except OSError:  # nobody has the terminal any more
+                raw = b""
+            with self._heard:
+                self.output += decoder.decode(raw)
+                self._heard.notify_all()
+            if not raw:
+                return
+
+    def types(self, keys: str) -> None:
+        """Press these keys."""
+        os.write(self._screen, keys.encode())
+
+    def writes(self, count: int) -> None:
+        """Wait until it has drawn so many characters more."""
+        with self._heard:
+            enough = len(self.output) + count
+            assert self._heard.wait_for(lambda: len(self.output) >= enough, PATIENCE), self.output
+
+    def close(self) -> None:
+        """End it, if it runs still."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.ends()
+        os.close(self._screen)
+
+
+#: Becomes the program, once the terminal is its own: so Ctrl-C reaches it as a signal.
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+)
+
+
 class Programs:
     """Starts programs, and ends what a failed test leaves."""
 
@@ -141,6 +204,12 @@ class Programs:
     def uvian(self, *words: str, **environment: str) -> Program:
         """The ``uvian`` command."""
         return self.start("uvian_worker.cli", *words, **environment)
+
+    def on_terminal(self, *words: str, **environment: str) -> Terminal:
+        """The ``uvian`` command, typed at a terminal."""
+        terminal = Terminal("uvian_worker.cli", *words, folder=self._folder, **environment)
+        self._started.append(terminal)
+        return terminal
 
     def close(self) -> None:
         """End them all."""

@@ -32,6 +32,7 @@ _STAGES = {
         "refined_image_storage",
         "concept_storage",
     },
+    "chat": {"answer"},
 }
 
 
@@ -63,27 +64,32 @@ def left_behind(folder: Path) -> list[str]:
     return left
 
 
-def test_the_demo_makes_a_concept_and_refines_it_and_again(folder: Path) -> None:
+def test_the_demo_makes_a_concept_refines_it_talks_about_it_and_again(folder: Path) -> None:
     """An empty folder is enough; a second run works at once; nothing runs afterwards."""
     for _ in range(2):
         document = demo(folder)
         assert list(document) == ["jobs"]
-        for job, pictures in zip(document["jobs"], (8, 1), strict=True):
+        for job, pictures in zip(document["jobs"], (8, 1, 0), strict=True):
             assert (job["status"], job["warnings"], job["error"]) == ("completed", [], None)
             assert {stage["name"] for stage in job["stages"]} == _STAGES[job["type"]]
             assert all(s["ms"] > 0 and s["status"] == "completed" for s in job["stages"])
             assert job["ms"] >= max(stage["ms"] for stage in job["stages"])
             events, stages = job["events"], len(job["stages"])
-            assert (events["image.ready"], events["job.completed"]) == (pictures, 1)
+            assert (events.get("image.ready", 0), events["job.completed"]) == (pictures, 1)
             assert (events["stage.started"], events["stage.finished"]) == (stages, stages)
             assert (events["job.queued"], events["job.started"]) == (1, 1)
-        job, refined = document["jobs"]
+        job, refined, talked = document["jobs"]
         assert (job["type"], refined["type"]) == ("generation", "refinement")
         assert len(refined["operations"]) == 3
         (after,) = refined["pictures"]
         assert Path(after).parent == Path(job["pictures"][0]).parent
         assert Path(after).read_bytes() != Path(job["pictures"][0]).read_bytes()
         assert len(job["palettes"]) == 7
+        assert (job["answer"], talked["type"], talked["pictures"]) == (None, "chat", [])
+        assert "A sailing boat at sunrise" in talked["answer"]["question"]
+        assert talked["answer"]["text"].startswith("[offline] For that I would take")
+        assert talked["answer"]["usage"]["completion_tokens"] > 0
+        assert talked["events"]["message.delta"] > 1
         assert len(job["pictures"]) == 8
         contents = set()
         for path in job["pictures"]:
@@ -116,6 +122,8 @@ def test_one_part_of_the_demo_alone(folder: Path) -> None:
     with Image.open(again["pictures"][0]) as picture:
         assert picture.size == (256, 256)
     assert (Path(again["pictures"][0]).parent / "00-original.png").exists()
+    (talked,) = demo(folder, "--only", "chat", "--ask", "How many words are “a b c”?")["jobs"]
+    assert talked["answer"]["text"] == "[offline] “a b c” has 3 words and 5 characters."
 
 
 def test_a_demo_that_was_killed_is_in_nobodys_way(folder: Path, programs: Programs) -> None:

@@ -44,6 +44,7 @@ def test_help_loads_neither_arq_nor_a_server_nor_numpy() -> None:
         ["migrate"],
         ["submit"],
         ["watch"],
+        ["chat"],
         ["jobs"],
         ["jobs", "list"],
         ["jobs", "show"],

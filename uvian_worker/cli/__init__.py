@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from uvian_worker import __version__
+from uvian_worker.cli.chat import chat
 from uvian_worker.cli.credit import app as credits_app
 from uvian_worker.cli.demo import demo
 from uvian_worker.cli.dev import dev
@@ -59,6 +60,7 @@ app.command(rich_help_panel=_SITE)(worker)
 app.command(rich_help_panel=_SITE)(migrate)
 app.command(rich_help_panel=_SITE)(submit)
 app.command(rich_help_panel=_SITE)(watch)
+app.command(rich_help_panel=_SITE)(chat)
 app.add_typer(jobs_app, name="jobs", rich_help_panel=_SITE)
 app.add_typer(credits_app, name="credits", rich_help_panel=_SITE)
 

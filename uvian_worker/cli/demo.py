@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+    from uvian_worker.cli.answer import AnswerView
     from uvian_worker.cli.view import JobView
     from uvian_worker.contact_sheet import Shown
     from uvian_worker.demo import DemoOrder, DemoResult
@@ -31,6 +32,7 @@ class Part(StrEnum):
 
     GENERATION = "generation"
     REFINEMENT = "refinement"
+    CHAT = "chat"
 
 
 def demo(
@@ -40,9 +42,13 @@ def demo(
     refine: Annotated[
         str, typer.Option(help="What shall be different about it then.")
     ] = REFINEMENT,
+    ask: Annotated[
+        str | None,
+        typer.Option(help=r"What is asked then.  \[default: colours for the concept]"),
+    ] = None,
     only: Annotated[
         Part | None,
-        typer.Option(help="`generation` or `refinement` alone (of the newest concept)."),
+        typer.Option(help="`generation`, `refinement` or `chat` alone (of the newest concept)."),
     ] = None,
     palettes: Annotated[int, typer.Option(min=1, max=12, help="How many variations.")] = 7,
     size: Annotated[int, typer.Option(min=256, max=2048, help="Pixels, width and height.")] = 1024,
@@ -59,14 +65,14 @@ def demo(
         bool, typer.Option("--json", help="Print one JSON document and nothing else.")
     ] = False,
 ) -> None:
-    """Make a concept with its palette variations and refine it, on a real Postgres and a real Redis.
+    """Make a concept, refine it and talk about it, on a real Postgres and a real Redis.
 
     Nothing needs to be installed or configured: servers, schema, user and worker are made in
     ./.uvian and stopped again. A second run works at once.
     """
     from uvian_worker.demo import DemoOrder
 
-    order = DemoOrder(prompt, theme, refine, only, palettes, size, seed, out)
+    order = DemoOrder(prompt, theme, refine, ask, only, palettes, size, seed, out)
     results = run(_as_document(order) if as_json else _on_screen(order))
     succeeded = all(result.succeeded for result in results)
     raise typer.Exit(ExitCode.OK if succeeded else ExitCode.JOB_FAILED)
@@ -105,7 +111,7 @@ class _Screen:
         self._screen = screen
         self._stack = ExitStack()
         self._status = self._stack.enter_context(screen.status("Preparing …"))
-        self._view: JobView | None = None
+        self._view: JobView | AnswerView | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -117,19 +123,28 @@ class _Screen:
         self._status.update(f"{step} …")
 
     def begins(self, shown: Shown) -> None:
+        from uvian_worker.cli.answer import AnswerView
         from uvian_worker.cli.view import JobView
 
         self._status.stop()
         introduce(self._screen, shown)
-        self._view = self._stack.enter_context(JobView(self._screen, shown.job))
+        job = shown.job
+        self._view = (
+            AnswerView(self._screen, job) if job.type == "chat" else JobView(self._screen, job)
+        )
+        self._stack.enter_context(self._view)
 
     def changed(self) -> None:
         assert self._view is not None  # noqa: S101 - it has begun
         self._view.changed()
 
     def ends(self, result: DemoResult) -> None:
+        from uvian_worker.cli.answer import AnswerView
+
+        if isinstance(self._view, AnswerView):
+            self._view.finish(result.text)
         self._stack.close()
-        if self._screen.is_terminal:  # elsewhere it was told line by line
+        if result.expected and self._screen.is_terminal:  # elsewhere it was told line by line
             look_back(self._screen, result)
 
 
@@ -145,9 +160,14 @@ def introduce(screen: Console, shown: Shown) -> None:
 
 
 def look_back(screen: Console, result: DemoResult) -> None:
-    """Where the time went, and the pictures themselves."""
+    """Where the time went, and the pictures themselves; of a chat, the answer."""
+    from rich.text import Text
+
     from uvian_worker.cli.view import JobView, open_stored
 
+    if result.text is not None:
+        screen.print(Text(result.text))
+        return
     original = result.shown.original
     options: dict[str, Any] = (
         {} if original is None else {"original": lambda: _opened(result.images / original)}
@@ -178,7 +198,7 @@ def conclude(screen: Console, results: list[DemoResult]) -> None:
         link = Text(_path(page), style=f"underline link {page.as_uri()}")
         screen.print(Text.assemble("  ", link), soft_wrap=True)  # in one piece, to be copied
     if last.succeeded:
-        again = 'uvian demo --prompt "…" --theme "…" --refine "…"'
+        again = 'uvian demo --prompt "…" --theme "…" --refine "…" --ask "…"'
         next_ = Text.assemble("  Next: ", (again, "cyan"), " or ", ("uvian dev", "cyan"))
         screen.print(next_, style="dim")
     else:
@@ -199,6 +219,10 @@ def _verdict(result: DemoResult) -> Text:
     if job.type == "refinement":
         done = ", ".join((job.output or {}).get("operations", ()))
         return Text.assemble(("✓ ", "green"), "Refined in ", took, (f"  {done}", "dim"))
+    if result.message is not None:
+        tokens = (result.message.usage or {}).get("completion_tokens", 0)
+        kept = f"  {tokens} tokens, stored as message {result.message.id}"
+        return Text.assemble(("✓ ", "green"), "Answered in ", took, (kept, "dim"))
     count = len(job.pictures) - 1
     made = f"A base image and {count} variations in "
     return Text.assemble(("✓ ", "green"), made, took)

@@ -85,5 +85,6 @@ def _introduce(development: Development) -> None:
 
 _COMMANDS = (
     'uvian submit generation logo_description="A fox" theme_description="autumn woods" --watch',
+    "uvian chat",
     "uvian jobs list",
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExitCode", "Fault", "explained", "keep_traces", "run"]
+__all__ = ["ExitCode", "Fault", "explained", "keep_traces", "run", "tell"]
 
 import asyncio
 import contextlib
@@ -84,10 +84,16 @@ def explained() -> Iterator[None]:
 
 
 def _give_up(error: Exception) -> NoReturn:
+    fault = error if isinstance(error, Fault) else _translated(error)
+    tell(fault)
+    raise typer.Exit(fault.code) from None
+
+
+def tell(fault: Fault) -> None:
+    """The sentence and the next step, on stderr; with ``--debug`` where it came from."""
     from rich.console import Console
     from rich.text import Text
 
-    fault = error if isinstance(error, Fault) else _translated(error)
     console = Console(stderr=True, highlight=False)
     flows = not console.is_terminal  # a pipe has no width
     if _Traces.wanted:
@@ -95,7 +101,6 @@ def _give_up(error: Exception) -> NoReturn:
     console.print(Text.assemble(("✗ ", "bold red"), fault.message), soft_wrap=flows)
     if fault.hint:
         console.print(Text.assemble(("→ ", "cyan"), fault.hint), soft_wrap=flows)
-    raise typer.Exit(fault.code) from None
 
 
 def _translated(error: Exception) -> Fault:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["find_job", "nearest", "refusal", "user_id_of"]
+__all__ = ["conversation_id_of", "find_job", "nearest", "refusal", "user_id_of"]
 
 import difflib
 import re
@@ -67,6 +67,18 @@ def user_id_of(text: str | None, site: Site) -> str:
         ) from None
 
 
+def conversation_id_of(text: str) -> str:
+    """The conversation's id, whole. Raises ``Fault``."""
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:
+        raise Fault(
+            f"{text!r} is not the id of a conversation.",
+            ExitCode.USAGE,
+            hint="`uvian chat` says it when a conversation ends, `uvian chat --json` with each answer.",
+        ) from None
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """``Did you mean …?``, or all there are."""
     names = sorted(known)
@@ -95,7 +107,7 @@ def _words(
         "unknown_user": (f"There is no user {user} in auth.users.", _NEW_USER),
         "insufficient_credits": (
             f"The job costs {cost} credits; the balance is {balance}.",
-            f"Grant some: uvian credits grant {user} {cost}",
+            f"Grant some: uvian credits grant {user} {cost if details.get('cost') else '…'}",
         ),
         "cost_exceeds_max": (f"The job costs {cost} credits: more than --max-cost.", ""),
         "too_many_queued": (
@@ -113,6 +125,10 @@ def _words(
         "idempotency_conflict": (
             "A job with this --key exists, and its type or input is another.",
             "Use a new key for a new request.",
+        ),
+        "conversation_busy": (
+            "Another question of this conversation is being answered.",
+            "Ask when it is answered, or with --on-busy enqueue or interrupt.",
         ),
     }
     if "message" in details:  # raised with a sentence of its own
