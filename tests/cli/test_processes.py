@@ -14,6 +14,7 @@ import psutil
 import pytest
 from PIL import Image
 
+from tests.adapters import over_postgres_only
 from tests.cli.conftest import PATIENCE, Programs, Uvian
 
 pytestmark = pytest.mark.processes
@@ -170,6 +171,7 @@ def test_a_demo_without_its_wheels_says_what_to_install(folder: Path) -> None:
     assert orjson.loads(done.stdout) == {"jobs": []}
 
 
+@over_postgres_only
 def test_a_worker_under_arq_runs_what_is_submitted_and_watched(
     uvian: Uvian, programs: Programs
 ) -> None:
@@ -193,6 +195,7 @@ def test_a_worker_under_arq_runs_what_is_submitted_and_watched(
     assert "Traceback" not in failed.output
 
 
+@over_postgres_only
 def test_a_running_job_is_cancelled_within_a_second(uvian: Uvian, programs: Programs) -> None:
     """The command returns when the worker has stopped."""
     worker = programs.start("arq", "tests.processes.settings.WorkerSettings", PYTHONPATH=str(_ROOT))
@@ -208,6 +211,7 @@ def test_a_running_job_is_cancelled_within_a_second(uvian: Uvian, programs: Prog
     assert uvian.document("jobs", "show", job_id, "--json")["job"]["status"] == "cancelled"
 
 
+@over_postgres_only
 def test_the_worker_command_is_arq_after_a_look_around(uvian: Uvian, programs: Programs) -> None:
     """``uvian worker --burst`` runs what waits and ends with 0."""
     job_id = uvian.document(

@@ -17,7 +17,7 @@ from executors.registry import BUILT_IN, Registry
 from executors.runner import Runner
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository
-from tests.adapters import Adapter, OverPostgres
+from tests.adapters import Adapter, OverPostgres, over_postgres_only
 from tests.cli.conftest import Programs, Uvian
 from tests.examples.conftest import EXAMPLE
 from tests.runner.conftest import MemorySink
@@ -140,6 +140,7 @@ async def submit(browser: asyncpg.Connection[Any], user_id: str) -> Any:
     return orjson.loads(answer)
 
 
+@over_postgres_only
 @pytest.mark.processes
 def test_a_worker_takes_its_jobs_without_a_word_of_configuration(
     installed: Path, uvian: Uvian, programs: Programs

@@ -244,7 +244,7 @@ async def _stage(adapter: Adapter) -> Any:
 
 
 @settings(
-    max_examples=40,
+    max_examples=25,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -56,6 +56,7 @@ async def test_check_says_whether_a_worker_lives(site: Site) -> None:
     assert check.returncode == 0, check.stderr
 
 
+@over_postgres_only
 async def test_burst_runs_what_waits_and_ends(site: Site) -> None:
     """``arq --burst`` empties the queue and exits with 0."""
     jobs = [await site.submit("noop") for _ in range(20)]
