@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 import orjson
 
-from benchmarks import pickup, throughput, variations
+from benchmarks import pickup, supabase, throughput, variations
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "pickup": pickup.run,
     "throughput": throughput.run,
+    "supabase": supabase.run,
     "variations": variations.run,
 }
 

@@ -6,19 +6,14 @@ __all__ = ["run"]
 
 import asyncio
 import time
-import uuid
 
-import asyncpg
 from arq.connections import RedisSettings, create_pool
 
+from benchmarks.lifecycle import BATCH, jobs_per_second
 from benchmarks.result import Result
 from benchmarks.site import Site, median, site
-from repositories.postgres import PostgresDatabase
-from uvian_worker.dispatch import Dispatch, Dispatcher
-from uvian_worker.eventstream.connection import redis_from_url
 
 JOBS = 4000
-BATCH = 200
 ROUNDS = 3
 
 
@@ -28,8 +23,9 @@ def run() -> list[Result]:
     arq: list[float] = []
     for _ in range(ROUNDS):
         with site() as servers:
+            postgres = {"UVIAN_DATABASE_URL": servers.postgres.migrator_dsn}
             with servers.worker("benchmarks.settings_uvian.WorkerSettings", UVIAN_MAX_JOBS="100"):
-                ours.append(asyncio.run(_ours(servers)))
+                ours.append(asyncio.run(jobs_per_second(servers, JOBS, postgres)))
             with servers.worker("benchmarks.settings_arq.WorkerSettings", UVIAN_MAX_JOBS="100"):
                 arq.append(asyncio.run(_arq(servers)))
     return [
@@ -43,43 +39,6 @@ def run() -> list[Result]:
             peer_name="arq without rows",
         )
     ]
-
-
-async def _ours(servers: Site) -> float:
-    database = await PostgresDatabase.connect(servers.postgres.migrator_dsn)
-    redis = redis_from_url(servers.redis.url)
-    dispatcher = Dispatcher(redis, "uvian")
-    watcher = await asyncpg.connect(servers.postgres.migrator_dsn)
-    await _create(database, dispatcher, servers.user_id, BATCH)  # warms everything up
-    await _completed(watcher, BATCH)
-    began = time.perf_counter()
-    for _ in range(JOBS // BATCH):
-        await _create(database, dispatcher, servers.user_id, BATCH)
-    await _completed(watcher, BATCH + JOBS)
-    seconds = time.perf_counter() - began
-    await watcher.close()
-    await dispatcher.close()
-    await redis.aclose()
-    await database.close()
-    return JOBS / seconds
-
-
-async def _create(
-    database: PostgresDatabase, dispatcher: Dispatcher, user_id: str, count: int
-) -> None:
-    jobs = [
-        {"id": str(uuid.uuid4()), "user_id": user_id, "type": "noop", "input": {}}
-        for _ in range(count)
-    ]
-    answer = await database.call("create_jobs", request={"jobs": jobs})
-    rows = [made["job"] | {"delayed": made["delayed"]} for made in answer["jobs"]]
-    await dispatcher.dispatch([Dispatch.of(row) for row in rows])
-
-
-async def _completed(watcher: asyncpg.Connection, count: int) -> None:
-    query = "select count(*) from uvian.jobs where status = 'completed'"
-    while await watcher.fetchval(query) < count:
-        await asyncio.sleep(0.05)
 
 
 async def _arq(servers: Site) -> float:

@@ -4,7 +4,8 @@
 --
 -- It starts as strict as a project made after 30 October 2026: nothing is granted automatically.
 -- `set uvian.old_defaults = on` before it gives the default privileges of older and self-hosted
--- projects instead, where every new object belongs to everybody until it is revoked.
+-- projects instead, where every new object belongs to everybody until it is revoked, and
+-- `set uvian.storage_policies = off` a platform where buckets and policies are the dashboard's alone.
 
 do $$
 begin
@@ -168,8 +169,17 @@ create table if not exists storage.objects (
   unique (bucket_id, name)
 );
 
-alter table storage.buckets owner to supabase_storage_admin;
-alter table storage.objects owner to supabase_storage_admin;
+-- On Supabase `postgres` makes buckets and policies here without owning the tables: it bypasses row
+-- level security, and the platform lets it `create policy`. Only an owner can do so in a plain
+-- Postgres. (Which lets it alter the tables too: what Supabase refuses shows with the setting off.)
+do $$
+declare
+  owner constant text := case when coalesce(nullif(current_setting('uvian.storage_policies', true), ''), 'on')::boolean
+                         then 'uvian_migrator' else 'supabase_storage_admin' end;
+begin
+  execute format('alter table storage.buckets owner to %I', owner);
+  execute format('alter table storage.objects owner to %I', owner);
+end $$;
 alter table storage.buckets enable row level security;
 alter table storage.objects enable row level security;
 
@@ -195,7 +205,7 @@ alter function storage.foldername(text) owner to supabase_storage_admin;
 alter function storage.filename(text) owner to supabase_storage_admin;
 alter function storage.extension(text) owner to supabase_storage_admin;
 
--- Rows may be written, as on Supabase; policies and tables belong to the platform.
+-- Rows may be written by whom the policies let.
 grant usage on schema storage to anon, authenticated, service_role, uvian_migrator;
 grant select, insert, update, delete on storage.buckets, storage.objects
   to anon, authenticated, service_role, uvian_migrator;

@@ -102,7 +102,7 @@ class SupabaseDatabase:
                 *map(_output, columns), count=CountMethod.exact if wanted is None else None
             )
             for each in _total(table, order):
-                request.order(each.column, desc=each.descending)
+                request.order(require_name(each.column), desc=each.descending)
             _narrow(request, where)
             if rows:
                 request.offset(len(rows))
@@ -110,6 +110,8 @@ class SupabaseDatabase:
                 request.limit(wanted - len(rows))
             page = await self._answer(request)
             rows += _rows(page)
+            if wanted is None and page.count is None:
+                raise errors.Unavailable(_NOT_POSTGREST)
             if not page.data:
                 break
             wanted = page.count if wanted is None else wanted

@@ -214,10 +214,7 @@ def translated(error: Exception) -> errors.RepositoryError:  # noqa: PLR0911 - a
 def _of_postgrest(error: APIError) -> errors.RepositoryError:
     code, message = error.code or "", error.message or ""
     if not code:
-        if "API key" in message:  # the gateway's words
-            return _wrong_key(message)
-        # After a crash of Postgres a pooled connection answers so, with HTTP 400.
-        return errors.Unavailable(f"{_AWAY}: {message or 'an empty answer'}")
+        return _of_gateway(message)
     if code in _POSTGREST:
         return _POSTGREST[code](message)
     if code.isdecimal() and len(code) == 3:
@@ -228,6 +225,16 @@ def _of_postgrest(error: APIError) -> errors.RepositoryError:
             "which grants what the service needs."
         )
     return by_state(code, message, error.details)
+
+
+def _of_gateway(message: str) -> errors.RepositoryError:
+    """An answer without a code; of its status postgrest keeps nothing, so that the words must do."""
+    if "API key" in message or message == "Unauthorized":
+        return _wrong_key(message)
+    if message.startswith("no Route matched"):
+        return errors.Misconfigured(_NOT_AN_API)
+    # Without a word: a pooled connection after a crash of Postgres, with HTTP 400.
+    return errors.Unavailable(f"{_AWAY}: {message or 'an empty answer'}")
 
 
 def _by_status(status: int, message: str, *, has_body: bool) -> errors.RepositoryError:
@@ -280,6 +287,8 @@ _POSTGREST: Final[dict[str, Callable[[str], errors.RepositoryError]]] = {
 def _of_storage(error: StorageApiError) -> errors.RepositoryError:
     """Storage's answers have the true status in their body; most say HTTP 400."""
     status = int(error.status) if str(error.status).isdecimal() else 500
+    if status == 404 and error.code == "not_found":
+        return missing()
     # A page of a proxy would be quoted whole.
     message = f"HTTP {status}" if error.code == "InternalError" else error.message
     if status in _STORAGE:
@@ -289,10 +298,8 @@ def _of_storage(error: StorageApiError) -> errors.RepositoryError:
     return errors.Permanent(f"Storage refuses: {message}")
 
 
-def _not_stored(message: str) -> errors.RepositoryError:
-    if "bucket" not in message.lower():
-        return missing()
-    # Also what a token that is garbage is told.
+def _no_bucket(_: str) -> errors.RepositoryError:
+    """Also what a token that is garbage is told."""
     return errors.Misconfigured(
         "Storage knows no bucket uvian-images, or refuses UVIAN_SUPABASE_KEY: `uvian migrate` makes "
         'it, or in the dashboard Storage > New bucket "uvian-images" (private).'
@@ -306,7 +313,7 @@ def _not_taken(message: str) -> errors.RepositoryError:
 _STORAGE: Final[dict[int, Callable[[str], errors.RepositoryError]]] = {
     401: _wrong_key,
     403: _wrong_key,
-    404: _not_stored,
+    404: _no_bucket,
     409: errors.Conflict,
     413: _not_taken,
     415: _not_taken,

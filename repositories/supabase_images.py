@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import pydantic
 from storage3.types import FileOptions
@@ -19,6 +19,9 @@ from storage3.types import FileOptions
 from repositories.errors import Conflict, DataError
 from repositories.images import StoredImage, address, content_type_of, is_image_path
 from repositories.supabase_client import Supabase
+
+if TYPE_CHECKING:
+    from storage3._async.file_api import AsyncBucketProxy  # it has no public name
 
 T = TypeVar("T")
 
@@ -48,7 +51,6 @@ class SupabaseImages:
         timeout: float = 60.0,
     ) -> None:
         self._supabase = supabase
-        self._files = supabase.storage.from_(BUCKET)
         self._max_bytes = max_bytes
         self._timeout = timeout
         self._calls = asyncio.Semaphore(parallel)
@@ -70,6 +72,11 @@ class SupabaseImages:
             return (await self._supabase.storage.get_bucket(BUCKET)).public
         except pydantic.ValidationError:
             return False  # a bucket all the same, which this release of storage3 cannot read
+
+    @property
+    def _files(self) -> AsyncBucketProxy:
+        """Made anew each time: its repr has the key in it, and monitors keep what variables hold."""
+        return self._supabase.storage.from_(BUCKET)
 
     async def put(self, user_id: str, content: bytes, content_type: str) -> StoredImage:
         """Store a picture; see the port."""
@@ -94,18 +101,24 @@ class SupabaseImages:
         """URLs by path; see the port."""
         urls: dict[str, str] = {}
         for some in _pages(paths):
-            answers = await self._answer(partial(self._files.create_signed_urls, some, expires_in))
-            urls |= {a["path"]: a["signedURL"] for a in answers if a["path"] and a["signedURL"]}
+            urls |= await self._answer(partial(self._signed, some, expires_in))
         return urls
 
     async def delete(self, paths: Sequence[str]) -> None:
         """Remove pictures; see the port."""
         for some in _pages(paths):
-            await self._answer(partial(self._files.remove, some))
+            await self._answer(partial(self._removed, some))
 
     async def close(self) -> None:
         """Finish what is under way; closing twice is fine."""
         await asyncio.to_thread(self._threads.shutdown)
+
+    async def _signed(self, paths: list[str], expires_in: int) -> dict[str, str]:
+        answers = await self._files.create_signed_urls(paths, expires_in)
+        return {each["path"]: each["signedURL"] for each in answers if each["signedURL"]}
+
+    async def _removed(self, paths: list[str]) -> None:
+        await self._files.remove(paths)
 
     async def _answer(self, request: Callable[[], Awaitable[T]]) -> T:
         async def ask() -> T:

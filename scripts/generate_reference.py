@@ -24,16 +24,23 @@ import typer.main  # noqa: E402 — the project may not be installed
 from uvian_worker import config  # noqa: E402
 from uvian_worker.cli import app  # noqa: E402
 
-#: Defaults that depend on the machine, in words.
-IN_WORDS = {"cpu_threads": "one per core, 8 at most"}
+#: Defaults that depend on the machine or on another setting, in words.
+IN_WORDS = {
+    "cpu_threads": "one per core, 8 at most",
+    "images": "where the database is: `supabase` with `UVIAN_DATABASE=supabase`, else `local`",
+}
 
 #: The settings that the README shows; the rest is in `.env.example`.
 IN_README = (
     "redis_url",
     "database_url",
     "database_direct_url",
-    "namespace",
+    "database",
+    "supabase_url",
+    "supabase_key",
+    "images",
     "images_dir",
+    "namespace",
     "max_jobs",
     "cpu_threads",
     "health_port",

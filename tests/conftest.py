@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase, Clones, server_folder
+from tests.supabase.platform import Platform
 from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 
 # A developer's own settings must neither help nor hurt; asyncpg reads PGHOST and its like.
@@ -65,6 +66,13 @@ def database_dsn(database: CleanDatabase) -> str:
 def superuser_dsn(database: CleanDatabase) -> str:
     """The connection string of ``database`` as a superuser, who may write ``auth.users``."""
     return database.superuser_dsn
+
+
+@pytest.fixture
+def platform(database: CleanDatabase, tmp_path: Path) -> Iterator[Platform]:
+    """A Supabase project on ``database``: PostgREST and Storage behind one address."""
+    with Platform(database.authenticator_dsn, tmp_path / "storage") as platform:
+        yield platform
 
 
 @pytest.fixture

@@ -65,8 +65,8 @@ def test_the_example_of_env_can_be_used_as_it_is(
 
 
 def test_defaults_in_words_are_those_of_the_machine(reference: ModuleType) -> None:
-    """The only default that depends on the machine is the number of threads."""
-    assert set(reference.IN_WORDS) == {"cpu_threads"}
+    """What depends on the machine is the number of threads; on a setting, where pictures are kept."""
+    assert set(reference.IN_WORDS) == {"cpu_threads", "images"}
     assert Config.model_fields["cpu_threads"].default == min(os.cpu_count() or 1, 8)
 
 

@@ -11,7 +11,7 @@ your own packages may have these names.
 
 from __future__ import annotations
 
-__all__ = ["Client", "JobHandle", "JobRefused"]
+__all__ = ["Client", "DatabaseAway", "JobHandle", "JobRefused", "NotSetUp"]
 
 import asyncio
 import logging
@@ -26,8 +26,15 @@ from types import TracebackType
 from typing import Any, Self
 
 import asyncpg
-import orjson
 
+from uvian_worker.calls import (
+    Call,
+    DatabaseAway,
+    JobRefused,
+    NotSetUp,
+    over_postgres,
+    over_supabase,
+)
 from uvian_worker.dispatch import Dispatch, Dispatcher
 from uvian_worker.eventstream.appender import Appender, credits_changed, job_ended
 from uvian_worker.eventstream.connection import FAULTS, redis_from_url
@@ -36,22 +43,11 @@ from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.keys import job_topic
 from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
 
-Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
-
 log = logging.getLogger("uvian.client")
 
 _TRIES = 4
 #: Seconds that a call waits for Redis. What does not get there the sweeper and the renewals carry.
 _REDIS_SECONDS = 1.0
-
-
-class JobRefused(Exception):
-    """The database said no. ``code`` is one of those in ``docs/database.md``; ``details`` has numbers."""
-
-    def __init__(self, code: str, details: Mapping[str, Any] | None = None) -> None:
-        self.code = code
-        self.details = dict(details or {})
-        super().__init__(code)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,9 @@ class JobHandle:
 class Client:
     """Creates jobs and follows them, for any number of users: check who asks before you call it.
 
-    The database is the truth: when Redis is away a submitted job runs as soon as it is back.
+    The database is the truth: when Redis is away a submitted job runs as soon as it is back. Every
+    call may raise ``DatabaseAway`` (after some tries; the request may have been carried out all the
+    same) and ``NotSetUp``.
     """
 
     def __init__(self, call: Call, redis: Any, *, namespace: str = "uvian") -> None:
@@ -95,22 +93,27 @@ class Client:
             timeout=10,
             command_timeout=10,
         )
-        redis = redis_from_url(redis_url, patience=2.0)
-        client = cls(_over_postgres(pool), redis, namespace=namespace)
-        client._stack.push_async_callback(pool.close)
-        client._stack.push_async_callback(redis.aclose)
-        return client
+        return cls.over(over_postgres(pool), redis_url, namespace=namespace, close=pool.close)
 
     @classmethod
     def over_supabase(cls, supabase: Any, redis_url: str, *, namespace: str = "uvian") -> Self:
         """A client over your ``supabase.AsyncClient`` (secret key, schema ``uvian`` exposed)."""
+        return cls.over(over_supabase(supabase), redis_url, namespace=namespace)
 
-        async def call(function: str, arguments: dict[str, Any]) -> Any:
-            answer = await supabase.schema("uvian").rpc(function, arguments).execute()
-            return answer.data
-
+    @classmethod
+    def over(
+        cls,
+        call: Call,
+        redis_url: str,
+        *,
+        namespace: str = "uvian",
+        close: Callable[[], Awaitable[Any]] | None = None,
+    ) -> Self:
+        """A client that calls the database by ``call``; ``close`` is called when it is closed."""
         redis = redis_from_url(redis_url, patience=2.0)
         client = cls(call, redis, namespace=namespace)
+        if close is not None:
+            client._stack.push_async_callback(close)
         client._stack.push_async_callback(redis.aclose)
         return client
 
@@ -207,21 +210,13 @@ class Client:
 
     async def _persist(self, function: str, arguments: dict[str, Any]) -> Any:
         """Call the database; repeat while it is away: every function may be repeated."""
-        for attempt in range(_TRIES):
+        for attempt in range(1, _TRIES):
             try:
                 return await self._call(function, arguments)
-            except asyncpg.PostgresError as error:
-                if (refused := _refusal(error, function)) is not None:
-                    raise refused from error
-                if not _is_transient(error) or attempt == _TRIES - 1:
-                    raise
-            except orjson.JSONEncodeError as error:
-                raise JobRefused("invalid_input", {"message": f"not JSON: {error}"}) from error
-            except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
-                if attempt == _TRIES - 1:
-                    raise
-            await asyncio.sleep(0.1 * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - jitter
-        raise AssertionError("unreachable")
+            except (DatabaseAway, OSError) as error:
+                log.debug("%s: %s; trying again", function, error)
+            await asyncio.sleep(0.05 * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - jitter
+        return await self._call(function, arguments)
 
     async def _dispatch(self, rows: list[dict[str, Any]]) -> None:
         dispatching = self._dispatcher.dispatch(Dispatch.of(row) for row in rows)
@@ -244,43 +239,5 @@ class Client:
             self._appender.submit(credits_changed(account))
 
 
-def _over_postgres(pool: asyncpg.Pool) -> Call:
-    async def call(function: str, arguments: dict[str, Any]) -> Any:
-        names = ", ".join(
-            f"{name} => ${n}::text::{_TYPES[name]}" for n, name in enumerate(arguments, 1)
-        )
-        values = [
-            orjson.dumps(value).decode() if name == "request" else _text(value)
-            for name, value in arguments.items()
-        ]
-        answer = await pool.fetchval(f"select uvian.{function}({names})::text", *values)
-        return orjson.loads(answer)
-
-    return call
-
-
-_TYPES = {"request": "jsonb", "job_id": "uuid", "user_id": "uuid", "expected_run": "bigint"}
-
-
-def _text(value: Any) -> str | None:
-    return None if value is None else str(value)
-
-
 def _handle(job: Mapping[str, Any], *, created: bool = False) -> JobHandle:
     return JobHandle(job["id"], job["status"], job["run"], created, Decimal(job["cost"]))
-
-
-def _refusal(error: asyncpg.PostgresError, function: str) -> JobRefused | None:
-    state = str(error.sqlstate)
-    if state.startswith("PT"):
-        return JobRefused(str(error.args[0]), {"message": error.detail})
-    if state.startswith("22") or state == "23514":
-        # What Postgres cannot hold (U+0000, a number out of range), or an id that is none.
-        code = "invalid_input" if function == "create_jobs" else "not_found"
-        return JobRefused(code, {"message": str(error)})
-    return None
-
-
-def _is_transient(error: asyncpg.PostgresError) -> bool:
-    state = str(error.sqlstate)
-    return state.startswith(("08", "57P")) or state in ("55P03", "40P01", "40001", "53300")

@@ -39,14 +39,20 @@ class Config(BaseSettings):
     """Redis: `redis://[user:password@]host:port/db`, or `rediss://` for TLS."""
     namespace: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,40}$")] = "uvian"
     """Prefix of every key, channel and queue of ours in Redis."""
-    database: Literal["postgres"] = "postgres"
-    """How Postgres is reached: `postgres` (a direct or pooled connection)."""
+    database: Literal["postgres", "supabase"] = "postgres"
+    """How Postgres is reached: `postgres` (a connection string) or `supabase` (the project's API)."""
     database_url: SecretStr | None = None
     """Connection string of the Supabase project or any Postgres with the schema `uvian`."""
     database_direct_url: SecretStr | None = None
-    """A session connection for LISTEN where `database_url` is a transaction pooler (port 6543)."""
+    """A session connection for LISTEN where `database_url` is a transaction pooler (port 6543) or not set."""
     database_connections: Annotated[int, Field(ge=2, le=50)] = 5
     """Connections to Postgres per process."""
+    supabase_url: str | None = None
+    """The project's API, `https://<ref>.supabase.co`, where database or images are `supabase`."""
+    supabase_key: SecretStr | None = None
+    """Its secret key (`sb_secret_…`) or the legacy `service_role` key; never a publishable one."""
+    images: Literal["local", "supabase"] = "local"
+    """Where pictures are kept: a `local` folder, or the bucket `uvian-images` of `supabase`."""
     images_dir: Path = Path(".uvian/images")
     """Folder of the local image store."""
     images_url: str | None = None
@@ -90,6 +96,13 @@ class Config(BaseSettings):
     image_max_pixels: Annotated[int, Field(gt=0)] = 4096 * 4096
     """Largest picture accepted, in pixels."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _images_beside_the_database(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("database") == "supabase":
+            return {"images": "supabase", **values}
+        return values
+
     @field_validator("images_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
@@ -111,6 +124,14 @@ class Config(BaseSettings):
             raise ValueError(
                 "UVIAN_IMAGES_SECRET needs at least 16 characters when UVIAN_IMAGES_URL is set"
             )
+        for setting in ("database", "images"):
+            if getattr(self, setting) == "supabase" and not (
+                self.supabase_url and self.supabase_key
+            ):
+                raise ValueError(
+                    f"UVIAN_{setting.upper()}=supabase needs UVIAN_SUPABASE_URL (Project Settings > "
+                    "Data API) and UVIAN_SUPABASE_KEY (Project Settings > API Keys > secret key)"
+                )
         return self
 
     @classmethod
@@ -122,8 +143,24 @@ class Config(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
 
+    def require_database(self) -> None:
+        """Raise ``ConfigError`` unless the settings say where the database is."""
+        if self.database == "postgres":
+            self.require_database_url()
+
+    def require_supabase(self) -> tuple[str, str]:
+        """URL and key of the project's API; raises ``ConfigError`` when they are not set."""
+        if self.supabase_url is None or self.supabase_key is None:
+            raise ConfigError("UVIAN_SUPABASE_URL and UVIAN_SUPABASE_KEY are not set.")
+        return self.supabase_url, self.supabase_key.get_secret_value()
+
     def require_database_url(self) -> str:
         """The connection string; raises ``ConfigError`` when it is not set."""
+        if self.database_url is None and self.database == "supabase":
+            raise ConfigError(
+                "UVIAN_DATABASE_URL is not set, and this goes past the API: give the connection string "
+                "of your project (Supabase: Connect > Session pooler)."
+            )
         if self.database_url is None:
             raise ConfigError(
                 "UVIAN_DATABASE_URL is not set. Give the connection string of your project "

@@ -43,11 +43,13 @@ class LocalServers:
     def settings(self) -> dict[str, str]:
         """What sends a process to these servers, and to no others."""
         return {
+            # All named: what the developer's .env says of them is about other servers.
+            "UVIAN_DATABASE": "postgres",
             "UVIAN_DATABASE_URL": self.database_url,
-            # Named as well: one in the developer's .env would listen on another database.
             "UVIAN_DATABASE_DIRECT_URL": self.database_url,
             "UVIAN_REDIS_URL": self.redis_url,
             "UVIAN_NAMESPACE": "uvian",
+            "UVIAN_IMAGES": "local",
             "UVIAN_IMAGES_DIR": str(self.images_dir),
         }
 

@@ -2,9 +2,9 @@
 
     report = await migrate("postgresql://uvian_migrator@…/app")
 
-A file is named ``NNNN_name.sql`` and begins with ``-- min_code: X.Y.Z``: the oldest release that
-still works on the schema after it. The first file creates the ledger ``uvian.schema_migrations``.
-Why not a migration tool: ``docs/decisions/0002-our-own-migration-ledger.md``.
+The other route is the Supabase CLI, for which ``uvian_worker.export`` writes the same files: both
+end alike. What a file and the ledger are stands in ``uvian_worker.ledger``. Why not a migration
+tool: ``docs/decisions/0002-our-own-migration-ledger.md``.
 """
 
 from __future__ import annotations
@@ -25,13 +25,9 @@ __all__ = [
 
 import asyncio
 import contextlib
-import hashlib
-import importlib.metadata
-import itertools
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -43,58 +39,26 @@ from repositories.errors import (
     Misconfigured,
     NotGranted,
     Permanent,
-    SchemaMissing,
     TimedOut,
     Unavailable,
 )
+from uvian_worker.ledger import (
+    LOCK,
+    LOCK_TIMEOUT,
+    Applied,
+    Migration,
+    SchemaStatus,
+    compare,
+    load,
+)
 
-_FOLDER = Path(repositories.__file__).parent / "migrations"
 _BOOTSTRAP = Path(repositories.__file__).parent / "bootstrap.sql"
-_FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
-_MIN_CODE = re.compile(r"-- min_code: (\d+\.\d+\.\d+)\r?\n")
 _ON_SUPABASE = "UV001"  # raised by bootstrap.sql
-
-#: Any number, as long as it is always this one: who migrates this database excludes the others.
-_LOCK = 8_234_650_917_312_001
-
-# Never for longer than this behind a running query: everybody else's would queue up behind us.
-_LOCK_TIMEOUT = "5s"
+_FOREIGN_FUNCTION = re.compile(r"PL/pgSQL function (?!inline_code_block)(\S+) line")
 
 
 class MigrationFailed(Permanent):
     """A migration raised; it was rolled back, and those before it stay applied."""
-
-
-@dataclass(frozen=True, slots=True)
-class Migration:
-    """One file of this release."""
-
-    version: int
-    name: str  #: without number and extension
-    checksum: str  #: sha256 of the text with unix line endings
-    min_code: str
-    sql: str
-
-    @property
-    def label(self) -> str:
-        """The file's name without its extension."""
-        return f"{self.version:04d}_{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
-class Applied:
-    """One row of the ledger."""
-
-    version: int
-    name: str
-    checksum: str
-    min_code: str
-    applied_at: datetime
-
-    @property
-    def label(self) -> str:
-        """The file's name without its extension."""
-        return f"{self.version:04d}_{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,49 +80,6 @@ class MigrationReport:
     notices: tuple[Notice, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaStatus:
-    """The ledger compared with the files of a release."""
-
-    release: str
-    applied: tuple[Applied, ...]
-    pending: tuple[Migration, ...]
-    changed: tuple[str, ...]  #: labels whose file differs from what was applied
-    unknown: tuple[Applied, ...]  #: applied by a newer release
-
-    @property
-    def needs_release(self) -> str | None:
-        """The release that this database asks for at least; None when this one will do."""
-        needed = max((row.min_code for row in self.unknown), key=_numbers, default=self.release)
-        return needed if _numbers(needed) > _numbers(self.release) else None
-
-    def require_mergeable(self) -> None:
-        """Raise ``Misconfigured`` unless pending files may be applied on top."""
-        if self.needs_release is not None:
-            raise Misconfigured(
-                f"The database was migrated by a newer release and needs uvian-worker "
-                f"{self.needs_release} or newer; this is {self.release}. Upgrade this installation."
-            )
-        if self.changed:
-            raise Misconfigured(
-                f"{', '.join(self.changed)} differs from what was applied to this database. An "
-                "applied migration is never edited: restore the file (reinstall uvian-worker) and "
-                "put the change into a new one."
-            )
-
-    def require_usable(self) -> None:
-        """Raise unless this release can work on the database; what is changed but there will do.
-
-        ``SchemaMissing`` when migrations are missing, ``Misconfigured`` when it is too new.
-        """
-        if self.pending:
-            labels = ", ".join(migration.label for migration in self.pending)
-            what = "is too old for this release" if self.applied else "does not exist"
-            raise SchemaMissing(f"The schema uvian {what}: run `uvian migrate` ({labels}).")
-        if self.needs_release is not None:
-            self.require_mergeable()
-
-
 async def migrate(dsn: str, *, directory: Path | None = None) -> MigrationReport:
     """Apply what is pending, in order; runs at the same time apply each file once.
 
@@ -170,11 +91,14 @@ async def migrate(dsn: str, *, directory: Path | None = None) -> MigrationReport
     migrations = load(directory)
     applied: list[str] = []
     async with _connection(dsn) as connection:
-        with _notices(connection) as notices:
-            while (migration := await _apply_next(connection, migrations)) is not None:
-                await asyncio.sleep(0)  # asyncpg hands notices over in the next turn of the loop
-                applied.append(migration.label)
-                notices.labelled(migration.label)
+        try:
+            with _notices(connection) as notices:
+                while (migration := await _apply_next(connection, migrations)) is not None:
+                    await asyncio.sleep(0)  # asyncpg hands notices over in the loop's next turn
+                    applied.append(migration.label)
+                    notices.labelled(migration.label)
+        except TimedOut as error:
+            raise TimedOut(f"{error} {await _in_the_way(connection)}".rstrip()) from error
     already = (migration.label for migration in migrations if migration.label not in applied)
     return MigrationReport(tuple(applied), tuple(already), tuple(notices.kept))
 
@@ -190,11 +114,15 @@ async def status(dsn: str, *, directory: Path | None = None) -> SchemaStatus:
             return compare(await _ledger(connection), migrations)
 
 
-async def bootstrap(superuser_dsn: str, *, old_defaults: bool = False) -> None:
+async def bootstrap(
+    superuser_dsn: str, *, old_defaults: bool = False, storage_policies: bool = True
+) -> None:
     """Supply what Supabase brings to a plain Postgres; doing it again is fine.
 
     ``old_defaults`` grants every new object to everybody, as projects made before 30 October 2026
-    do. Raises ``NotGranted`` without a superuser and ``Misconfigured`` on a Supabase project.
+    do. Without ``storage_policies`` the migrator is refused buckets and policies in ``storage``, as
+    on platforms that lack Supabase's grant. Raises ``NotGranted`` without a superuser and
+    ``Misconfigured`` on a Supabase project.
     """
     _refuse_transaction_pool(superuser_dsn)
     async with _connection(superuser_dsn) as connection:
@@ -205,62 +133,21 @@ async def bootstrap(superuser_dsn: str, *, old_defaults: bool = False) -> None:
         with _translated("The bootstrap"):
             async with connection.transaction():
                 await _lock(connection)
-                defaults = "on" if old_defaults else "off"
                 await connection.execute(
-                    "select set_config('uvian.old_defaults', $1, true)", defaults
+                    "select set_config('uvian.old_defaults', $1, true),"
+                    " set_config('uvian.storage_policies', $2, true)",
+                    "on" if old_defaults else "off",
+                    "on" if storage_policies else "off",
                 )
                 await connection.execute(_BOOTSTRAP.read_text(encoding="utf-8"))
-
-
-def load(directory: Path | None = None) -> tuple[Migration, ...]:
-    """The migrations of a folder (by default this release's), ordered by version.
-
-    Raises ``ValueError`` for a misnamed file, a number used twice or a header without ``min_code``.
-    """
-    files = sorted((directory or _FOLDER).glob("*.sql"))
-    migrations = tuple(_read(path) for path in files)
-    for one, other in itertools.pairwise(migrations):
-        if one.version == other.version:
-            raise ValueError(f"{one.label} and {other.label} have the same number.")
-    return migrations
-
-
-def compare(
-    ledger: Sequence[Applied], migrations: Sequence[Migration], *, release: str | None = None
-) -> SchemaStatus:
-    """Judge a ledger (read over any transport) against the files of a release."""
-    rows = {row.version: row for row in ledger}
-    known = {migration.version for migration in migrations}
-    return SchemaStatus(
-        release=release or importlib.metadata.version("uvian-worker"),
-        applied=tuple(sorted(ledger, key=lambda row: row.version)),
-        pending=tuple(migration for migration in migrations if migration.version not in rows),
-        changed=tuple(
-            migration.label
-            for migration in migrations
-            if migration.version in rows and rows[migration.version].checksum != migration.checksum
-        ),
-        unknown=tuple(row for row in ledger if row.version not in known),
-    )
-
-
-def _read(path: Path) -> Migration:
-    named = _FILE_NAME.fullmatch(path.name)
-    if named is None:
-        raise ValueError(f"{path.name}: a migration is named NNNN_name.sql, in lower case.")
-    sql = path.read_text(encoding="utf-8").replace("\r\n", "\n")
-    header = _MIN_CODE.match(sql)
-    if header is None:
-        raise ValueError(f"{path.name}: the first line must read `-- min_code: X.Y.Z`.")
-    checksum = hashlib.sha256(sql.encode()).hexdigest()
-    return Migration(int(named["version"]), named["name"], checksum, header[1], sql)
 
 
 async def _apply_next(
     connection: asyncpg.Connection[Any], migrations: Sequence[Migration]
 ) -> Migration | None:
     """Apply the first pending migration; None when there is none (left)."""
-    async with connection.transaction():
+    # Not the role's default: in an older snapshot the ledger would lack what we waited for.
+    async with connection.transaction(isolation="read_committed"):
         await _lock(connection)
         with _translated("The ledger"):
             compared = compare(await _ledger(connection), migrations)
@@ -268,6 +155,7 @@ async def _apply_next(
         if not compared.pending:
             return None
         migration = compared.pending[0]
+        await _require_welcome(connection)
         with _translated(migration.label, migration.sql):
             await connection.execute(migration.sql)
             await _record(connection, migration)
@@ -277,10 +165,52 @@ async def _apply_next(
 async def _lock(connection: asyncpg.Connection[Any]) -> None:
     # A session's advisory lock would exclude nobody through a pooler.
     await connection.execute("set local statement_timeout = 0; set local lock_timeout = 0")
-    await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-    await connection.execute(f"set local lock_timeout = '{_LOCK_TIMEOUT}'")
-    # Names must say their schema: the Supabase CLI runs the same files under another search path.
-    await connection.execute("set local search_path = ''")
+    await connection.execute("select pg_advisory_xact_lock($1)", LOCK)
+    await connection.execute(f"set local lock_timeout = '{LOCK_TIMEOUT}'")
+    # Names must say their schema: nothing of a team's may stand in for what a file means.
+    await connection.execute("set local search_path = ''; set local client_min_messages = notice")
+
+
+async def _require_welcome(connection: asyncpg.Connection[Any]) -> None:
+    """Raise ``Misconfigured`` where files would fail half-way, or leave objects of two owners."""
+    here = await connection.fetchrow(
+        "select pg_is_in_recovery() or current_setting('transaction_read_only')::boolean as closed,"
+        " (select pg_get_userbyid(nspowner) from pg_namespace where nspname = 'uvian') as owner,"
+        " current_user as role"
+    )
+    if here["closed"]:
+        raise Misconfigured(
+            "This Postgres takes no writes: it is a read replica, or it was made read-only "
+            "(Supabase does that when the disk is full). Connect to the primary, or make room first."
+        )
+    if here["owner"] not in (None, here["role"]):
+        raise Misconfigured(
+            f"The schema uvian belongs to {here['owner']}, and this connection is "
+            f"{here['role']}: connect as {here['owner']}."
+        )
+
+
+async def _in_the_way(connection: asyncpg.Connection[Any]) -> str:
+    """Who has been in a transaction on our tables (or the platform's) for longest, and how to end it."""
+    found = await connection.fetchrow(
+        """
+        select a.pid, a.usename, a.application_name as name, left(a.query, 60) as query,
+               extract(epoch from now() - a.xact_start)::int as seconds
+        from pg_stat_activity a
+        where a.datname = current_database() and a.pid <> pg_backend_pid() and a.pid in (
+          select l.pid from pg_locks l
+          join pg_class c on c.oid = l.relation join pg_namespace n on n.oid = c.relnamespace
+          where l.granted and n.nspname in ('uvian', 'auth', 'storage'))
+        order by a.xact_start limit 1"""
+    )
+    if found is None:
+        return ""
+    name = f", {found['name']}" if found["name"] else ""
+    return (
+        f"Longest there: process {found['pid']} ({found['usename']}{name}), for {found['seconds']} s "
+        f"in a transaction with `{' '.join(found['query'].split())}`; to end it: "
+        f"select pg_terminate_backend({found['pid']});"
+    )
 
 
 async def _ledger(connection: asyncpg.Connection[Any]) -> list[Applied]:
@@ -382,10 +312,16 @@ def _translated(what: str, sql: str = "") -> Iterator[None]:
             f"{what}: {_said(error)}. Connect as the role that owns the schema uvian and may create "
             "schemas in this database (on Supabase: postgres)."
         ) from error
-    except asyncpg.LockNotAvailableError as error:
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
         raise TimedOut(
-            f"{what} was rolled back: a table it changes was in use for {_LOCK_TIMEOUT}. "
+            f"{what} was rolled back: a table it changes was in use for {LOCK_TIMEOUT}. "
             "Run it again, at a quieter moment or after ending long transactions."
+        ) from error
+    except asyncpg.DuplicateSchemaError as error:
+        raise Misconfigured(
+            f"The schema uvian is there, but its ledger uvian.schema_migrations does not know {what}. "
+            "Either it is not ours, or the ledger's rows were lost (`supabase migration squash` does "
+            "that): bring them back, or rename the schema."
         ) from error
     except asyncpg.PostgresConnectionError:
         raise
@@ -395,7 +331,7 @@ def _translated(what: str, sql: str = "") -> Iterator[None]:
                 "This is a Supabase project: it has all that the bootstrap brings. "
                 "Run `uvian migrate` alone."
             ) from error
-        reason = f"{_said(error)}{_place(error, sql)}"
+        reason = f"{_said(error)}{_place(error, sql)}{_culprit(error)}"
         raise MigrationFailed(f"{what} was rolled back: {reason}.") from error
 
 
@@ -410,6 +346,7 @@ def _place(error: asyncpg.PostgresError, sql: str) -> str:
     return f" (line {sql[: int(position)].count(chr(10)) + 1})" if position and sql else ""
 
 
-def _numbers(release: str) -> tuple[int, ...]:
-    """``1.10.0rc1`` → (1, 10, 0): enough to order the releases a ledger names."""
-    return tuple(int(number) for number in re.findall(r"\d+", release)[:3])
+def _culprit(error: asyncpg.PostgresError) -> str:
+    """The function it happened in: a team's event trigger, say, which runs for our statements too."""
+    found = _FOREIGN_FUNCTION.search(getattr(error, "context", None) or "")
+    return f" (in the function {found[1]})" if found else ""

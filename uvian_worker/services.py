@@ -24,10 +24,8 @@ from executors.runner import Runner
 from repositories.concepts import UserConcepts
 from repositories.database import Database
 from repositories.errors import RepositoryError
-from repositories.images import ImageStore, UserImages
+from repositories.images import UserImages
 from repositories.jobs import JobRepository
-from repositories.local_images import LocalImages
-from repositories.postgres import PostgresDatabase
 from uvian_worker import __version__
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher, Taker
@@ -36,7 +34,7 @@ from uvian_worker.eventstream.control import Control
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer
-from uvian_worker.migrate import status as schema_status
+from uvian_worker.stores import Stores
 from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.worker")
@@ -73,9 +71,10 @@ async def open_services(
             ThreadPoolExecutor(config.cpu_threads, thread_name_prefix="uvian")
         )
         registry = Registry.load() if executors is None else Registry.load(executors)
-        database = await _open_database(config, stack)
-        images = _open_images(config)
-        stack.push_async_callback(images.close)
+        stores = Stores(config, stack)
+        database = await stores.database()
+        _say_who_listens(config)
+        images = await stores.images()
 
         redis = redis_from_url(config.redis_url.get_secret_value(), patience=3.0)
         stack.push_async_callback(redis.aclose)
@@ -141,20 +140,6 @@ async def open_services(
         yield services
 
 
-async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
-    url = config.require_database_url()
-    (await schema_status(url)).require_usable()
-    _say_who_listens(config)
-    database = await PostgresDatabase.connect(
-        url,
-        connections=config.database_connections,
-        listen_dsn=config.listen_url(),
-        timeout=config.call_timeout,
-    )
-    stack.push_async_callback(database.close)
-    return database
-
-
 def _say_who_listens(config: Config) -> None:
     if config.listen_url() is None:
         log.info(
@@ -163,15 +148,6 @@ def _say_who_listens(config: Config) -> None:
             "UVIAN_DATABASE_DIRECT_URL to the direct connection string or the session pooler's.",
             config.sweep_every,
         )
-
-
-def _open_images(config: Config) -> ImageStore:
-    return LocalImages(
-        config.images_dir,
-        base_url=config.images_url,
-        secret=config.images_secret.get_secret_value(),
-        max_bytes=config.image_max_bytes,
-    )
 
 
 def _image_model(config: Config) -> ImageModel:

@@ -47,7 +47,7 @@ def _config() -> Config:
     """The settings, or one critical line and the end of the process."""
     try:
         config = Config.load()
-        config.require_database_url()
+        config.require_database()
     except ConfigError as error:
         logs.configure()
         log.critical("the worker cannot start: %s", error)

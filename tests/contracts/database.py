@@ -92,6 +92,34 @@ class DatabaseContract:
         with pytest.raises(errors.DataError):
             await port.call("create_jobs", request={"jobs": [job(user, input={"text": bad})]})
 
+    @pytest.mark.parametrize("value", [{1}, object(), "half \ud83d"])
+    async def test_what_is_not_json_is_a_data_error(
+        self, port: Database, user: str, value: Any
+    ) -> None:
+        """It is refused before it is sent, whatever is called with it."""
+        (made,) = await port.insert("jobs", [job(user)])
+        mine = [Filter("id", "eq", made["id"])]
+        for attempt in (
+            port.call("create_jobs", request={"jobs": [job(user, input={"x": value})]}),
+            port.insert("jobs", [job(user, input={"x": value})]),
+            port.update("jobs", {"input": {"x": value}}, where=mine),
+            port.select("jobs", where=[Filter("idempotency_key", "eq", value)]),
+        ):
+            with pytest.raises(errors.DataError):
+                await attempt
+
+    async def test_what_json_has_no_word_for_is_null(self, port: Database, user: str) -> None:
+        """Not a number, not finite: an executor's output must not be lost for one value in it."""
+        numbers = {
+            "nan": float("nan"),
+            "infinite": float("inf"),
+            "large": 2**53 + 1,
+            "small": 1e-300,
+        }
+        (made,) = await port.insert("jobs", [job(user, input=numbers)])
+        (row,) = await port.select("jobs", where=[Filter("id", "eq", made["id"])])
+        assert row["input"] == {**numbers, "nan": None, "infinite": None}
+
     async def test_a_malformed_value_is_a_data_error(self, port: Database) -> None:
         """No uuid, no uuid."""
         with pytest.raises(errors.DataError):
@@ -182,6 +210,54 @@ class DatabaseContract:
         assert await port.select("jobs", where=[Filter("admitted", "eq", False)]) == []
         assert await port.select("jobs", where=[Filter("idempotency_key", "is_null")]) == []
 
+    async def test_nothing_compares_with_null(self, port: Database, user: str) -> None:
+        """A value that got lost on the way finds no row, as in SQL; null itself is asked for."""
+        await port.insert("jobs", [job(user)])
+        for op in ("eq", "ne", "gt"):
+            for column in ("idempotency_key", "parent_id", "priority"):
+                assert await port.select("jobs", where=[Filter(column, op, None)]) == []  # type: ignore[arg-type]
+        assert await port.select("jobs", where=[Filter("parent_id", "in", [None])]) == []
+        assert len(await port.select("jobs", where=[Filter("parent_id", "is_null")])) == 1
+
+    @pytest.mark.parametrize(
+        "text", ["", " ", "null", "NULL", "true", "1", "a.b", "(a,b)", "\\", '"']
+    )
+    async def test_text_is_compared_as_it_is(self, port: Database, user: str, text: str) -> None:
+        """What means something to the transport means nothing in a value."""
+        await port.insert("jobs", [job(user, idempotency_key=text)])
+        await port.insert("jobs", [job(user, idempotency_key="another")])
+        for where in (
+            Filter("idempotency_key", "eq", text),
+            Filter("idempotency_key", "in", [text]),
+        ):
+            (row,) = await port.select("jobs", where=[where])
+            assert row["idempotency_key"] == text
+
+    @pytest.mark.parametrize("bad", ["\u0000", "\ud800"])
+    async def test_text_that_postgres_refuses_is_no_filter(self, port: Database, bad: str) -> None:
+        """The same filter would be refused again."""
+        for where in (
+            Filter("idempotency_key", "eq", bad),
+            Filter("idempotency_key", "in", ["a", bad]),
+        ):
+            with pytest.raises(errors.DataError):
+                await port.select("jobs", where=[where])
+
+    async def test_a_long_answer_is_whole(self, port: Database) -> None:
+        """No transport cuts it: every row once, in the order asked for, with a limit or without."""
+        types = [f"t{n:04}" for n in range(1, 2301)]
+        rows = [{"type": type_, "max_attempts": 1 + n % 2} for n, type_ in enumerate(types)]
+        await port.insert("job_types", rows)
+        mine = [Filter("type", "gte", "t0001"), Filter("type", "lte", "t2300")]
+        assert sorted(r["type"] for r in await port.select("job_types", where=mine)) == types
+        for limit in (999, 1000, 1001, 2299, 2300, 5000):
+            order = [Order("max_attempts", descending=True)]
+            some = await port.select("job_types", where=mine, order=order, limit=limit)
+            assert len({row["type"] for row in some}) == len(some) == min(limit, len(types))
+            assert [r["max_attempts"] for r in some] == sorted(
+                (r["max_attempts"] for r in some), reverse=True
+            )
+
     async def test_filters_are_joined_by_and(self, port: Database, user: str) -> None:
         """All of them hold of every row."""
         await port.insert("jobs", [job(user, priority=n) for n in (1, 2, 3)])
@@ -220,6 +296,14 @@ class DatabaseContract:
         with pytest.raises(errors.Conflict):
             await port.insert("jobs", [job(user), job(user, id=made["id"])])
         assert len(await port.select("jobs")) == 1
+
+    async def test_many_rows_are_inserted_at_once(self, port: Database) -> None:
+        """And all of them are answered."""
+        rows = [{"type": f"t{n:04}"} for n in range(1500)]
+        made = await port.insert("job_types", rows)
+        assert [row["type"] for row in made] == [row["type"] for row in rows]
+        gone = await port.delete("job_types", where=[Filter("type", "gte", "t")])
+        assert len(gone) == 1500
 
     async def test_or_it_stays_as_it_is(self, port: Database, user: str) -> None:
         """With ``on_conflict`` only what was missing is inserted, and answered."""

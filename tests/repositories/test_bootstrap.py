@@ -120,9 +120,10 @@ async def test_old_defaults_grant_everything_to_everybody(
     ],
 )
 async def test_the_migrator_meets_the_errors_of_a_customer(
-    migrator: Connection, statement: str
+    plain: CleanDatabase, migrator: Connection, statement: str
 ) -> None:
-    """What fails on Supabase fails here; a superuser would hide every one of these."""
+    """What fails on some platform fails here; a superuser would hide every one of these."""
+    await bootstrap(plain.superuser_dsn, storage_policies=False)
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await migrator.execute(statement)
 
@@ -140,6 +141,21 @@ async def test_the_migrator_can_do_what_migrations_need(migrator: Connection) ->
         alter publication supabase_realtime add table uvian.jobs;
         """
     )
+
+
+async def test_buckets_and_policies_are_the_migrators_as_on_supabase(
+    plain: CleanDatabase, migrator: Connection
+) -> None:
+    """By default; without the setting both are refused, as where the platform lacks that grant."""
+    bucket = "insert into storage.buckets (id, name) values ('mine', 'mine')"
+    policy = "create policy mine on storage.objects for select using (true)"
+    await bootstrap(plain.superuser_dsn, storage_policies=False)
+    for statement in (bucket, policy):
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await migrator.execute(statement)
+    await bootstrap(plain.superuser_dsn)
+    for statement in (bucket, policy):
+        await migrator.execute(statement)
 
 
 async def test_a_signed_in_user_is_who_the_token_says(authenticator: Connection) -> None:

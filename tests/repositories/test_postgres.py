@@ -11,7 +11,7 @@ import asyncpg
 import pytest
 
 from repositories import errors, postgres
-from repositories.database import SIGNATURES, Function, Table
+from repositories.database import KEYS, SIGNATURES, Function, Table
 from repositories.postgres import PostgresDatabase
 from repositories.sqlstates import translated
 from tests.contracts.database import DatabaseContract, job
@@ -62,7 +62,7 @@ class TestPostgresDatabase(DatabaseContract):
 
 @pytest.mark.database
 async def test_signatures_are_those_of_the_catalog(superuser_dsn: str) -> None:
-    """Every public function of the schema, with its arguments and their types, and no other."""
+    """Every public function of the schema, with its arguments and their types; every table and its key."""
     connection = await asyncpg.connect(superuser_dsn)
     try:
         rows = await connection.fetch(
@@ -73,12 +73,22 @@ async def test_signatures_are_those_of_the_catalog(superuser_dsn: str) -> None:
         tables = await connection.fetch(
             "select relname from pg_class where relnamespace = 'uvian'::regnamespace and relkind = 'r'"
         )
+        keys = await connection.fetch(
+            "select i.indrelid::regclass::text as table, array(select a.attname::text from pg_attribute a "
+            "where a.attrelid = i.indrelid and a.attnum = any (i.indkey) "
+            "order by array_position(i.indkey::int[], a.attnum::int)) as columns "
+            "from pg_index i join pg_class c on c.oid = i.indrelid "
+            "where i.indisprimary and c.relnamespace = 'uvian'::regnamespace"
+        )
     finally:
         await connection.close()
     catalog = {row["proname"]: dict(zip(row["names"], row["types"], strict=True)) for row in rows}
     assert {name: dict(arguments) for name, arguments in SIGNATURES.items()} == catalog
     assert set(get_args(Function)) == set(SIGNATURES)
     assert set(get_args(Table)) == {row["relname"] for row in tables}
+    assert {f"uvian.{table}": key for table, key in KEYS.items()} == {
+        row["table"]: tuple(row["columns"]) for row in keys
+    }
 
 
 # ─── errors ──────────────────────────────────────────────────────────────────────────────────────

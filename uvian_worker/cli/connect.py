@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-__all__ = ["Site", "load_config", "open_site", "place", "require_usable"]
+__all__ = ["Site", "load_config", "open_site", "require_usable"]
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, cast
+from urllib.parse import unquote
 
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from repositories.errors import Misconfigured, Unavailable
-from repositories.postgres import PostgresDatabase
+from repositories.database import Database, Function
+from repositories.errors import DataError, Refused, Transient, Unavailable
+from uvian_worker.calls import DatabaseAway, JobRefused, bad_value
 from uvian_worker.cli.endings import ExitCode, Fault
 from uvian_worker.client import Client
 from uvian_worker.config import Config
 from uvian_worker.local_servers import DEVELOPMENT_USER, ENV_FILE, FOLDER
-from uvian_worker.migrate import Applied, compare, load
+from uvian_worker.stores import Stores, place
 
 _SECONDS = 3.0  #: to wait for a server that does not answer
 
@@ -31,7 +34,7 @@ class Site:
     """What a command works on."""
 
     config: Config
-    database: PostgresDatabase
+    database: Database
     client: Client
     default_user: str | None  #: of ``uvian dev``, when it is its servers that we use
 
@@ -43,27 +46,26 @@ def load_config() -> tuple[Config, str | None]:
     """
     config = Config.load()
     running = FOLDER / ENV_FILE
-    if config.database_url is None and running.exists():
+    if config.database == "postgres" and config.database_url is None and running.exists():
         return Config.load(_env_file=(".env", running)), DEVELOPMENT_USER
     return config, None
 
 
 @asynccontextmanager
 async def open_site(*, redis: bool = True) -> AsyncIterator[Site]:
-    """Connections that were tried: Postgres with a usable schema and, if needed, Redis.
+    """Connections that were tried: the database with a usable schema and, if needed, Redis.
 
     Raises ``Fault`` and ``RepositoryError``.
     """
     config, user = load_config()
-    url = config.require_database_url()
+    config.require_database()
     async with AsyncExitStack() as stack:
         if redis:
             await _require_redis(config)
-        database = await _open_database(config, url)
-        stack.push_async_callback(database.close)
-        client = await Client.connect(
-            database_url=url,
-            redis_url=config.redis_url.get_secret_value(),
+        database = await _open_database(config, stack)
+        client = Client.over(
+            partial(_call, database),
+            config.redis_url.get_secret_value(),
             namespace=config.namespace,
         )
         await stack.enter_async_context(client)
@@ -72,9 +74,29 @@ async def open_site(*, redis: bool = True) -> AsyncIterator[Site]:
 
 async def require_usable(config: Config) -> None:
     """Raise ``Fault`` or ``RepositoryError`` unless Redis answers and the schema is usable."""
-    url = config.require_database_url()
+    config.require_database()
     await _require_redis(config)
-    await (await _open_database(config, url)).close()
+    async with AsyncExitStack() as stack:
+        await _open_database(config, stack)
+
+
+async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
+    try:
+        return await Stores(config, stack).database()
+    except Unavailable as error:
+        raise Fault(str(error), ExitCode.UNREACHABLE, hint=_next_step(config)) from error
+
+
+async def _call(database: Database, function: str, arguments: dict[str, Any]) -> Any:
+    """A function of the schema, in the client's words."""
+    try:
+        return await database.call(cast("Function", function), **arguments)
+    except Transient as error:
+        raise DatabaseAway(str(error)) from error
+    except Refused as error:
+        raise JobRefused(error.code, {"message": str(error)}) from error
+    except DataError as error:
+        raise bad_value(function, str(error)) from error
 
 
 async def _require_redis(config: Config) -> None:
@@ -112,44 +134,8 @@ async def _require_redis(config: Config) -> None:
         await connection.aclose()
 
 
-def place(url: str) -> str:
-    """Host, port and database of a URL: never user or password."""
-    parts = urlsplit(url)
-    try:
-        host, port = parts.hostname or "", parts.port
-    except ValueError:  # a port that is no number
-        host, port = "an address that cannot be read", None
-    sockets = parse_qs(parts.query).get("host")
-    host = host or (unquote(sockets[0]) if sockets else "localhost")
-    return f"{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
-
-
-async def _open_database(config: Config, url: str) -> PostgresDatabase:
-    try:
-        database = await PostgresDatabase.connect(url, connections=2, timeout=config.call_timeout)
-    except Unavailable as error:
-        raise Fault(
-            f"Postgres does not answer at {place(url)} (UVIAN_DATABASE_URL).",
-            ExitCode.UNREACHABLE,
-            hint=_next_step(url),
-        ) from error
-    except ValueError as error:  # asyncpg's, for what is no connection string
-        raise Misconfigured(
-            "UVIAN_DATABASE_URL is not valid: it reads postgresql://user:password@host:5432/name."
-        ) from error
-    try:
-        rows = await database.select(
-            "schema_migrations",
-            columns=("version", "name", "checksum", "min_code", "applied_at"),
-        )
-        compare([Applied(**row) for row in rows], load()).require_usable()
-    except BaseException:
-        await database.close()
-        raise
-    return database
-
-
-def _next_step(url: str) -> str:
+def _next_step(config: Config) -> str:
+    url = config.database_url.get_secret_value() if config.database_url else ""
     if str(Path(FOLDER).absolute()) in unquote(url):
         return "It is the one of `uvian dev`: is that still running?"
     return "Start it or correct the setting; `uvian dev` brings one of its own."

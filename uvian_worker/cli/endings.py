@@ -118,17 +118,15 @@ def _translated(error: Exception) -> Fault:
 
 
 def _of_repositories(error: Exception) -> Fault | None:
-    import asyncpg
-
     from repositories import errors
-    from repositories.sqlstates import translated
+    from uvian_worker.calls import DatabaseAway
 
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError):
-        error = translated(error)
     match error:
-        case errors.Transient():
+        case errors.Transient() | DatabaseAway():
             return Fault(
-                str(error), ExitCode.UNREACHABLE, hint="Check UVIAN_DATABASE_URL, and that it runs."
+                str(error),
+                ExitCode.UNREACHABLE,
+                hint="Check that it runs, and UVIAN_DATABASE_URL or UVIAN_SUPABASE_URL.",
             )
         case errors.Misconfigured():
             return Fault(str(error), ExitCode.USAGE)

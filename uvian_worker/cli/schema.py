@@ -4,17 +4,27 @@ from __future__ import annotations
 
 __all__ = ["migrate"]
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uvian_worker.cli.endings import ExitCode, run
+from uvian_worker.cli.endings import ExitCode, Fault, explained, run
 
 if TYPE_CHECKING:
+    from uvian_worker.export import ExportReport
     from uvian_worker.migrate import MigrationReport, SchemaStatus
 
 
 def migrate(
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export",
+            metavar="DIR",
+            help="Write what DIR lacks for the Supabase CLI; asks no database.",
+        ),
+    ] = None,
     bootstrap: Annotated[
         bool,
         typer.Option(
@@ -24,7 +34,10 @@ def migrate(
     ] = False,
     status: Annotated[
         bool,
-        typer.Option("--status", help="Change nothing; exit code 2 when something is pending."),
+        typer.Option(
+            "--status",
+            help="Change nothing; exit code 2 when something is pending (with --export: in DIR).",
+        ),
     ] = False,
     url: Annotated[
         str | None,
@@ -34,26 +47,36 @@ def migrate(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Apply what is pending to the schema uvian, each file in one transaction.
+    """Bring the schema uvian up to date, by either of two routes; they end alike and may be mixed.
 
-    Give a direct or session connection (on Supabase: Connect > Session pooler).
+    uvian migrate: applies what is pending, over a direct or session connection.
+
+    uvian migrate --export supabase/migrations: writes it there, for `supabase db push` to apply.
     """
     if bootstrap and status:
         raise typer.BadParameter("--status changes nothing: leave out --bootstrap.")
+    if export is not None:
+        if bootstrap or url is not None:
+            raise typer.BadParameter("--export asks no database: leave out --bootstrap and --url.")
+        raise typer.Exit(_export(export, status, as_json))
     if status:
         raise typer.Exit(run(_show_status(url, as_json)))
     run(_migrate(url, bootstrap, as_json))
 
 
 async def _migrate(url: str | None, bootstrap: bool, as_json: bool) -> None:
+    from repositories.errors import Transient
     from uvian_worker.cli.output import print_json
     from uvian_worker.migrate import bootstrap as supply
     from uvian_worker.migrate import migrate as apply
 
     target = url or _configured_url()
-    if bootstrap:
-        await supply(target)
-    report = await apply(target)
+    try:
+        if bootstrap:
+            await supply(target)
+        report = await apply(target)
+    except Transient as error:  # its message has the next step
+        raise Fault(str(error), ExitCode.UNREACHABLE) from error
     if as_json:
         print_json(_report_document(report))
     else:
@@ -71,6 +94,28 @@ async def _show_status(url: str | None, as_json: bool) -> ExitCode:
         _print_status(found)
     usable = not found.pending and found.needs_release is None
     return ExitCode.OK if usable else ExitCode.USAGE
+
+
+def _export(folder: Path, status: bool, as_json: bool) -> ExitCode:
+    from uvian_worker.cli.output import print_json
+    from uvian_worker.export import export, unexported
+
+    with explained():
+        if status:
+            pending = [migration.label for migration in unexported(folder)]
+            if as_json:
+                print_json({"folder": folder, "pending": pending})
+            else:
+                _print_unexported(folder, pending)
+            return ExitCode.USAGE if pending else ExitCode.OK
+        report = export(folder)
+        if as_json:
+            print_json(
+                {"folder": folder, "written": report.written, "already": list(report.already)}
+            )
+        else:
+            _print_export(report)
+    return ExitCode.OK
 
 
 def _configured_url() -> str:
@@ -104,6 +149,39 @@ def _print_report(report: MigrationReport) -> None:
         screen.print(Text.assemble(("! ", "yellow"), said), soft_wrap=True)
     done = f"{len(report.applied)} applied" if report.applied else "Nothing was pending"
     screen.print(f"{done}; {len(report.already)} were there already.")
+
+
+def _print_export(report: ExportReport) -> None:
+    from rich.text import Text
+
+    from uvian_worker.cli.output import console
+
+    screen = console()
+    if report.made_folder:
+        screen.print(Text(f"The folder {report.folder} was made."), soft_wrap=True)
+    for name in report.written:
+        screen.print(Text.assemble(("✓ ", "green"), name), soft_wrap=True)
+    done = f"{len(report.written)} written" if report.written else "Nothing was missing"
+    screen.print(f"{done}; {len(report.already)} were there already.")
+    if report.written:
+        screen.print(
+            Text.assemble(("→ ", "cyan"), "Commit them, then: supabase db push"), soft_wrap=True
+        )
+
+
+def _print_unexported(folder: Path, pending: list[str]) -> None:
+    from rich.text import Text
+
+    from uvian_worker.cli.output import console
+
+    screen = console()
+    for label in pending:
+        screen.print(Text.assemble(("· ", "yellow"), label, ("  not exported", "yellow")))
+    if pending:
+        step = f"Run: uvian migrate --export {folder}"
+        screen.print(Text.assemble(("→ ", "cyan"), step), soft_wrap=True)
+    else:
+        screen.print(Text(f"{folder} has all of this release."), soft_wrap=True)
 
 
 def _status_document(found: SchemaStatus) -> dict[str, Any]:

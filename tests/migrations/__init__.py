@@ -1,0 +1,1 @@
+"""Migrations in the databases that teams have."""

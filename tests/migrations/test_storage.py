@@ -1,0 +1,302 @@
+"""The bucket and its policy: made where the platform lets us, otherwise a notice with the steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import asyncpg
+import orjson
+import pytest
+from typer.testing import CliRunner
+
+from tests.migrations.supabase_cli import SupabaseCli
+from tests.servers import CleanDatabase
+from uvian_worker.cli import app
+from uvian_worker.export import export
+from uvian_worker.ledger import load
+from uvian_worker.migrate import bootstrap, migrate, status
+
+pytestmark = pytest.mark.database
+
+Connection: TypeAlias = "asyncpg.Connection[Any]"
+
+ADA, BOB = "00000000-0000-4000-8000-0000000000ad", "00000000-0000-4000-8000-0000000000b0"
+BUCKET = {
+    "id": "uvian-images",
+    "name": "uvian-images",
+    "public": False,
+    "file_size_limit": 32 * 1024 * 1024,
+    "allowed_mime_types": ["image/png", "image/webp", "image/jpeg"],
+}
+STORAGE = next(migration for migration in load() if migration.name == "storage")
+DOCS = Path(__file__).parents[2] / "docs" / "migrations.md"
+
+
+@pytest.fixture
+async def superuser(plain: CleanDatabase) -> AsyncIterator[Connection]:
+    """Behind the scenes of a database that is not migrated yet."""
+    connection = await asyncpg.connect(plain.superuser_dsn)
+    yield connection
+    await connection.close()
+
+
+async def bucket(superuser: Connection) -> dict[str, Any] | None:
+    """Our bucket's row, as far as this test asks."""
+    row = await superuser.fetchrow("select * from storage.buckets where id = 'uvian-images'")
+    return {key: row[key] for key in BUCKET if key in row} if row else None
+
+
+async def has_policy(superuser: Connection) -> bool:
+    """Whether our policy is there."""
+    return bool(
+        await superuser.fetchval(
+            "select exists (select from pg_policies where schemaname = 'storage' "
+            "and tablename = 'objects' and policyname = 'uvian_images_owner')"
+        )
+    )
+
+
+async def seen(database: CleanDatabase, role: str, user: str | None) -> set[str]:
+    """The paths that somebody reads through PostgREST or the Storage API."""
+    connection = await asyncpg.connect(database.authenticator_dsn)
+    try:
+        async with connection.transaction():
+            await connection.execute(f"set local role {role}")
+            claims = orjson.dumps({"role": role, "sub": user}).decode()
+            await connection.execute("select set_config('request.jwt.claims', $1, true)", claims)
+            rows = await connection.fetch("select name from storage.objects")
+    finally:
+        await connection.close()
+    return {row["name"] for row in rows}
+
+
+async def store(superuser: Connection) -> None:
+    """Pictures of two users, one at the top, and one in another bucket."""
+    await superuser.execute("insert into storage.buckets (id, name) values ('other', 'other')")
+    await superuser.executemany(
+        "insert into storage.objects (bucket_id, name) values ($1, $2)",
+        [
+            ("uvian-images", f"{ADA}/a/1.png"),
+            ("uvian-images", f"{BOB}/b/1.png"),
+            ("uvian-images", f"x/{ADA}/1.png"),
+            ("uvian-images", f"{ADA}.png"),
+            ("other", f"{ADA}/2.png"),
+        ],
+    )
+
+
+async def test_bucket_and_policy_are_made(plain: CleanDatabase, superuser: Connection) -> None:
+    """As on Supabase: a private bucket with its limits, and nothing to do for anybody."""
+    report = await migrate(plain.dsn)
+    assert report.notices == ()
+    assert await bucket(superuser) == BUCKET
+    assert await has_policy(superuser)
+
+
+async def test_a_user_reads_what_is_under_their_own_name(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """The first element of the path decides; strangers and anonymous callers see nothing."""
+    await migrate(plain.dsn)
+    await store(superuser)
+    assert await seen(plain, "authenticated", ADA) == {f"{ADA}/a/1.png"}
+    assert await seen(plain, "authenticated", BOB) == {f"{BOB}/b/1.png"}
+    assert await seen(plain, "authenticated", None) == set()
+    assert await seen(plain, "anon", None) == set()
+    assert await seen(plain, "anon", ADA) == set()
+
+
+async def test_users_only_read(plain: CleanDatabase, superuser: Connection) -> None:
+    """Files are written by workers: a user neither uploads nor deletes, not even in the own folder."""
+    await migrate(plain.dsn)
+    await store(superuser)
+    connection = await asyncpg.connect(plain.authenticator_dsn)
+    try:
+        await connection.execute("set role authenticated")
+        claims = orjson.dumps({"role": "authenticated", "sub": ADA}).decode()
+        await connection.execute("select set_config('request.jwt.claims', $1, false)", claims)
+        with pytest.raises(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(
+                "insert into storage.objects (bucket_id, name) values ('uvian-images', $1)",
+                f"{ADA}/mine.png",
+            )
+        assert await connection.execute("delete from storage.objects") == "DELETE 0"
+        assert await connection.execute("update storage.objects set name = 'x'") == "UPDATE 0"
+    finally:
+        await connection.close()
+
+
+async def test_again_changes_nothing(plain: CleanDatabase, superuser: Connection) -> None:
+    """What is there is left as it is, the limits that an operator changed too."""
+    await migrate(plain.dsn)
+    await superuser.execute(
+        "update storage.buckets set file_size_limit = 1 where id = 'uvian-images'"
+    )
+    migrator = await asyncpg.connect(plain.dsn)
+    await migrator.execute(STORAGE.sql)
+    await migrator.close()
+    assert await bucket(superuser) == {**BUCKET, "file_size_limit": 1}
+    assert (
+        await superuser.fetchval("select count(*) from pg_policies where schemaname = 'storage'")
+        == 1
+    )
+
+
+async def test_a_refusal_is_a_notice_with_the_dashboards_steps(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """One for each of the two; everything else is applied, and the schema is usable."""
+    await bootstrap(plain.superuser_dsn, storage_policies=False)
+    report = await migrate(plain.dsn)
+    first, second = report.notices
+    assert {first.migration, second.migration} == {STORAGE.label}
+    assert "bucket uvian-images was not made (new row violates row-level security" in first.message
+    assert "Storage > New bucket: name uvian-images, not public" in first.message
+    assert (
+        "policy uvian_images_owner was not made (must be owner of table objects)" in second.message
+    )
+    assert "Storage > Policies" in second.message
+    assert (await bucket(superuser), await has_policy(superuser)) == (None, False)
+    (await status(plain.dsn)).require_usable()
+
+
+async def test_the_steps_reach_who_runs_the_command(
+    plain: CleanDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`uvian migrate` shows each once, marked; the next run has nothing to say."""
+    await bootstrap(plain.superuser_dsn, storage_policies=False)
+    monkeypatch.setenv("UVIAN_DATABASE_URL", plain.dsn)
+    said = await _command("migrate")
+    assert said.count("! 0013_storage: The bucket uvian-images was not made") == 1
+    assert said.count("! 0013_storage: The policy uvian_images_owner was not made") == 1
+    assert "definition: bucket_id = 'uvian-images' and (storage.foldername(name))[1]" in said
+    assert "!" not in await _command("migrate")
+
+
+async def _command(*words: str) -> str:
+    result = await asyncio.to_thread(CliRunner().invoke, app, list(words))
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+async def test_the_cli_shows_the_steps_too(plain: CleanDatabase, folder: Path) -> None:
+    """It prints messages and no hints: the steps are in the message."""
+    await bootstrap(plain.superuser_dsn, storage_policies=False)
+    export(folder)
+    cli = SupabaseCli(plain.dsn, folder)
+    await cli.push()
+    first, second = cli.said
+    assert "In the dashboard" in first
+    assert "In the dashboard" in second
+
+
+@pytest.mark.parametrize("refused", ["buckets", "objects"])
+async def test_each_of_the_two_stands_alone(
+    plain: CleanDatabase, superuser: Connection, refused: str
+) -> None:
+    """A refused policy does not undo the bucket, nor the other way round."""
+    await superuser.execute(f"alter table storage.{refused} owner to supabase_storage_admin")
+    (notice,) = (await migrate(plain.dsn)).notices
+    assert ("bucket" if refused == "buckets" else "policy") in notice.message.split(" was not")[0]
+    assert (await bucket(superuser) is None) == (refused == "buckets")
+    assert await has_policy(superuser) == (refused == "buckets")
+
+
+async def test_steps_done_by_hand_later_work_the_same(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """The dashboard makes the bucket (as the platform's role) and the policy, after our notice."""
+    await bootstrap(plain.superuser_dsn, storage_policies=False)
+    _, policy = (await migrate(plain.dsn)).notices
+    definition = policy.message.partition("definition: ")[2]
+    await superuser.execute(
+        "insert into storage.buckets (id, name) values ('uvian-images', 'uvian-images')"
+    )
+    await superuser.execute(
+        "create policy uvian_images_owner on storage.objects for select to authenticated "
+        f"using ({definition})"
+    )
+    await store(superuser)
+    assert await seen(plain, "authenticated", ADA) == {f"{ADA}/a/1.png"}
+    assert await seen(plain, "anon", None) == set()
+
+
+async def test_a_bucket_that_is_there_is_kept_and_gets_its_policy(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """Somebody made it first, with a limit of their own."""
+    await superuser.execute(
+        "insert into storage.buckets (id, name, public, file_size_limit) "
+        "values ('uvian-images', 'uvian-images', false, 5)"
+    )
+    assert (await migrate(plain.dsn)).notices == ()
+    found = await bucket(superuser)
+    assert found is not None
+    assert found["file_size_limit"] == 5
+    assert await has_policy(superuser)
+
+
+async def test_a_public_bucket_is_warned_of(plain: CleanDatabase, superuser: Connection) -> None:
+    """Whoever knows a path would see a picture without any token."""
+    await superuser.execute(
+        "insert into storage.buckets (id, name, public) values ('uvian-images', 'uvian-images', true)"
+    )
+    (notice,) = (await migrate(plain.dsn)).notices
+    assert notice.severity == "WARNING"
+    assert "The bucket uvian-images is public" in notice.message
+    assert "Public bucket: off" in notice.message
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        ["allowed_mime_types"],
+        ["allowed_mime_types", "file_size_limit"],
+        ["allowed_mime_types", "file_size_limit", "public", "owner_id", "avif_autodetection"],
+    ],
+    ids=len,
+)
+async def test_an_older_storage_gets_what_it_knows(
+    plain: CleanDatabase, superuser: Connection, missing: list[str]
+) -> None:
+    """Self-hosted projects lag behind: a column that is not there is left out."""
+    for column in missing:
+        await superuser.execute(f"alter table storage.buckets drop column {column}")
+    assert (await migrate(plain.dsn)).notices == ()
+    expected = {key: value for key, value in BUCKET.items() if key not in missing}
+    assert await bucket(superuser) == expected
+    assert await has_policy(superuser)
+
+
+async def test_without_storage_it_says_what_pictures_need(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """A Postgres with the roles and auth alone: one notice, and everything else works."""
+    await superuser.execute("drop schema storage cascade")
+    (notice,) = (await migrate(plain.dsn)).notices
+    assert "There is no Supabase Storage" in notice.message
+    assert "UVIAN_IMAGES_DIR" in notice.message
+    (await status(plain.dsn)).require_usable()
+
+
+async def test_a_storage_that_is_closed_to_us_is_refused_twice(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """Not even the schema may be looked into: both steps, no failure."""
+    await bootstrap(plain.superuser_dsn, storage_policies=False)
+    await superuser.execute("revoke usage on schema storage from uvian_migrator")
+    assert len((await migrate(plain.dsn)).notices) == 2
+
+
+async def test_a_development_database_goes_on(plain: CleanDatabase, superuser: Connection) -> None:
+    """0012 made both in one go; a database that has it is no different, and is not refused."""
+    await migrate(plain.dsn)
+    await superuser.execute(
+        "update uvian.schema_migrations set version = 12, checksum = 'of 0012' where version = 13"
+    )
+    report = await migrate(plain.dsn)
+    assert report.applied == (STORAGE.label,)
+    (await status(plain.dsn)).require_usable()

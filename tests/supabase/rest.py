@@ -1,0 +1,309 @@
+"""The PostgREST half: ``/rest/v1/<table>`` and ``/rest/v1/rpc/<function>``."""
+
+from __future__ import annotations
+
+__all__ = ["Rest"]
+
+import contextlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import parse_qsl, unquote
+
+import orjson
+from aiohttp import web
+
+from tests.supabase import calls, mutations
+from tests.supabase.catalog import Catalog, Table
+from tests.supabase.errors import RestError, translated
+from tests.supabase.keys import Caller, Keys
+from tests.supabase.pool import Pool
+from tests.supabase.query import Parameters, Query
+from tests.supabase.schema_cache import SchemaCache
+from tests.supabase.wire import Row, Step
+
+_OBJECT: Final = "application/vnd.pgrst.object+json"
+_JSON: Final = "application/json; charset=utf-8"
+_EXTRA_SEARCH_PATH: Final = '"public", "extensions"'
+#: What may only mean that the cache is older than the last migration.
+_STALE: Final = {"PGRST202", "PGRST204", "PGRST205", "42883", "42P01", "42703"}
+_READS: Final = ("GET", "HEAD")
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """What to run, and how its one row (body, rows, total) becomes an answer."""
+
+    sql: str
+    values: Sequence[Any]
+    status: int = 200
+    has_body: bool = True
+    offset: int = 0
+    is_rows: bool = True
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request, as far as PostgREST looks at it."""
+
+    method: str
+    path: str
+    query: str
+    headers: Any
+    body: bytes
+    prefer: dict[str, str]
+    schema: str
+
+    @property
+    def pairs(self) -> list[tuple[str, str]]:
+        """The query string, without the key that the gateway may have found there."""
+        if not self.query:
+            return []
+        pairs = parse_qsl(self.query, keep_blank_values=True)
+        return [(name, value) for name, value in pairs if name != "apikey"]
+
+    @property
+    def wants_object(self) -> bool:
+        """Whether exactly one row is asked for, without its array."""
+        return _OBJECT in self.headers.get("Accept", "")
+
+    def json(self) -> Any:
+        """The body; raises PGRST102."""
+        try:
+            return orjson.loads(self.document)
+        except ValueError:
+            with contextlib.suppress(ValueError):
+                return json.loads(self.document)  # lone surrogates: Postgres shall judge them
+        raise RestError(400, "PGRST102", "Empty or invalid json")
+
+    @property
+    def document(self) -> bytes:
+        """The body as Postgres gets it."""
+        return self.body or b"{}"
+
+
+class Rest:
+    """Answers requests of callers, as PostgREST 14 does."""
+
+    def __init__(
+        self, dsn: str, keys: Keys, *, schemas: Sequence[str], max_rows: int, pool: Pool
+    ) -> None:
+        self._keys = keys
+        self._schemas = schemas
+        self._max_rows = max_rows
+        self._pool = pool
+        self._cache = SchemaCache(dsn, pool, schemas)
+
+    def start(self) -> None:
+        """Read the catalog, now or as soon as Postgres is there."""
+        self._cache.start()
+
+    async def stop(self) -> None:
+        """Close the connections."""
+        await self._cache.stop()
+        self._pool.close()
+
+    async def answer(self, request: web.BaseRequest, token: str | None) -> web.Response:
+        """One answer; every error is one."""
+        role = "anon"
+        try:
+            caller = self._keys.caller(token) if token else Caller("anon", {"role": "anon"})
+            role = caller.role
+            return await self._answer(request, caller)
+        except Exception as error:
+            answer = translated(error, role=role)
+            if answer is None:
+                raise
+            if answer.status == 503 and answer.code != "PGRST002":
+                self._cache.lose()
+            return _error(answer)
+
+    async def _answer(self, incoming: web.BaseRequest, caller: Caller) -> web.Response:
+        catalog = await self._cache.current()
+        request = await self._request(incoming)
+        try:
+            return await self._execute(request, caller, catalog)
+        except Exception as error:
+            answer = translated(error, role=caller.role)
+            if answer is None or answer.code not in _STALE:
+                raise
+        return await self._execute(request, caller, await self._cache.reload())
+
+    async def _request(self, incoming: web.BaseRequest) -> Request:
+        reads = incoming.method in _READS
+        profile = incoming.headers.get("Accept-Profile" if reads else "Content-Profile")
+        schema = profile or self._schemas[0]
+        if schema not in self._schemas:
+            hint = f"Only the following schemas are exposed: {', '.join(self._schemas)}"
+            raise RestError(406, "PGRST106", f"Invalid schema: {schema}", None, hint)
+        return Request(
+            method=incoming.method,
+            path=unquote(incoming.rel_url.raw_path.removeprefix("/rest/v1")),
+            query=incoming.rel_url.raw_query_string,
+            headers=incoming.headers,
+            body=b"" if reads else await incoming.read(),
+            prefer=_preferences(incoming.headers.getall("Prefer", ())),
+            schema=schema,
+        )
+
+    async def _execute(self, request: Request, caller: Caller, catalog: Catalog) -> web.Response:
+        statement = self._statement(request, catalog)
+        rows = await self._pool.transact(
+            _prelude(request, caller, catalog),
+            Step(statement.sql, statement.values),
+            read_only=statement.read_only,
+            check=_check(request, statement),
+        )
+        body, count, total = rows[0]
+        return _response(
+            request, statement, body or b"", int(count or 0), None if total is None else int(total)
+        )
+
+    def _statement(self, request: Request, catalog: Catalog) -> Statement:
+        first, _, rest = request.path.strip("/").partition("/")
+        if first == "rpc" and rest:
+            return self._call(request, catalog, rest)
+        if not first or rest:
+            raise RestError(404, "PGRST125", "Invalid path specified in request URL")
+        table = catalog.tables.get((request.schema, first))
+        if table is None:
+            message = f"Could not find the table '{request.schema}.{first}' in the schema cache"
+            raise RestError(404, "PGRST205", message)
+        return self._of_table(request, table)
+
+    def _of_table(self, request: Request, table: Table) -> Statement:
+        query = Query(table.name, table.columns, request.pairs)
+        match request.method:
+            case "GET" | "HEAD":
+                return self._select(request, table, query)
+            case "POST":
+                representation = request.prefer.get("return") == "representation"
+                sql, values = mutations.insert(
+                    table, query, request.document, request.json(), request.prefer
+                )
+                return Statement(sql, values, 201, representation)
+            case "PATCH":
+                sql, values = mutations.update(
+                    table, query, request.document, request.json(), request.prefer
+                )
+            case "DELETE":
+                sql, values = mutations.delete(table, query, request.prefer)
+            case _:
+                message = f"Unsupported HTTP method: {request.method}"
+                raise RestError(405, "PGRST117", message)
+        representation = request.prefer.get("return") == "representation"
+        return Statement(sql, values, 200 if representation else 204, representation)
+
+    def _select(self, request: Request, table: Table, query: Query) -> Statement:
+        parameters = Parameters()
+        selection, where = query.selection(), query.where(parameters)
+        offset, limit = query.window(self._max_rows)
+        total = "null::bigint"
+        if "count" in request.prefer:
+            total = f"(select count(*) from {table.sql} t{where})"
+        sql = (
+            f"select coalesce(json_agg(_pgrst_t), '[]')::text, count(*), {total} from "
+            f"(select {selection} from {table.sql} t{where}{query.order()} "
+            f"limit {parameters.add(limit)} offset {parameters.add(offset)}) _pgrst_t"
+        )
+        return Statement(sql, parameters.values, offset=offset, read_only=True)
+
+    def _call(self, request: Request, catalog: Catalog, name: str) -> Statement:
+        routines = catalog.routines.get((request.schema, name), [])
+        if request.method == "POST":
+            call = calls.by_body(request.schema, name, routines, request.json(), request.document)
+        elif request.method in _READS:
+            call = calls.by_query(request.schema, name, routines, request.pairs)
+        else:
+            message = f"Cannot use the {request.method} method on RPC"
+            raise RestError(405, "PGRST101", message)
+        sql, offset = call.statement(request.pairs, self._max_rows, count="count" in request.prefer)
+        return Statement(
+            sql,
+            call.parameters.values,
+            204 if call.routine.returns == "void" else 200,
+            call.routine.returns != "void",
+            offset,
+            call.returns_rows,
+            request.method in _READS,
+        )
+
+
+def _preferences(headers: Sequence[str]) -> dict[str, str]:
+    preferences: dict[str, str] = {}
+    for item in ",".join(headers).split(","):
+        name, equals, value = item.strip().partition("=")
+        if equals:
+            preferences.setdefault(name, value)
+    return preferences
+
+
+def _prelude(request: Request, caller: Caller, catalog: Catalog) -> Step:
+    """What PostgREST does before the statement: whose transaction it is, and in which schema."""
+    settings = {
+        "search_path": f'"{request.schema}", {_EXTRA_SEARCH_PATH}',
+        "role": caller.role,
+        "request.jwt.claims": json.dumps(dict(caller.claims)),
+        "request.method": request.method,
+        "request.path": request.path,
+        "request.headers": json.dumps({k.lower(): v for k, v in request.headers.items()}),
+        **catalog.settings.get(caller.role, {}),
+    }
+    calls = [f"set_config(${n}, ${n + 1}, true)" for n in range(1, 2 * len(settings), 2)]
+    return Step("select " + ", ".join(calls), [text for pair in settings.items() for text in pair])
+
+
+def _check(request: Request, statement: Statement) -> Callable[[list[Row]], None] | None:
+    """What is only known once the rows are, and rolls them back."""
+    wants_object = request.wants_object and statement.is_rows
+    most = (
+        request.prefer.get("max-affected") if request.prefer.get("handling") == "strict" else None
+    )
+    if not wants_object and (most is None or request.method in _READS):
+        return None
+
+    def check(rows: list[Row]) -> None:
+        count = int(rows[0][1] or 0)
+        if wants_object and count != 1:
+            message = "Cannot coerce the result to a single JSON object"
+            raise RestError(406, "PGRST116", message, f"The result contains {count} rows")
+        if most is not None and request.method not in _READS and count > int(most):
+            message = "Query result exceeds max-affected preference constraint"
+            raise RestError(400, "PGRST124", message, f"The query affects {count} rows")
+
+    return check
+
+
+def _response(
+    request: Request, statement: Statement, body: bytes, count: int, total: int | None
+) -> web.Response:
+    status = statement.status
+    headers = {"Content-Profile": request.schema}
+    if statement.is_rows:
+        last = statement.offset + count - 1
+        of = "*" if total is None else total
+        headers["Content-Range"] = f"{statement.offset}-{last}/{of}" if count else f"*/{of}"
+        if total is not None and request.method in _READS:
+            if statement.offset and statement.offset >= total:
+                details = f"An offset of {statement.offset} was requested, but there are only {total} rows."
+                raise RestError(416, "PGRST103", "Requested range not satisfiable", details)
+            status = 206 if count < total else 200
+    if not statement.has_body:
+        return web.Response(status=status, headers=headers)
+    if request.wants_object and statement.is_rows:
+        body = body[1:-1]  # the one element of the array
+        headers["Content-Type"] = f"{_OBJECT}; charset=utf-8"
+    else:
+        headers["Content-Type"] = _JSON
+    return web.Response(
+        status=status, headers=headers, body=b"" if request.method == "HEAD" else body
+    )
+
+
+def _error(error: RestError) -> web.Response:
+    headers = {"Content-Type": _JSON, "Proxy-Status": f"PostgREST; error={error.code}"}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return web.Response(status=error.status, headers=headers, body=orjson.dumps(error.body))

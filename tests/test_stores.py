@@ -1,0 +1,129 @@
+"""Which adapters the settings choose, tried before anything is built on them."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import asyncpg
+import pytest
+
+from repositories.errors import Misconfigured, SchemaMissing, Unavailable
+from repositories.local_images import LocalImages
+from repositories.postgres import PostgresDatabase
+from repositories.supabase import SupabaseDatabase
+from repositories.supabase_client import connect_supabase
+from repositories.supabase_images import SupabaseImages
+from tests.servers import CleanDatabase
+from tests.supabase.platform import Platform
+from uvian_worker.config import Config
+from uvian_worker.stores import Stores
+
+pytestmark = pytest.mark.database
+
+
+@pytest.fixture
+def settings(database: CleanDatabase, platform: Platform, tmp_path: Path) -> dict[str, Any]:
+    """Everything there is to choose from."""
+    return {
+        "database_url": database.dsn,
+        "supabase_url": platform.url,
+        "supabase_key": platform.service_key,
+        "images_dir": tmp_path / "images",
+    }
+
+
+CHOICES = [
+    ({"database": "postgres"}, PostgresDatabase, LocalImages),
+    ({"database": "postgres", "images": "supabase"}, PostgresDatabase, SupabaseImages),
+    ({"database": "supabase"}, SupabaseDatabase, SupabaseImages),
+    ({"database": "supabase", "images": "local"}, SupabaseDatabase, LocalImages),
+]
+
+
+@pytest.mark.parametrize(("choice", "rows_in", "files_in"), CHOICES)
+async def test_the_settings_choose(
+    settings: dict[str, Any], choice: dict[str, Any], rows_in: type, files_in: type
+) -> None:
+    """Each beside the other; and both work."""
+    async with AsyncExitStack() as stack:
+        opened = Stores(Config.load({}, **settings, **choice), stack)
+        rows, files = await opened.database(), await opened.images()
+        assert (type(rows), type(files)) == (rows_in, files_in)
+        assert await rows.select("jobs") == []
+        stored = await files.put(str(uuid4()), b"x", "image/png")
+        assert await files.get(stored.path) == b"x"
+
+
+async def test_a_process_has_one_client(
+    settings: dict[str, Any], platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Built once, shared by database and images, closed with them: nothing is left behind."""
+    made: list[Any] = []
+
+    def connect(url: str, key: str) -> Any:
+        made.append(connect_supabase(url, key))
+        return made[-1]
+
+    monkeypatch.setattr("uvian_worker.stores.connect_supabase", connect)
+    async with AsyncExitStack() as stack:
+        opened = Stores(Config.load({}, **settings, database="supabase"), stack)
+        database, _ = await opened.database(), await opened.images()
+        assert len(made) == 1
+    with pytest.raises(Unavailable):
+        await database.select("jobs")
+    assert made[0]._http.is_closed
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+@pytest.mark.parametrize("choice", ["postgres", "supabase"])
+async def test_an_old_or_a_newer_schema_says_so(
+    settings: dict[str, Any], superuser_dsn: str, choice: str
+) -> None:
+    """The ledger is read over whatever transport there is, and a half start is closed."""
+    hand = await asyncpg.connect(superuser_dsn)
+    latest = await hand.fetchrow("select * from uvian.schema_migrations order by version desc")
+    assert latest is not None
+    config = Config.load({}, **settings, database=choice)
+    await hand.execute("delete from uvian.schema_migrations where version = $1", latest["version"])
+    async with AsyncExitStack() as stack:
+        with pytest.raises(
+            SchemaMissing, match=f"too old .* run `uvian migrate` .*{latest['name']}"
+        ):
+            await Stores(config, stack).database()
+    await hand.execute(
+        "insert into uvian.schema_migrations (version, name, checksum, min_code) "
+        "values ($1, $2, $3, $4), ($1 + 1, 'later', '', '99.0.0')",
+        *(latest[name] for name in ("version", "name", "checksum", "min_code")),
+    )
+    await hand.close()
+    async with AsyncExitStack() as stack:
+        with pytest.raises(Misconfigured, match="needs uvian-worker 99"):
+            await Stores(config, stack).database()
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+async def test_a_missing_bucket_is_found_before_the_first_job(
+    settings: dict[str, Any], superuser_dsn: str
+) -> None:
+    """Not by a job that has paid for its picture."""
+    hand = await asyncpg.connect(superuser_dsn)
+    await hand.execute("set session_replication_role = replica; delete from storage.buckets")
+    await hand.close()
+    async with AsyncExitStack() as stack:
+        opened = Stores(Config.load({}, **settings, database="supabase"), stack)
+        await opened.database()
+        with pytest.raises(Misconfigured, match="uvian-images"):
+            await opened.images()
+
+
+async def test_postgres_that_is_away_is_named(settings: dict[str, Any]) -> None:
+    """Host and setting, and no password."""
+    away = {**settings, "database_url": "postgresql://u:hidden@127.0.0.1:9/app"}
+    async with AsyncExitStack() as stack:
+        with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9/app \(UVIAN_DATABASE_URL\)") as said:
+            await Stores(Config.load({}, **away), stack).database()
+    assert "hidden" not in str(said.value)

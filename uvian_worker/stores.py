@@ -1,0 +1,105 @@
+"""Which database and which image store the settings ask for: the one place that chooses."""
+
+from __future__ import annotations
+
+__all__ = ["Stores", "place", "require_schema"]
+
+from contextlib import AsyncExitStack
+from datetime import datetime
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from repositories.database import Database
+from repositories.errors import Unavailable
+from repositories.images import ImageStore
+from repositories.local_images import LocalImages
+from repositories.postgres import PostgresDatabase
+from repositories.supabase import SupabaseDatabase
+from repositories.supabase_client import Supabase, connect_supabase
+from repositories.supabase_images import SupabaseImages
+from uvian_worker.config import Config
+from uvian_worker.ledger import Applied, compare, load
+
+
+class Stores:
+    """Opens what the settings name, once it is asked for; ``stack`` closes it.
+
+    Database and images of a Supabase project share one client. Raises ``ConfigError`` and
+    ``RepositoryError`` with the next step in their message.
+    """
+
+    def __init__(self, config: Config, stack: AsyncExitStack) -> None:
+        self._config = config
+        self._stack = stack
+        self._client: Supabase | None = None
+
+    async def database(self) -> Database:
+        """The database, tried: it answers, and this release can work on its schema."""
+        database = await self._database()
+        self._stack.push_async_callback(database.close)
+        await require_schema(database)
+        return database
+
+    async def images(self) -> ImageStore:
+        """The image store, ready to be used."""
+        config = self._config
+        if config.images == "supabase":
+            bucket = SupabaseImages(self._supabase(), max_bytes=config.image_max_bytes)
+            self._stack.push_async_callback(bucket.close)
+            await bucket.require_bucket()
+            return bucket
+        folder = LocalImages(
+            config.images_dir,
+            base_url=config.images_url,
+            secret=config.images_secret.get_secret_value(),
+            max_bytes=config.image_max_bytes,
+        )
+        self._stack.push_async_callback(folder.close)
+        return folder
+
+    async def _database(self) -> Database:
+        config = self._config
+        if config.database == "supabase":
+            return await SupabaseDatabase.connect(
+                self._supabase(), listen_dsn=config.listen_url(), timeout=config.call_timeout
+            )
+        url = config.require_database_url()
+        try:
+            return await PostgresDatabase.connect(
+                url,
+                connections=config.database_connections,
+                listen_dsn=config.listen_url(),
+                timeout=config.call_timeout,
+            )
+        except Unavailable as error:
+            raise Unavailable(
+                f"Postgres does not answer at {place(url)} (UVIAN_DATABASE_URL)."
+            ) from error
+
+    def _supabase(self) -> Supabase:
+        if self._client is None:
+            self._client = connect_supabase(*self._config.require_supabase())
+            self._stack.push_async_callback(self._client.close)
+        return self._client
+
+
+async def require_schema(database: Database) -> None:
+    """Raise ``SchemaMissing`` or ``Misconfigured`` unless this release can work on the schema."""
+    rows = await database.select(
+        "schema_migrations", columns=("version", "name", "checksum", "min_code", "applied_at")
+    )
+    ledger = [
+        Applied(**{**row, "applied_at": datetime.fromisoformat(row["applied_at"])}) for row in rows
+    ]
+    compare(ledger, load()).require_usable()
+
+
+def place(url: str) -> str:
+    """Host, port and database of a URL: never user or password."""
+    parts = urlsplit(url)
+    try:
+        host, port = parts.hostname or "", parts.port
+    except ValueError:  # a port that is no number
+        host, port = "an address that cannot be read", None
+    sockets = parse_qs(parts.query).get("host")
+    host = host or (unquote(sockets[0]) if sockets else "localhost")
+    return f"{host}{f':{port}' if port else ''}{parts.path.rstrip('/')}"
