@@ -6,6 +6,7 @@ __all__ = ["Gateway", "application"]
 
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,11 @@ from uvian_worker.eventstream.reader import Reader
 from uvian_worker.gateway.auth import TokenVerifier, User
 from uvian_worker.gateway.jobs import job_operations
 from uvian_worker.gateway.limits import Limits
+from uvian_worker.gateway.live.feeds import Feeds
+from uvian_worker.gateway.live.session import Rules
+from uvian_worker.gateway.live.sse import JobStreams
+from uvian_worker.gateway.live.topics import Topics
+from uvian_worker.gateway.live.websocket import LiveSockets
 from uvian_worker.gateway.openapi import document_of
 from uvian_worker.gateway.operations import Operation, handler_of
 from uvian_worker.gateway.problems import Problem, problem_of
@@ -58,6 +64,11 @@ class Gateway:
 def application(gateway: Gateway) -> web.Application:
     """All endpoints; starting and closing what they stand on is the caller's."""
     operations = [*job_operations(gateway.database, gateway.client)]
+    feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
+    sockets = LiveSockets(
+        Rules(feeds, topics, gateway.verifier, gateway.limits), _live_admission(gateway)
+    )
+    streams = JobStreams(feeds, topics, _live_admission(gateway), clock=time.time)
     app = web.Application(
         client_max_size=gateway.max_body,
         middlewares=[_told(), _across_origins(gateway.origins)],
@@ -65,7 +76,15 @@ def application(gateway: Gateway) -> web.Application:
     for operation in operations:
         handler = handler_of(operation, _admission(gateway))
         app.router.add_route(operation.method, operation.route, handler)
+    app.router.add_get("/v1/live", sockets.handle)
+    app.router.add_get("/v1/jobs/{job_id}/events", streams.handle)
     app.router.add_get("/openapi.json", _document(operations))
+
+    async def hang_up(_: web.Application) -> None:
+        await sockets.close()
+        await feeds.close()
+
+    app.on_shutdown.append(hang_up)
     return app
 
 
@@ -74,6 +93,17 @@ def _admission(gateway: Gateway) -> Callable[[web.Request, Operation], Awaitable
         user = await gateway.verifier.verify(_bearer(request))
         kind = "write" if operation.method in _WRITES else "read"
         await gateway.limits.spend(kind, user.id)
+        return user
+
+    return admit
+
+
+def _live_admission(gateway: Gateway) -> Callable[[web.Request, str], Awaitable[User]]:
+    async def admit(_: web.Request, token: str) -> User:
+        if not token:
+            raise Problem("unauthorized", "Send the access token.")
+        user = await gateway.verifier.verify(token)
+        await gateway.limits.spend("connect", user.id)
         return user
 
     return admit

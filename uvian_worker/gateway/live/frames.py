@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["document_of", "event_frame", "frame_of"]
+__all__ = ["data_of", "document_of", "event_frame", "frame_of"]
 
 from collections.abc import Mapping
 from typing import Any
@@ -25,3 +25,8 @@ def document_of(envelope: Envelope) -> dict[str, Any]:
 def event_frame(envelope: Envelope) -> bytes:
     """One event of a topic that is subscribed to."""
     return frame_of({"op": "event", "event": document_of(envelope)})
+
+
+def data_of(envelope: Envelope) -> bytes:
+    """An event as one line of JSON."""
+    return orjson.dumps(document_of(envelope))
