@@ -109,6 +109,11 @@ class Outbox:
             self._arrived.clear()
             await self._arrived.wait()
 
+    @property
+    def waiting(self) -> int:
+        """How many frames have not been taken."""
+        return sum(not waiting.void for waiting in self._queue)
+
     def _add(self, share: _Share, told: Told) -> None:
         waiting = _Waiting(told.frame, len(told.frame), told.envelope, told.envelope)
         if told.envelope.type == "job.progress":
