@@ -5,9 +5,7 @@ from __future__ import annotations
 __all__ = ["ClaimedJob", "Followups", "JobRepository", "Settlement"]
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -59,15 +57,14 @@ class JobRepository:
     worker: str
     followups: Callable[[Followups], None]
     lease_seconds: float = 15.0
-    calls: AbstractAsyncContextManager[Any] = field(default_factory=contextlib.nullcontext)
     _lanes: dict[str, Lane] = field(init=False)
 
     def __post_init__(self) -> None:
         self._lanes = {
-            "claim": Lane("claim_jobs", self._claim, calls=self.calls),
-            "settle": Lane("settle_jobs", self._settle, calls=self.calls),
-            "checkpoint": Lane("save_checkpoints", self._checkpoint, calls=self.calls),
-            "announced": Lane("mark_jobs", self._announced, calls=self.calls),
+            "claim": Lane("claim_jobs", self._claim),
+            "settle": Lane("settle_jobs", self._settle),
+            "checkpoint": Lane("save_checkpoints", self._checkpoint),
+            "announced": Lane("mark_jobs", self._announced),
         }
 
     async def claim(self, job_id: str, run: int) -> ClaimedJob | str:

@@ -1,8 +1,7 @@
 """Micro-batching: while one call is in flight, the next collects.
 
 The lifecycle's functions are set-based, so a hundred jobs that settle at once cost one round trip.
-Each function has a lane of its own; a lane has one call in flight, and all lanes of a process share
-a limit on calls in flight where the transport slows down beyond it.
+Each function has a lane of its own, and a lane has one call in flight.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ import logging
 import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
 from typing import Any, NamedTuple
 
 import orjson
@@ -53,12 +51,10 @@ class Lane:
         name: str,
         call: Callable[[Sequence[Item]], Awaitable[Sequence[Answer]]],
         *,
-        calls: AbstractAsyncContextManager[Any],
         max_items: int = MAX_ITEMS,
     ) -> None:
         self.name = name
         self._call = call
-        self._calls = calls
         self._max_items = max_items
         self._waiting: deque[_Waiting] = deque()
         self._pump: asyncio.Task[None] | None = None
@@ -87,8 +83,7 @@ class Lane:
         while self._waiting:
             # One turn of the loop lets those that are ready at the same moment share the call.
             await asyncio.sleep(0)
-            async with self._calls:
-                await self._send(self._take())
+            await self._send(self._take())
 
     def _take(self) -> list[_Waiting]:
         batch: list[_Waiting] = []

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.adapters import ADAPTERS, Adapter, OverPostgres, OverSupabase
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase, Clones, server_folder
 from tests.supabase.platform import Platform
 from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -16,6 +17,10 @@ from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 # A developer's own settings must neither help nor hurt; asyncpg reads PGHOST and its like.
 for _name in [name for name in os.environ if name.startswith(("UVIAN_", "PG"))]:
     del os.environ[_name]
+
+# Nobody here speaks TLS, and reading the world's authorities takes longer than most tests.
+os.environ["SSL_CERT_DIR"] = os.devnull
+os.environ.pop("SSL_CERT_FILE", None)
 
 # The suites of the contracts explain their failures like tests do.
 pytest.register_assert_rewrite("tests.contracts")
@@ -73,6 +78,14 @@ def platform(database: CleanDatabase, tmp_path: Path) -> Iterator[Platform]:
     """A Supabase project on ``database``: PostgREST and Storage behind one address."""
     with Platform(database.authenticator_dsn, tmp_path / "storage") as platform:
         yield platform
+
+
+@pytest.fixture(params=ADAPTERS)
+def adapter(request: pytest.FixtureRequest, database: CleanDatabase) -> Adapter:
+    """The way to ``database``: the test runs once over each. ``-k supabase`` chooses one."""
+    if request.param == "postgres":
+        return OverPostgres(database)
+    return OverSupabase(database, request.getfixturevalue("platform"))
 
 
 @pytest.fixture

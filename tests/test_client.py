@@ -17,6 +17,7 @@ import asyncpg
 import orjson
 import pytest
 
+from tests.adapters import Adapter
 from uvian_worker.client import Client, JobRefused
 from uvian_worker.embedded import EmbeddedRedis
 
@@ -62,13 +63,13 @@ def test_a_worker_among_strangers_says_so(strangers: Path) -> None:
 
 
 @pytest.fixture
-async def client(database_dsn: str, superuser_dsn: str, redis_url: str) -> AsyncIterator[Client]:
+async def client(adapter: Adapter, superuser_dsn: str, redis_url: str) -> AsyncIterator[Client]:
     """A client, a user, and a type."""
     connection = await asyncpg.connect(superuser_dsn)
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(USER))
     await connection.execute("insert into uvian.job_types (type) values ('noop')")
     await connection.close()
-    async with await Client.connect(database_url=database_dsn, redis_url=redis_url) as client:
+    async with adapter.client(redis_url) as client:
         yield client
 
 
@@ -111,14 +112,14 @@ async def test_cancel_of_a_waiting_job_is_told_at_once(client: Client) -> None:
 
 @pytest.mark.database
 async def test_submitting_works_without_redis(
-    database_dsn: str, superuser_dsn: str, tmp_path: Path
+    adapter: Adapter, superuser_dsn: str, tmp_path: Path
 ) -> None:
     """The row is the job: while Redis is away it is created all the same."""
     connection = await asyncpg.connect(superuser_dsn)
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(USER))
     with EmbeddedRedis(tmp_path / "redis") as redis:
         url = redis.url
-    async with await Client.connect(database_url=database_dsn, redis_url=url) as client:
+    async with adapter.client(url) as client:
         job = await asyncio.wait_for(
             client.submit(USER, "generation", {}, max_cost=Decimal(0)), timeout=10
         )
@@ -180,11 +181,11 @@ async def mute() -> AsyncIterator[str]:
 
 @pytest.mark.database
 async def test_a_mute_redis_does_not_hang_the_api(
-    client: Client, database_dsn: str, superuser_dsn: str, mute: str
+    client: Client, adapter: Adapter, superuser_dsn: str, mute: str
 ) -> None:
     """Redis accepts and never answers: what an API asks of the client takes seconds at most."""
     await _register(superuser_dsn)
-    async with await Client.connect(database_url=database_dsn, redis_url=mute) as slow:
+    async with adapter.client(mute) as slow:
         async with asyncio.timeout(3):
             job = await slow.submit(USER, "noop", {})
         async with asyncio.timeout(3):
@@ -202,7 +203,7 @@ async def test_a_mute_redis_does_not_hang_the_api(
 
 @pytest.mark.database
 async def test_a_cancel_is_kept_though_redis_is_away(
-    client: Client, database_dsn: str, superuser_dsn: str, tmp_path: Path
+    client: Client, adapter: Adapter, superuser_dsn: str, tmp_path: Path
 ) -> None:
     """The row has the request, so that the caller hears no error; the worker reads it there."""
     await _register(superuser_dsn)
@@ -210,7 +211,7 @@ async def test_a_cancel_is_kept_though_redis_is_away(
     await _claim(superuser_dsn, job.id)
     with EmbeddedRedis(tmp_path / "redis") as redis:
         url = redis.url
-    async with await Client.connect(database_url=database_dsn, redis_url=url) as alone:
+    async with adapter.client(url) as alone:
         assert (await alone.cancel(job.id)).status == "processing"
     connection = await asyncpg.connect(superuser_dsn)
     assert await connection.fetchval("select cancel_requested from uvian.job_leases")

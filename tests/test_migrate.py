@@ -379,3 +379,63 @@ class TestFiles:
         assert not re.search(
             r"\bconcurrently\b|^\s*vacuum\b", outside, re.MULTILINE | re.IGNORECASE
         )
+
+
+#: Until the first release nobody's workers were busy while these ran.
+_UNRELEASED = 14
+
+_CREATED = re.compile(r"\bcreate table uvian\.(\w+)", re.IGNORECASE)
+_LOCKED = re.compile(
+    r"\b(?:alter table|drop table|truncate|references|lock table|"
+    r"create (?:unique )?index \w+ on|(?:create|drop) (?:trigger|policy) \w+ [^;]*?\bon)\s+uvian\.(\w+)",
+    re.IGNORECASE,
+)
+
+
+def tables_in_use(sql: str) -> set[str]:
+    """Tables of ours that a migration locks, but for those that it makes itself."""
+    code = re.sub(r"--[^\n]*", "", sql)
+    code = re.sub(
+        r"\bcreate (?:or replace )?function.*?\$(\w*)\$.*?\$\1\$", "", code, flags=re.DOTALL
+    )
+    return set(_LOCKED.findall(code)) - set(_CREATED.findall(code))
+
+
+class TestOneTableAtATime:
+    """Workers lock tables in orders of their own: who holds one and waits for another deadlocks."""
+
+    def test_a_migration_changes_one_table_in_use(self) -> None:
+        """A second one gets a file of its own, which is a transaction of its own."""
+        for migration in load():
+            if migration.version > _UNRELEASED:
+                assert len(tables_in_use(migration.sql)) <= 1, migration.label
+
+    def test_what_counts(self) -> None:
+        """Columns, indexes, triggers, policies and foreign keys to a table that was there before."""
+        assert tables_in_use(
+            """
+            create table uvian.new (id int references uvian.jobs (id));
+            create index new_by_id on uvian.new (id);
+            alter table uvian.workers add column x text;
+            create unique index y on uvian.job_runs (y);
+            create trigger z before update of a, b on uvian.sweeps for each row execute function uvian._z();
+            create policy p on uvian.concepts for select using (true);
+            -- alter table uvian.a_comment
+            create function uvian._f() returns void language sql as $$ truncate uvian.job_state $$;
+            """
+        ) == {"jobs", "workers", "job_runs", "sweeps", "concepts"}
+
+
+class TestWhatIsNewIsClosed:
+    """Default privileges of a team must not hand out what a migration creates."""
+
+    def test_a_migration_that_creates_something_ends_with_closing_it(self) -> None:
+        """`select uvian._close();` takes back what the owner's defaults gave."""
+        for migration in load():
+            creates = re.search(
+                r"^\s*create\s+(table|function|view|materialized|sequence|type|domain)\b",
+                migration.sql,
+                re.MULTILINE | re.IGNORECASE,
+            )
+            if creates and migration.version > _UNRELEASED:
+                assert "select uvian._close();" in migration.sql, migration.label

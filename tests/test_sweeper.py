@@ -14,9 +14,9 @@ import asyncpg
 import pytest
 from redis.asyncio import Redis
 
-from repositories.database import Filter, Row
+from repositories.database import Database, Filter, Row
 from repositories.jobs import JobRepository
-from repositories.postgres import PostgresDatabase
+from tests.adapters import Adapter
 from tests.redis_servers import eventually, own_redis
 from tests.runner.faults import Fault, FaultyDatabase
 from uvian_worker.dispatch import Dispatcher
@@ -56,7 +56,7 @@ class Healer:
 class Ward:
     """Jobs, and those who heal them."""
 
-    database: PostgresDatabase
+    database: Database
     superuser_dsn: str
     user_id: str
     healers: list[Healer]
@@ -107,16 +107,16 @@ class Ward:
 
 
 @pytest.fixture
-async def ward(database_dsn: str, superuser_dsn: str) -> AsyncIterator[Ward]:
+async def ward(adapter: Adapter) -> AsyncIterator[Ward]:
     """A database with a user and a type."""
-    database = await PostgresDatabase.connect(database_dsn, listen_dsn=database_dsn)
-    ward = Ward(database, superuser_dsn, str(uuid.uuid4()), [])
-    await ward.execute("insert into auth.users (id) values ($1)", uuid.UUID(ward.user_id))
-    await JobRepository(database, "worker-1", lambda _: None).register("0.1.0", [{"type": "noop"}])
-    yield ward
-    for healer in ward.healers:
-        await healer.close()
-    await database.close()
+    async with adapter.database(listen=True) as database:
+        ward = Ward(database, adapter.clean.superuser_dsn, str(uuid.uuid4()), [])
+        await ward.execute("insert into auth.users (id) values ($1)", uuid.UUID(ward.user_id))
+        jobs = JobRepository(database, "worker-1", lambda _: None)
+        await jobs.register("0.1.0", [{"type": "noop"}])
+        yield ward
+        for healer in ward.healers:
+            await healer.close()
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from tests.servers import CleanDatabase
+from tests.adapters import Adapter
 from uvian_worker.cli import app
 
 PATIENCE = 60.0  #: seconds until a test gives up; nothing waits this long when it works
@@ -62,14 +62,13 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def uvian(
-    folder: Path, database: CleanDatabase, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Uvian:
+def uvian(folder: Path, adapter: Adapter, redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Uvian:
     """The commands on a migrated database with one user, and an empty Redis."""
-    monkeypatch.setenv("UVIAN_DATABASE_URL", database.dsn)
+    for name, value in adapter.settings.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setenv("UVIAN_REDIS_URL", redis_url)
     monkeypatch.setenv("UVIAN_IMAGES_DIR", str(folder / "images"))
-    uvian = Uvian(str(uuid.uuid4()), database.superuser_dsn)
+    uvian = Uvian(str(uuid.uuid4()), adapter.clean.superuser_dsn)
     uvian.sql("insert into auth.users (id) values ($1)", uuid.UUID(uvian.user_id))
     return uvian
 

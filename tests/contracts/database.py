@@ -215,7 +215,7 @@ class DatabaseContract:
         await port.insert("jobs", [job(user)])
         for op in ("eq", "ne", "gt"):
             for column in ("idempotency_key", "parent_id", "priority"):
-                assert await port.select("jobs", where=[Filter(column, op, None)]) == []  # type: ignore[arg-type]
+                assert await port.select("jobs", where=[Filter(column, op, None)]) == []
         assert await port.select("jobs", where=[Filter("parent_id", "in", [None])]) == []
         assert len(await port.select("jobs", where=[Filter("parent_id", "is_null")])) == 1
 

@@ -17,7 +17,7 @@ from executors.registry import BUILT_IN, Registry
 from executors.runner import Runner
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository
-from repositories.postgres import PostgresDatabase
+from tests.adapters import Adapter, OverPostgres
 from tests.cli.conftest import Programs, Uvian
 from tests.examples.conftest import EXAMPLE
 from tests.runner.conftest import MemorySink
@@ -45,21 +45,20 @@ def test_the_documentation_shows_the_code_that_is_tested(page: str) -> None:
 
 
 @asynccontextmanager
-async def a_worker(dsn: str) -> AsyncIterator[tuple[Runner, JobRepository, MemorySink]]:
+async def a_worker(adapter: Adapter) -> AsyncIterator[tuple[Runner, JobRepository, MemorySink]]:
     """A runner with every executor that is installed, registered with the database."""
-    database = await PostgresDatabase.connect(dsn)
-    jobs = JobRepository(database, "worker-1", lambda _: None)
-    registry = Registry.load()
-    await jobs.register("0.1.0", registry.descriptions())
-    sink = MemorySink()
-    runner = Runner(jobs=jobs, registry=registry, sink=sink, services_of=_no_services)
-    await runner.open()
-    try:
-        yield runner, jobs, sink
-    finally:
-        await runner.close()
-        await jobs.close()
-        await database.close()
+    async with adapter.database() as database:
+        jobs = JobRepository(database, "worker-1", lambda _: None)
+        registry = Registry.load()
+        await jobs.register("0.1.0", registry.descriptions())
+        sink = MemorySink()
+        runner = Runner(jobs=jobs, registry=registry, sink=sink, services_of=_no_services)
+        await runner.open()
+        try:
+            yield runner, jobs, sink
+        finally:
+            await runner.close()
+            await jobs.close()
 
 
 def _no_services(_: str) -> JobServices:
@@ -91,12 +90,10 @@ async def row_of(jobs: JobRepository, job_id: str) -> Row:
 
 
 @pytest.mark.database
-async def test_its_job_completes_on_the_real_database(
-    installed: Path, database: CleanDatabase
-) -> None:
+async def test_its_job_completes_on_the_real_database(installed: Path, adapter: Adapter) -> None:
     """Claimed, run and settled like any other; what a user may not ask for ends as a sentence."""
-    user_id = await a_user(database.superuser_dsn)
-    async with a_worker(database.dsn) as (runner, jobs, sink):
+    user_id = await a_user(adapter.clean.superuser_dsn)
+    async with a_worker(adapter) as (runner, jobs, sink):
         good = await create(jobs, user_id, name="Ada", language="de", lines=2)
         await runner.run(good, 1)
         row = await row_of(jobs, good)
@@ -116,7 +113,7 @@ async def test_browsers_may_not_submit_it_until_the_operator_says_so(
 ) -> None:
     """A new type is known as soon as a worker starts, and open when `job_types.browser` is true."""
     user_id = await a_user(database.superuser_dsn)
-    async with a_worker(database.dsn):
+    async with a_worker(OverPostgres(database)):
         browser = await asyncpg.connect(database.authenticator_dsn)
         operator = await asyncpg.connect(database.superuser_dsn)
         try:

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.adapters import Adapter
 from tests.lifecycle.world import World, opened
-from tests.servers import CleanDatabase
 
 
 @pytest.fixture
-async def world(database: CleanDatabase) -> AsyncIterator[World]:
+async def world(adapter: Adapter) -> AsyncIterator[World]:
     """A database with the type ``noop``, and nobody in it."""
-    async with opened(database) as world:
+    async with opened(adapter) as world:
         yield world

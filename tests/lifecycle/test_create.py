@@ -265,7 +265,7 @@ async def test_batches_take_their_keys_in_one_order(world: World) -> None:
     user = await world.user()
     first, then = (item(user, idempotency_key=key) for key in "ab")
     waits = "select count(*) from pg_locks where not granted"
-    async with opened(world.clean) as other, other.hand.transaction():
+    async with opened(world.adapter) as other, other.hand.transaction():
         statement = "select uvian.create_jobs($1)"
         await other.hand.execute(statement, {"jobs": [first]})
         waiting = asyncio.create_task(world.ask(then, first))
@@ -291,7 +291,7 @@ async def test_who_looks_at_a_balance_waits_for_who_spends_it(world: World) -> N
     await world.type(price=6)
     user = await world.user(10)
     waits = "select count(*) from pg_locks where not granted"
-    async with opened(world.clean) as other, other.hand.transaction():
+    async with opened(world.adapter) as other, other.hand.transaction():
         await other.hand.execute("select uvian.create_jobs($1)", {"jobs": [item(user)]})
         asking = asyncio.create_task(world.ask(item(user)))
         while not asking.done() and not await world.hand.fetchval(waits):

@@ -13,9 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from repositories import errors
+from tests.adapters import Adapter
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.world import World, opened
-from tests.servers import CleanDatabase
 
 pytestmark = pytest.mark.database
 
@@ -237,9 +237,9 @@ class Story:
 
 
 @contextlib.asynccontextmanager
-async def _stage(clean: CleanDatabase) -> Any:
-    pool = asyncpg.create_pool(clean.superuser_dsn, min_size=1, max_size=4)
-    async with opened(clean) as world, pool as hands:
+async def _stage(adapter: Adapter) -> Any:
+    pool = asyncpg.create_pool(adapter.clean.superuser_dsn, min_size=1, max_size=4)
+    async with opened(adapter) as world, pool as hands:
         yield world, hands
 
 
@@ -250,12 +250,12 @@ async def _stage(clean: CleanDatabase) -> Any:
 )
 @given(story=st.lists(st.lists(steps, min_size=1, max_size=4), min_size=3, max_size=15))
 def test_the_books_add_up_whatever_happens_at_once(
-    database: CleanDatabase, story: list[list[Step]]
+    adapter: Adapter, story: list[list[Step]]
 ) -> None:
     """Random steps of several connections at once: after each group every invariant holds."""
 
     async def play() -> None:
-        async with _stage(database) as (world, hands):
+        async with _stage(adapter) as (world, hands):
             await world.hand.execute(
                 "truncate uvian.jobs, uvian.credit_accounts, uvian.credit_entries cascade"
             )

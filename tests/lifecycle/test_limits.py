@@ -159,7 +159,7 @@ async def test_who_was_held_by_another_is_let_in_by_the_next_sweep(world: World)
     user = await world.user()
     first, second = [(await batch(world, user, 1))[0]["job"] for _ in range(2)]
     await world.claim(first)
-    async with opened(world.clean) as other, other.hand.transaction():
+    async with opened(world.adapter) as other, other.hand.transaction():
         await other.hand.execute("select from uvian.jobs where id = $1 for update", second["id"])
         assert (await world.settlement(first))["dispatch"] == []
     await world.hand.execute(
@@ -217,7 +217,7 @@ async def test_who_counts_places_waits_for_who_takes_one(world: World) -> None:
     await world.settle(failed, "failed")
     await world.started(user)
     waits = "select count(*) from pg_locks where not granted"
-    async with opened(world.clean) as other, other.hand.transaction():
+    async with opened(world.adapter) as other, other.hand.transaction():
         request = {"jobs": [{"user_id": user, "type": "noop", "input": {}}]}
         await other.hand.execute("select uvian.create_jobs($1)", request)
         retrying = asyncio.create_task(world.retry(failed, 1))

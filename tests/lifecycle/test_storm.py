@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import asyncpg
 import pytest
 
 from repositories import errors
-from repositories.postgres import PostgresDatabase
+from repositories.database import Database
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.world import World
 
@@ -22,7 +24,7 @@ OUTCOMES = ("completed", "completed", "completed", "failed", "retry", "interrupt
 class Worker:
     """Calls every function with random batches in random order, as often as it takes."""
 
-    def __init__(self, name: str, database: PostgresDatabase, users: list[str], seed: int) -> None:
+    def __init__(self, name: str, database: Database, users: list[str], seed: int) -> None:
         self.name = name
         self.database = database
         self.users = users
@@ -103,6 +105,16 @@ class Worker:
             await self.call("settle_jobs", request={"worker": self.name, "jobs": items})
 
 
+@asynccontextmanager
+async def _workers(world: World, number: int, users: list[str]) -> AsyncIterator[list[Worker]]:
+    """Each with connections of its own."""
+    async with AsyncExitStack() as stack:
+        databases = [
+            await stack.enter_async_context(world.adapter.database()) for _ in range(number)
+        ]
+        yield [Worker(f"w{n}", database, users, n) for n, database in enumerate(databases)]
+
+
 async def test_a_storm_of_everything_ends_with_everything_ended(world: World) -> None:
     """Random batches in random order over all functions at once: no deadlock, all rows as they must be."""
     await world.type("paid", price=1)
@@ -111,9 +123,7 @@ async def test_a_storm_of_everything_ends_with_everything_ended(world: World) ->
     await world.hand.execute(f"alter database {world.clean.name} set deadlock_timeout = '50ms'")
     users = [await world.user(100_000) for _ in range(4)]
     known: list[dict[str, Any]] = []
-    databases = [await PostgresDatabase.connect(world.clean.dsn) for _ in range(8)]
-    workers = [Worker(f"w{n}", database, users, n) for n, database in enumerate(databases)]
-    try:
+    async with _workers(world, 8, users) as workers:
         await asyncio.gather(*(worker.rounds(12, known) for worker in workers))
         assert await broken(world) == {}
         await world.hand.execute("update uvian.job_leases set expires_at = now() - interval '1 s'")
@@ -127,9 +137,6 @@ async def test_a_storm_of_everything_ends_with_everything_ended(world: World) ->
             )
             await world.sweep()
             await workers[0].finish()
-    finally:
-        for database in databases:
-            await database.close()
     assert await broken(world) == {}
     left = await world.hand.fetch(
         "select status, admitted, count(*) from uvian.jobs where finished_at is null group by 1, 2"
@@ -147,8 +154,6 @@ async def test_hands_in_the_storm_are_the_ones_who_wait(world: World) -> None:
     await world.type("limited", price=2, max_running_per_user=3)
     users = [await world.user(100_000) for _ in range(3)]
     known: list[dict[str, Any]] = []
-    databases = [await PostgresDatabase.connect(world.clean.dsn) for _ in range(3)]
-    workers = [Worker(f"w{n}", database, users, n) for n, database in enumerate(databases)]
     over = asyncio.Event()
 
     async def hand(seed: int) -> None:
@@ -171,10 +176,9 @@ async def test_hands_in_the_storm_are_the_ones_who_wait(world: World) -> None:
 
     hands_at_work = [asyncio.create_task(hand(n)) for n in range(2)]
     try:
-        await asyncio.gather(*(worker.rounds(3, known) for worker in workers))
+        async with _workers(world, 3, users) as workers:
+            await asyncio.gather(*(worker.rounds(3, known) for worker in workers))
     finally:
         over.set()
         await asyncio.gather(*hands_at_work)
-        for database in databases:
-            await database.close()
     assert await broken(world) == {}

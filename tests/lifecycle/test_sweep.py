@@ -380,7 +380,7 @@ async def test_a_sweep_waits_for_nobody(world: World) -> None:
     user = await world.user()
     held, free = await world.started(user), await world.started(user, worker="w2")
     await world.expire(held, free)
-    async with opened(world.clean) as other, other.hand.transaction():
+    async with opened(world.adapter) as other, other.hand.transaction():
         await other.hand.execute("select from uvian.jobs where id = $1 for update", held["id"])
         swept = await world.sweep()
     assert ids(swept["dispatch"]) == [free["id"]]

@@ -13,18 +13,16 @@ from typing import Any
 import asyncpg
 import orjson
 
-from repositories.database import Function, Row
-from repositories.postgres import PostgresDatabase
-from tests.servers import CleanDatabase
+from repositories.database import Database, Function, Row
+from tests.adapters import Adapter
 
 
 class World:
     """The service's functions by short names; ``hand`` is the SQL editor, which also moves time."""
 
-    def __init__(
-        self, clean: CleanDatabase, service: PostgresDatabase, hand: asyncpg.Connection[Any]
-    ) -> None:
-        self.clean = clean
+    def __init__(self, adapter: Adapter, service: Database, hand: asyncpg.Connection[Any]) -> None:
+        self.adapter = adapter
+        self.clean = adapter.clean
         self.service = service
         self.hand = hand
 
@@ -223,11 +221,12 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def opened(clean: CleanDatabase, *, connections: int = 5) -> AsyncIterator[World]:
-    """A world on this database, in which a sweep was just now and the type ``noop`` is known."""
-    service = await PostgresDatabase.connect(clean.dsn, connections=connections)
-    hand = await asyncpg.connect(clean.superuser_dsn)
-    try:
+async def opened(adapter: Adapter) -> AsyncIterator[World]:
+    """A world on a database, in which a sweep was just now and the type ``noop`` is known."""
+    async with contextlib.AsyncExitStack() as stack:
+        service = await stack.enter_async_context(adapter.database())
+        hand = await asyncpg.connect(adapter.clean.superuser_dsn)
+        stack.push_async_callback(hand.close)
         for kind in ("json", "jsonb"):
             await hand.set_type_codec(
                 kind, encoder=_dumps, decoder=_loads, schema="pg_catalog", format="text"
@@ -238,12 +237,9 @@ async def opened(clean: CleanDatabase, *, connections: int = 5) -> AsyncIterator
         await hand.execute(
             "update uvian.sweeps set last_at = now(), hold_until = now() - interval '1 s'"
         )
-        world = World(clean, service, hand)
+        world = World(adapter, service, hand)
         await world.type("noop")
         yield world
-    finally:
-        await hand.close()
-        await service.close()
 
 
 def _id(job: Row | str) -> str:

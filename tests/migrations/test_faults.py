@@ -12,12 +12,16 @@ from typing import Any
 
 import asyncpg
 import pytest
+from typer.testing import CliRunner
 
 from repositories.errors import Misconfigured, TimedOut, Unavailable
 from tests.migrations.supabase_cli import SupabaseCli
 from tests.servers import POSTGRES_BINARIES, CleanDatabase, server_folder
 from uvian_worker import export as export_module
+from uvian_worker import ledger as ledger_module
 from uvian_worker import migrate as migrate_module
+from uvian_worker.cli import app
+from uvian_worker.cli.endings import ExitCode
 from uvian_worker.embedded import EmbeddedPostgres
 from uvian_worker.export import export
 from uvian_worker.ledger import LOCK, load
@@ -115,6 +119,26 @@ class TestATableInUse:
         assert "`select count(*) from uvian.jobs`" in str(caught.value)
         assert f"select pg_terminate_backend({pid});" in str(caught.value)
         assert (await migrate(plain.dsn, directory=altered)).applied == ("0003_alter",)
+
+    async def test_the_command_says_no_more_than_that(
+        self,
+        plain: CleanDatabase,
+        release: Callable[[int], Path],
+        altered: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Not that the database may be down: it answered."""
+        await migrate(plain.dsn, directory=release(2))
+        monkeypatch.setattr(migrate_module, "LOCK_TIMEOUT", "100ms")
+        monkeypatch.setattr(ledger_module, "_FOLDER", altered)
+        async with transaction_on(plain.dsn, "select count(*) from uvian.jobs"):
+            result = await asyncio.to_thread(
+                CliRunner().invoke, app, ["migrate", "--url", plain.dsn]
+            )
+        assert result.exit_code == ExitCode.UNREACHABLE
+        assert "0003_alter was rolled back" in result.stderr
+        assert "pg_terminate_backend" in result.stderr
+        assert "→" not in result.stderr
 
     async def test_a_push_gives_up_as_well(
         self,

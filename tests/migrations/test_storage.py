@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -300,3 +301,15 @@ async def test_a_development_database_goes_on(plain: CleanDatabase, superuser: C
     report = await migrate(plain.dsn)
     assert report.applied == (STORAGE.label,)
     (await status(plain.dsn)).require_usable()
+
+
+def test_the_page_has_every_notice_and_the_policys_definition() -> None:
+    """Who lost the output of a migration finds the steps in docs/migrations.md."""
+    page = DOCS.read_text(encoding="utf-8")
+    for migration in load():
+        for said in re.findall(r"raise (?:notice|warning) '([^']+)", migration.sql):
+            opening = re.split(r" \(%|[:.]", said)[0]
+            assert f"| {opening}" in page, opening
+    definition = re.search(r"using \((bucket_id = .*)\);", STORAGE.sql)
+    assert definition is not None
+    assert f"\n{definition[1]}\n" in page

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters import Adapter, OverPostgres
 from tests.lifecycle.world import World
 from tests.lifecycle.world import opened as opened_world
 from tests.pooler.pgbouncer import PgBouncer
@@ -37,16 +38,22 @@ def database(database: CleanDatabase, pgbouncer: PgBouncer) -> CleanDatabase:
 
 
 @pytest.fixture
-async def world(database: CleanDatabase) -> AsyncIterator[World]:
+def adapter(database: CleanDatabase) -> Adapter:
+    """Straight to the pooler: the API is not concerned."""
+    return OverPostgres(database)
+
+
+@pytest.fixture
+async def world(adapter: Adapter) -> AsyncIterator[World]:
     """A world behind the pooler."""
-    async with opened_world(database) as world:
+    async with opened_world(adapter) as world:
         yield world
 
 
 @pytest.fixture
 async def site(
-    database: CleanDatabase, redis_server: EmbeddedRedis, redis_url: str, tmp_path: Path
+    adapter: Adapter, redis_server: EmbeddedRedis, redis_url: str, tmp_path: Path
 ) -> AsyncIterator[Site]:
     """A site whose workers and client come through the pooler."""
-    async with opened_site(database, redis_server, tmp_path) as site:
+    async with opened_site(adapter, redis_server, tmp_path) as site:
         yield site

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters import Adapter
 from tests.processes.site import Site, opened
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase
 from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
@@ -32,19 +33,18 @@ def own_postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
 
 
 @pytest.fixture
-def place(request: pytest.FixtureRequest) -> CleanDatabase:
-    """The session's Postgres, or the test's own."""
+def database(request: pytest.FixtureRequest) -> CleanDatabase:
+    """In the session's Postgres, or the test's own."""
     if "own_postgres" not in request.fixturenames:
         database: CleanDatabase = request.getfixturevalue("database")
         return database
     server: EmbeddedPostgres = request.getfixturevalue("own_postgres")
-    return CleanDatabase("postgres", server.migrator_dsn, server.dsn, server.dsn)
+    authenticator = server.dsn_for(user="authenticator")
+    return CleanDatabase("postgres", server.migrator_dsn, server.dsn, authenticator)
 
 
 @pytest.fixture
-async def site(
-    place: CleanDatabase, own_redis: EmbeddedRedis, tmp_path: Path
-) -> AsyncIterator[Site]:
+async def site(adapter: Adapter, own_redis: EmbeddedRedis, tmp_path: Path) -> AsyncIterator[Site]:
     """Everything but workers; those a test starts are killed after it."""
-    async with opened(place, own_redis, tmp_path) as site:
+    async with opened(adapter, own_redis, tmp_path) as site:
         yield site

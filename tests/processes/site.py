@@ -20,9 +20,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from repositories.database import Filter, Row
-from repositories.postgres import PostgresDatabase
-from tests.servers import CleanDatabase
+from repositories.database import Database, Filter, Row
+from tests.adapters import Adapter
 from uvian_worker.client import Client
 from uvian_worker.embedded import EmbeddedRedis
 
@@ -57,11 +56,10 @@ class Worker:
 class Site:
     """A database, a Redis, a user, and the workers a test starts."""
 
-    database_url: str
-    superuser_dsn: str
+    adapter: Adapter
     redis: EmbeddedRedis
     folder: Path
-    database: PostgresDatabase
+    database: Database
     client: Client
     user_id: str
     workers: list[Worker] = field(default_factory=list)
@@ -70,7 +68,7 @@ class Site:
         """What a worker of this site has in its environment."""
         return {
             **os.environ,
-            "UVIAN_DATABASE_URL": self.database_url,
+            **self.adapter.settings,
             "UVIAN_REDIS_URL": self.redis.url,
             "UVIAN_IMAGES_DIR": str(self.folder / "images"),
             "PYTHONUNBUFFERED": "1",
@@ -144,7 +142,7 @@ class Site:
 
     async def execute(self, statement: str, *values: Any) -> list[Any]:
         """SQL as a superuser; answers rows."""
-        connection = await asyncpg.connect(self.superuser_dsn)
+        connection = await asyncpg.connect(self.adapter.clean.superuser_dsn)
         try:
             return list(await connection.fetch(statement, *values))
         finally:
@@ -167,21 +165,18 @@ class Site:
 
 
 @contextlib.asynccontextmanager
-async def opened(place: CleanDatabase, redis: EmbeddedRedis, folder: Path) -> AsyncIterator[Site]:
+async def opened(adapter: Adapter, redis: EmbeddedRedis, folder: Path) -> AsyncIterator[Site]:
     """Everything but workers; those a test starts are killed after it."""
-    port = await PostgresDatabase.connect(place.dsn)
-    client = await Client.connect(database_url=place.dsn, redis_url=redis.url)
     user_id = str(uuid.uuid4())
-    site = Site(place.dsn, place.superuser_dsn, redis, folder, port, client, user_id)
-    try:
-        await site.execute("insert into auth.users (id) values ($1)", uuid.UUID(user_id))
-        await site.execute(
-            "insert into uvian.job_types (type) values ('noop'), ('wait'), ('poison')"
-        )
-        yield site
-    finally:
-        for worker in site.workers:
-            with contextlib.suppress(ProcessLookupError):
-                worker.kill()
-        await client.close()
-        await port.close()
+    async with adapter.database() as port, adapter.client(redis.url) as client:
+        site = Site(adapter, redis, folder, port, client, user_id)
+        try:
+            await site.execute("insert into auth.users (id) values ($1)", uuid.UUID(user_id))
+            await site.execute(
+                "insert into uvian.job_types (type) values ('noop'), ('wait'), ('poison')"
+            )
+            yield site
+        finally:
+            for worker in site.workers:
+                with contextlib.suppress(ProcessLookupError):
+                    worker.kill()

@@ -11,6 +11,7 @@ import time
 import pytest
 from redis.asyncio import Redis
 
+from tests.adapters import over_postgres_only
 from tests.processes.site import Site, Worker
 from uvian_worker.embedded import EmbeddedPostgres
 
@@ -29,6 +30,7 @@ async def _ends(worker: Worker, *, within: float, number: int = signal.SIGTERM) 
     return code
 
 
+@over_postgres_only
 @pytest.mark.parametrize("how", ["killed", "frozen"])
 @pytest.mark.parametrize("busy", [True, False])
 async def test_sigterm_while_redis_is_away(site: Site, how: str, busy: bool) -> None:
@@ -68,6 +70,7 @@ async def test_sigterm_while_postgres_is_away(site: Site, own_postgres: Embedded
     assert row["status"] == "completed"
 
 
+@over_postgres_only
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 async def test_a_second_signal_ends_the_grace(site: Site, number: int) -> None:
     """Ctrl-C twice: what runs is given back at once."""
@@ -81,6 +84,7 @@ async def test_a_second_signal_ends_the_grace(site: Site, number: int) -> None:
     assert (row["status"], row["attempt"]) == ("queued", 0)
 
 
+@over_postgres_only
 async def test_sigterm_while_it_starts(site: Site) -> None:
     """Told to end before it is ready, it closes what it has opened, takes no job, and ends with 0."""
     job_id = await site.submit("noop")
@@ -92,6 +96,7 @@ async def test_sigterm_while_it_starts(site: Site) -> None:
     assert not await site.execute("select from uvian.workers")
 
 
+@over_postgres_only
 async def test_an_executor_that_does_not_open_ends_the_start(site: Site) -> None:
     """One critical line says which error; nothing is consumed, nothing is left behind."""
     job_id = await site.submit("noop")
@@ -105,6 +110,7 @@ async def test_an_executor_that_does_not_open_ends_the_start(site: Site) -> None
     assert not await site.execute("select from uvian.workers")
 
 
+@over_postgres_only
 async def test_a_health_port_that_is_taken_ends_the_start(site: Site) -> None:
     """The last step of the start fails: everything before it is closed again."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
@@ -117,6 +123,7 @@ async def test_a_health_port_that_is_taken_ends_the_start(site: Site) -> None:
     assert not await site.execute("select from uvian.workers")
 
 
+@over_postgres_only
 async def test_a_thread_that_does_not_end_does_not_keep_the_process(site: Site) -> None:
     """Threads cannot be stopped; their jobs are given back and the worker ends."""
     worker = await site.worker(**SHORT)
@@ -126,6 +133,7 @@ async def test_a_thread_that_does_not_end_does_not_keep_the_process(site: Site) 
     assert (await site.row(job_id))["status"] == "queued"
 
 
+@over_postgres_only
 async def test_a_blocked_event_loop_costs_its_job_and_no_money(site: Site) -> None:
     """Code that blocks longer than the lease is told so; its job ends once, and nobody pays for it."""
     await site.price("blocking", "1", balance="10")
@@ -140,6 +148,7 @@ async def test_a_blocked_event_loop_costs_its_job_and_no_money(site: Site) -> No
     assert [worker.process.poll() for worker in workers] == [None, None]
 
 
+@over_postgres_only
 async def test_rubbish_on_the_control_channel_deafens_nobody(site: Site) -> None:
     """Whatever is published there: the next cancellation is heard at once."""
     worker = await site.worker(UVIAN_RENEW_EVERY="6")

@@ -26,7 +26,7 @@ async def test_kill_in_the_middle_of_a_generation(site: Site) -> None:
         "generation",
         logo_description="a mountain and the sun",
         theme_description="alpine morning, pine green and gold",
-        size=2048,
+        size=1024,
     )
     async for event in site.client.follow(job_id):
         if getattr(event, "type", "") == "image.ready":

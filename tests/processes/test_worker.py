@@ -13,12 +13,14 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
+from tests.adapters import over_postgres_only
 from tests.processes.site import ROOT, Site
 from uvian_worker.eventstream.control import Control, DrainWorker, PauseWorker, ResumeWorker
 
 pytestmark = pytest.mark.processes
 
 
+@over_postgres_only
 async def test_a_plain_subscriber_sees_a_job_from_start_to_end(site: Site) -> None:
     """Any Redis client hears job.started … job.completed in order, seq without gaps."""
     await site.worker()
@@ -42,6 +44,7 @@ async def test_a_plain_subscriber_sees_a_job_from_start_to_end(site: Site) -> No
     assert [event["seq"] for event in seen] == list(range(1, len(seen) + 1))
 
 
+@over_postgres_only
 async def test_check_says_whether_a_worker_lives(site: Site) -> None:
     """``arq --check`` is 0 with a worker and 1 without."""
     command = [sys.executable, "-m", "arq", "uvian_worker.WorkerSettings", "--check"]
@@ -62,6 +65,7 @@ async def test_burst_runs_what_waits_and_ends(site: Site) -> None:
     assert {row["status"] for row in rows} == {"completed"}
 
 
+@over_postgres_only
 async def test_watch_reloads_and_goes_on(site: Site) -> None:
     """``arq --watch`` starts again when a file changes, and runs jobs before and after."""
     watched = site.folder / "watched"
@@ -111,6 +115,7 @@ async def test_cancel_ends_a_running_job_within_a_second(site: Site) -> None:
     assert await site.entries() == [("grant", "10.0"), ("reserve", "2.0"), ("release", "2.0")]
 
 
+@over_postgres_only
 async def test_pause_resume_and_drain_by_message(site: Site) -> None:
     """Operators speak to workers over Redis."""
     worker = await site.worker()
@@ -139,6 +144,7 @@ async def test_a_row_made_by_hand_runs_within_three_seconds(site: Site) -> None:
     await site.ended(str(rows[0]["id"]), within=3)
 
 
+@over_postgres_only
 async def test_rubbish_in_the_queue_harms_nobody(site: Site) -> None:
     """Malformed ids and payloads are dropped; the worker goes on."""
     worker = await site.worker()
@@ -160,6 +166,7 @@ async def test_rubbish_in_the_queue_harms_nobody(site: Site) -> None:
     assert worker.process.poll() is None
 
 
+@over_postgres_only
 async def test_the_health_endpoint_tells_the_truth(site: Site) -> None:
     """Ready with everything, unavailable without Redis, live all the time."""
     worker = await site.worker(UVIAN_HEALTH_PORT="0")
@@ -183,14 +190,17 @@ async def test_the_health_endpoint_tells_the_truth(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "sentence"),
+    ("adapter", "settings", "sentence"),
     [
-        ({"UVIAN_REDIS_ULR": "x"}, "Did you mean UVIAN_REDIS_URL?"),
-        ({"UVIAN_LEASE": "3"}, "UVIAN_LEASE (3 s) must be at least"),
-        ({"UVIAN_REDIS_URL": "redis://:secret@127.0.0.1:1/0"}, "Redis at 127.0.0.1:1/0 is not"),
-        ({"UVIAN_DATABASE_URL": ""}, "UVIAN_DATABASE_URL is not set"),
-        ({"UVIAN_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, "127.0.0.1"),
+        ("postgres", {"UVIAN_REDIS_ULR": "x"}, "Did you mean UVIAN_REDIS_URL?"),
+        ("postgres", {"UVIAN_LEASE": "3"}, "UVIAN_LEASE (3 s) must be at least"),
+        ("postgres", {"UVIAN_REDIS_URL": "redis://:hidden@127.0.0.1:1/0"}, "Redis at 127.0.0.1:1"),
+        ("postgres", {"UVIAN_DATABASE_URL": ""}, "UVIAN_DATABASE_URL is not set"),
+        ("postgres", {"UVIAN_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, "127.0.0.1"),
+        ("supabase", {"UVIAN_SUPABASE_KEY": "sb_secret_hidden"}, "UVIAN_SUPABASE_KEY"),
+        ("supabase", {"UVIAN_SUPABASE_URL": "http://127.0.0.1:1"}, "UVIAN_SUPABASE_URL"),
     ],
+    indirect=["adapter"],
 )
 async def test_a_failed_start_is_one_critical_line(
     site: Site, settings: dict[str, str], sentence: str
@@ -202,11 +212,12 @@ async def test_a_failed_start_is_one_critical_line(
     critical = [line for line in worker.said.splitlines() if "CRITICAL" in line]
     assert len(critical) == 1
     assert sentence in critical[0]
-    assert "secret" not in worker.said
+    assert "hidden" not in worker.said
     assert "Traceback" not in worker.said
     assert (await site.row(job_id))["status"] == "queued"
 
 
+@over_postgres_only
 async def test_a_missing_schema_names_the_command(site: Site, blank_database: object) -> None:
     """A worker on a database without the schema says what to run."""
     dsn = blank_database.superuser_dsn  # type: ignore[attr-defined]

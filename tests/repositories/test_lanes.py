@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -50,8 +49,8 @@ def recorder() -> Recorder:
 
 @pytest.fixture
 def lane(recorder: Recorder) -> Lane:
-    """A lane without a limit on calls in flight."""
-    return Lane("test", recorder, calls=contextlib.nullcontext())
+    """A lane."""
+    return Lane("test", recorder)
 
 
 async def all_of(lane: Lane, numbers: Sequence[int]) -> list[Any]:
@@ -87,7 +86,7 @@ async def test_while_a_call_is_in_flight_the_next_collects(lane: Lane, recorder:
 
 async def test_a_batch_has_a_limit_of_items(recorder: Recorder) -> None:
     """Beyond it the next call follows, in the order of submission."""
-    lane = Lane("test", recorder, calls=contextlib.nullcontext(), max_items=4)
+    lane = Lane("test", recorder, max_items=4)
     await all_of(lane, range(10))
     assert recorder.sizes == [4, 4, 2]
     assert [item["n"] for batch in recorder.batches for item in batch] == list(range(10))
@@ -99,17 +98,6 @@ async def test_a_batch_has_a_limit_of_bytes(lane: Lane, recorder: Recorder) -> N
     texts = [big, big, big, huge, "x"]
     await asyncio.gather(*(lane.submit({"n": n, "text": text}) for n, text in enumerate(texts)))
     assert recorder.sizes == [2, 1, 1, 1]
-
-
-async def test_lanes_share_a_limit_of_calls_in_flight(recorder: Recorder) -> None:
-    """While a lane waits for its turn it collects."""
-    calls = asyncio.Semaphore(1)
-    lane = Lane("test", recorder, calls=calls)
-    async with calls:
-        tasks = [asyncio.create_task(all_of(lane, range(n, n + 2))) for n in (0, 2)]
-        await asyncio.sleep(0)
-    await asyncio.gather(*tasks)
-    assert recorder.sizes == [4]
 
 
 @pytest.mark.parametrize(
@@ -201,7 +189,7 @@ async def test_a_bug_in_the_call_reaches_everybody_and_the_lane_lives(
     async def short(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return [dict(item) for item in items][1:]
 
-    broken = Lane("test", short, calls=contextlib.nullcontext())
+    broken = Lane("test", short)
     assert all(isinstance(answer, ValueError) for answer in await all_of(broken, range(2)))
     assert all(isinstance(answer, ValueError) for answer in await all_of(broken, range(2)))
 

@@ -334,6 +334,28 @@ async def test_a_statement_beyond_the_servers_timeout_is_not_tried_again(
 
 
 @pytest.mark.database
+async def test_an_exhausted_pool_is_transient(
+    database: CleanDatabase, hand: asyncpg.Connection[Any], tmp_path: Path
+) -> None:
+    """PostgREST waits for a connection of its own, then answers 504: the next call may be luckier."""
+    with Platform(
+        database.authenticator_dsn, tmp_path / "files", pool_size=1, acquisition_timeout=0.2
+    ) as platform:
+        supabase = connect_supabase(platform.url, platform.secret_key)
+        port = await SupabaseDatabase.connect(supabase)
+        async with hand.transaction():
+            await hand.execute("lock table uvian.workers")
+            holding = asyncio.create_task(port.select("workers"))
+            while not await hand.fetchval("select count(*) from pg_locks where not granted"):
+                await asyncio.sleep(0.01)
+            with pytest.raises(errors.Unavailable, match=r"[Tt]imed out"):
+                await port.call("calculate_cost", type="generation", input={})
+        assert await holding == []
+        assert await port.call("calculate_cost", type="generation", input={}) == 0
+        await supabase.close()
+
+
+@pytest.mark.database
 async def test_a_lock_is_waited_for_a_second_at_most(
     platform: Platform, port: SupabaseDatabase, hand: asyncpg.Connection[Any], user: str
 ) -> None:

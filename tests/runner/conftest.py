@@ -15,9 +15,9 @@ from executors.base import JobServices
 from executors.events import Appended, Event, JobRef
 from executors.registry import Registry
 from executors.runner import Runner
-from repositories.database import Filter, Row
+from repositories.database import Database, Filter, Row
 from repositories.jobs import Followups, JobRepository
-from repositories.postgres import PostgresDatabase
+from tests.adapters import Adapter
 from tests.runner.executors import HastyExecutor, ScriptedExecutor
 
 
@@ -44,7 +44,7 @@ class MemorySink:
 class Bench:
     """Everything a test of the runner needs."""
 
-    database: PostgresDatabase
+    database: Database
     jobs: JobRepository
     runner: Runner
     sink: MemorySink
@@ -86,9 +86,16 @@ def _no_services(_: str) -> JobServices:
 
 
 @pytest.fixture
-async def bench(database_dsn: str, superuser_dsn: str) -> AsyncIterator[Bench]:
+async def port(adapter: Adapter) -> AsyncIterator[Database]:
+    """The database, over each adapter."""
+    async with adapter.database() as database:
+        yield database
+
+
+@pytest.fixture
+async def bench(port: Database, superuser_dsn: str) -> AsyncIterator[Bench]:
     """A runner with scripted executors, and a user."""
-    database = await PostgresDatabase.connect(database_dsn)
+    database = port
     followups: list[Followups] = []
     jobs = JobRepository(database, "worker-1", followups.append)
     registry = Registry([ScriptedExecutor, HastyExecutor])
@@ -107,4 +114,3 @@ async def bench(database_dsn: str, superuser_dsn: str) -> AsyncIterator[Bench]:
     yield bench
     await runner.close()
     await jobs.close()
-    await database.close()

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from enum import Enum
 from typing import Any
 
-from repositories.database import Filter, Function, Json, Order, Row, Table
+from repositories.database import Database, Filter, Function, Json, Order, Row, Table
 from repositories.errors import Unavailable
-from repositories.postgres import PostgresDatabase
 
 
 class Fault(Enum):
@@ -26,7 +25,7 @@ class Fault(Enum):
 class FaultyDatabase:
     """The real database behind a bad line. ``script`` says what happens to each call, in turn."""
 
-    def __init__(self, database: PostgresDatabase, script: Iterator[Fault]) -> None:
+    def __init__(self, database: Database, script: Iterator[Fault]) -> None:
         self.database = database
         self.script = script
         self.gates: dict[str, asyncio.Event] = {}  #: a call of that name waits until it is set
@@ -86,7 +85,5 @@ class FaultyDatabase:
 
 def _keeps_the_port(database: FaultyDatabase) -> Any:
     """mypy: it is a ``Database``."""
-    from repositories.database import Database
-
     port: Database = database
     return port

@@ -25,10 +25,9 @@ from executors.registry import Registry
 from executors.runner import Runner
 from executors.stages.concept_storage import concept_id_of
 from repositories.concepts import Concept, UserConcepts, Variation
-from repositories.database import Filter, Row
+from repositories.database import Database, Filter, Row
 from repositories.errors import NotFound, StatementTooSlow
 from repositories.jobs import JobRepository
-from repositories.postgres import PostgresDatabase
 from tests.lifecycle import invariants
 from tests.runner.conftest import Bench, MemorySink
 from tests.runner.faults import Fault, FaultyDatabase
@@ -124,11 +123,10 @@ class Line:
 
 @pytest.fixture
 async def line(
-    database_dsn: str, superuser_dsn: str, monkeypatch: pytest.MonkeyPatch
+    port: Database, superuser_dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> AsyncIterator[Line]:
     """A good line, until its script is set; jobs cost 1, and there is money for all of them."""
-    database = await PostgresDatabase.connect(database_dsn)
-    faulty = FaultyDatabase(database, iter(()))
+    faulty = FaultyDatabase(port, iter(()))
     jobs = JobRepository(faulty, "worker-1", lambda _: None)
     registry = Registry([Painter])
     await jobs.register("0.1.0", registry.descriptions())
@@ -151,14 +149,13 @@ async def line(
     assert isinstance(painter, Painter)
     line = Line(faulty, jobs, runner, painter, sink, user_id, superuser_dsn)
     await line.fetch(f"insert into auth.users (id) values ('{user_id}')")
-    await database.insert("job_prices", [{"type": "painting", "amount": 1}])
-    await database.call("grant_credits", user_id=user_id, amount="100000", reference="test")
+    await port.insert("job_prices", [{"type": "painting", "amount": 1}])
+    await port.call("grant_credits", user_id=user_id, amount="100000", reference="test")
     await runner.open()
     yield line
     faulty.script = iter(())
     await runner.close()
     await jobs.close()
-    await database.close()
 
 
 @pytest.fixture

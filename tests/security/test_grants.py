@@ -10,6 +10,7 @@ import asyncpg
 import orjson
 import pytest
 
+from tests.adapters import OverPostgres
 from tests.lifecycle.world import World, opened
 from tests.security.expectations import (
     FUNCTIONS,
@@ -256,7 +257,7 @@ class Caller:
 @pytest.fixture
 async def world(any_database: CleanDatabase) -> AsyncIterator[World]:
     """A world with something in every table."""
-    async with opened(any_database) as world:
+    async with opened(OverPostgres(any_database)) as world:
         yield world
 
 

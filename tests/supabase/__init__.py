@@ -1,1 +1,42 @@
-"""A small Supabase: the real Postgres behind what supabase-py and storage3 expect to talk to."""
+"""A small Supabase: what supabase-py and storage3 expect to talk to, in front of the real Postgres.
+
+    with Platform(database.authenticator_dsn, folder) as platform:      # or the fixture `platform`
+        client = await acreate_client(platform.url, platform.secret_key)
+
+It is no mock: statements run in the real Postgres as the role ``authenticator``, each in a
+transaction as its caller (``role``, ``request.jwt.claims``, the schema, the role's own settings), so
+that grants, policies, constraints and timeouts are Postgres's. Files are bytes in a folder with rows
+in ``storage.objects``. It runs in a thread with a loop of its own: any test and any process may use
+it, and ``python -m tests.supabase`` runs it by hand.
+
+    gateway.py        API keys, faults, and which half a request is for
+    keys.py           the two pairs of keys, users' tokens, the JWKS
+    rest.py           PostgREST: query.py (select, filters), mutations.py, calls.py (functions),
+                      catalog.py and schema_cache.py, errors.py
+    storage.py        Storage: objects.py (rows), uploads.py, listing.py, storage_errors.py
+    pool.py, wire.py  connections, and what they say when they end
+    faults.py         the script of what goes wrong; strikes.py carries it out
+
+Reproduced, each with a test here:
+
+- *Keys.* ``sb_secret_…`` and ``sb_publishable_…`` are exchanged for the JWT of their role; the legacy
+  JWTs; users' tokens in ES256 or HS256; 401 without a key, PGRST301 and PGRST303.
+- *PostgREST 14.* Exposed schemas (PGRST106); ``rpc`` by POST and GET, overloads (PGRST202, PGRST203),
+  sets, void; ``select`` with casts, aliases and json paths, all comparisons, ``in``, ``is``, ``not``,
+  ``or``, ``order``, ``limit``, ``offset``, ``count``; insert, upsert (ignore or merge), update and
+  delete with ``return=``, ``columns=``, ``missing=default``, ``max-affected``; one object (PGRST116);
+  ``max_rows``; safeupdate for the API's own UPDATE and DELETE; the status of every SQLSTATE.
+- *Its bad days.* 57P01, then PGRST002 until Postgres is back; the empty 400 once per connection after a
+  crash; PGRST001; PGRST003; PGRST000; a refused connection (``stop``), or 502 in HTML (``faults.down``).
+- *Storage 1.60.* Upload (form or body, ``x-upsert``), update, download, info, list, delete, signed URLs
+  for one and for many, buckets and their limits, policies; HTTP 400 with the true status in the body.
+- *Faults.* Lost replies, lost requests, resets, half bodies, delays, silence, any status: every n-th, n
+  times, for writes alone.
+
+Not reproduced: embedding and aggregates, full-text search, ``eq(any)`` and its like on ranges,
+CSV, plans, PUT, ``response.headers`` and ``response.status``, ``raise sqlstate 'PGRST'``, safeupdate
+inside of functions, the OpenAPI page at the root, CORS; moving and copying files, ranges, resumable
+and signed uploads, image transformations, ``list-v2``; Auth (but for its JWKS), Realtime, Functions.
+PostgREST waits 1, 2, 4 … 32 s between its attempts to reach Postgres, this one 0.2 s; and it looks in
+the catalog once more for what it does not know, where PostgREST waits for ``notify pgrst``.
+"""

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-__all__ = ["answered", "refused", "response"]
+__all__ = ["BUCKET", "PNG", "answered", "refused", "response", "storage_refused"]
 
-from typing import Any
+from collections.abc import Awaitable
+from typing import Any, Final
 
 import httpx
 import pytest
 from postgrest import APIError
+from storage3.exceptions import StorageApiError
+from storage3.types import FileOptions
 
 from tests.supabase.platform import Platform
+
+BUCKET: Final = "uvian-images"
+PNG: Final[FileOptions] = {"content-type": "image/png"}
 
 
 async def answered(query: Any) -> Any:
@@ -23,6 +29,13 @@ async def refused(query: Any) -> APIError:
     with pytest.raises(APIError) as caught:
         await query.execute()
     return caught.value
+
+
+async def storage_refused(call: Awaitable[Any]) -> tuple[int, str, str]:
+    """The status in the body, the error and the message."""
+    with pytest.raises(StorageApiError) as caught:
+        await call
+    return int(caught.value.status), caught.value.code, caught.value.message
 
 
 async def response(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Argument", "Catalog", "Column", "Routine", "Table", "identifier"]
+__all__ = ["Argument", "Catalog", "Column", "Routine", "Table", "closest", "identifier"]
 
+import difflib
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from tests.supabase.pool import Pool
@@ -16,6 +17,12 @@ from tests.supabase.wire import Step
 def identifier(name: str) -> str:
     """A name as SQL reads it, whatever it contains."""
     return '"' + name.replace("\0", "").replace('"', '""') + '"'
+
+
+def closest(name: str, names: Iterable[str], *, cutoff: float = 0.75) -> str | None:
+    """Which of ``names`` was meant, most likely."""
+    found = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
+    return found[0] if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,6 @@ class Routine:
     returns: str  #: its type, as text
     is_set: bool
     is_volatile: bool
-    statements: dict[Any, str] = field(default_factory=dict, compare=False)
 
     @property
     def sql(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
+from typing import Any
 
 import asyncpg
 import httpx
@@ -13,6 +14,7 @@ import pytest_asyncio
 from supabase import AsyncClient, AsyncClientOptions
 
 from tests.servers import CleanDatabase
+from tests.supabase.asking import BUCKET
 from tests.supabase.platform import Platform
 
 Connect = Callable[..., AsyncClient]
@@ -82,6 +84,12 @@ async def connect(platform: Platform) -> AsyncIterator[Connect]:
 def service(connect: Connect) -> AsyncClient:
     """The client of the service."""
     return connect()
+
+
+@pytest.fixture
+def files(service: AsyncClient) -> Any:
+    """The bucket of the pictures, as the service."""
+    return service.storage.from_(BUCKET)
 
 
 @pytest_asyncio.fixture

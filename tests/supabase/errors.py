@@ -85,6 +85,7 @@ _EXACT: Final = {
     "42883": 404,
     "42P01": 404,
     "42P17": 500,
+    "53400": 500,
     "57P01": 503,
     "P0001": 400,
 }
@@ -121,6 +122,4 @@ def _status(code: str, message: str, role: str) -> int:
         return 401
     if code.startswith("PT"):
         return int(code[2:]) if code[2:].isdecimal() else 500
-    if code == "53400":
-        return 500
     return _EXACT.get(code) or _CLASSES.get(code[:2], 400)

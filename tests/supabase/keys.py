@@ -9,6 +9,7 @@ from __future__ import annotations
 
 __all__ = ["BadToken", "Caller", "Keys"]
 
+import math
 import secrets
 import time
 import uuid
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import jwt
+import orjson
 from cryptography.hazmat.primitives.asymmetric import ec
 
 _TEN_YEARS = 10 * 365 * 24 * 3600
@@ -37,6 +39,12 @@ class Caller:
 
     role: str
     claims: Mapping[str, Any]
+    claims_json: bytes
+
+    @classmethod
+    def of(cls, claims: Mapping[str, Any]) -> Caller:
+        """Whom these claims speak for; without a role it is nobody."""
+        return cls(str(claims.get("role", "anon")), claims, orjson.dumps(claims))
 
     @property
     def user_id(self) -> str | None:
@@ -109,7 +117,10 @@ class Keys:
         if caller is None:
             caller = self._verified(token)
             self._checked[token] = caller
-        if caller.claims.get("exp", 2**60) < time.time():
+        expires = caller.claims.get("exp", math.inf)
+        if not isinstance(expires, int | float):
+            raise BadToken("The JWT 'exp' claim must be a number", claims=True)
+        if expires < time.time():
             raise BadToken("JWT expired", claims=True)
         return caller
 
@@ -159,4 +170,4 @@ class Keys:
             raise BadToken("JWT issued at future", claims=True) from error
         except jwt.PyJWTError as error:
             raise BadToken("No suitable key or wrong key type") from error
-        return Caller(str(claims.get("role", "anon")), claims)
+        return Caller.of(claims)

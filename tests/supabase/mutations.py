@@ -40,8 +40,6 @@ def update(
     table: Table, query: Query, text: bytes, body: Any, prefer: Mapping[str, str]
 ) -> tuple[str, list[Any]]:
     """The same values for all rows that match."""
-    if not isinstance(body, dict):
-        raise RestError(400, "PGRST102", "All object keys must match")
     parameters = Parameters([text])
     columns = _columns(table, query, [body])
     where = query.where(parameters)

@@ -18,7 +18,7 @@ from tests.supabase.pool import Pool
 from tests.supabase.wire import Row, Step
 
 #: What Storage itself looks things up as.
-SUPERUSER: Final = Caller("service_role", {"role": "service_role"})
+SUPERUSER: Final = Caller.of({"role": "service_role"})
 _COLUMNS: Final = "to_json(o)::text"
 
 
@@ -200,7 +200,7 @@ class Objects:
         *,
         check: Callable[[list[Row]], None] | None = None,
     ) -> list[Row]:
-        prelude = Step(_AS_CALLER, [caller.role, json.dumps(dict(caller.claims))])
+        prelude = Step(_AS_CALLER, [caller.role, caller.claims_json])
         return await self._pool.transact(prelude, Step(statement, values), check=check)
 
 

@@ -8,14 +8,14 @@ import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Never
 from urllib.parse import parse_qsl, unquote
 
 import orjson
 from aiohttp import web
 
 from tests.supabase import calls, mutations
-from tests.supabase.catalog import Catalog, Table
+from tests.supabase.catalog import Catalog, Table, closest
 from tests.supabase.errors import RestError, translated
 from tests.supabase.keys import Caller, Keys
 from tests.supabase.pool import Pool
@@ -75,7 +75,8 @@ class Request:
             return orjson.loads(self.document)
         except ValueError:
             with contextlib.suppress(ValueError):
-                return json.loads(self.document)  # lone surrogates: Postgres shall judge them
+                # Lone surrogates are for Postgres to judge; NaN is for nobody.
+                return json.loads(self.document, parse_constant=_refuse)
         raise RestError(400, "PGRST102", "Empty or invalid json")
 
     @property
@@ -109,7 +110,7 @@ class Rest:
         """One answer; every error is one."""
         role = "anon"
         try:
-            caller = self._keys.caller(token) if token else Caller("anon", {"role": "anon"})
+            caller = self._keys.caller(token) if token else Caller.of({"role": "anon"})
             role = caller.role
             return await self._answer(request, caller)
         except Exception as error:
@@ -165,12 +166,18 @@ class Rest:
         first, _, rest = request.path.strip("/").partition("/")
         if first == "rpc" and rest:
             return self._call(request, catalog, rest)
-        if not first or rest:
+        if not first:
+            raise RestError(404, "PGRST126", "Root endpoint metadata is disabled")
+        if rest:
             raise RestError(404, "PGRST125", "Invalid path specified in request URL")
         table = catalog.tables.get((request.schema, first))
         if table is None:
             message = f"Could not find the table '{request.schema}.{first}' in the schema cache"
-            raise RestError(404, "PGRST205", message)
+            close = closest(
+                first, [name for schema, name in catalog.tables if schema == request.schema]
+            )
+            hint = f"Perhaps you meant the table '{request.schema}.{close}'" if close else None
+            raise RestError(404, "PGRST205", message, None, hint)
         return self._of_table(request, table)
 
     def _of_table(self, request: Request, table: Table) -> Statement:
@@ -211,11 +218,10 @@ class Rest:
         return Statement(sql, parameters.values, offset=offset, read_only=True)
 
     def _call(self, request: Request, catalog: Catalog, name: str) -> Statement:
-        routines = catalog.routines.get((request.schema, name), [])
         if request.method == "POST":
-            call = calls.by_body(request.schema, name, routines, request.json(), request.document)
+            call = calls.by_body(catalog, request.schema, name, request.json(), request.document)
         elif request.method in _READS:
-            call = calls.by_query(request.schema, name, routines, request.pairs)
+            call = calls.by_query(catalog, request.schema, name, request.pairs)
         else:
             message = f"Cannot use the {request.method} method on RPC"
             raise RestError(405, "PGRST101", message)
@@ -231,6 +237,10 @@ class Rest:
         )
 
 
+def _refuse(constant: str) -> Never:
+    raise ValueError(f"{constant} is not JSON")
+
+
 def _preferences(headers: Sequence[str]) -> dict[str, str]:
     preferences: dict[str, str] = {}
     for item in ",".join(headers).split(","):
@@ -242,13 +252,13 @@ def _preferences(headers: Sequence[str]) -> dict[str, str]:
 
 def _prelude(request: Request, caller: Caller, catalog: Catalog) -> Step:
     """What PostgREST does before the statement: whose transaction it is, and in which schema."""
-    settings = {
+    settings: dict[str, str | bytes] = {
         "search_path": f'"{request.schema}", {_EXTRA_SEARCH_PATH}',
         "role": caller.role,
-        "request.jwt.claims": json.dumps(dict(caller.claims)),
+        "request.jwt.claims": caller.claims_json,
         "request.method": request.method,
         "request.path": request.path,
-        "request.headers": json.dumps({k.lower(): v for k, v in request.headers.items()}),
+        "request.headers": orjson.dumps({k.lower(): v for k, v in request.headers.items()}),
         **catalog.settings.get(caller.role, {}),
     }
     calls = [f"set_config(${n}, ${n + 1}, true)" for n in range(1, 2 * len(settings), 2)]

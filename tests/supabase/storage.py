@@ -199,12 +199,12 @@ class Storage:
 
     async def _sign_many(self, ask: _Ask) -> web.Response:
         wanted = await ask.document()
-        paths, expires_in = list(wanted["paths"]), int(wanted["expiresIn"])
+        paths, expires_in = list(_given(wanted, "paths")), int(_given(wanted, "expiresIn"))
         found = await self._objects.find(ask.bucket, paths, self._caller(ask))
         return _json([self._signed(ask.bucket, p, expires_in, exists=p in found) for p in paths])
 
     async def _sign(self, ask: _Ask) -> web.Response:
-        expires_in = int((await ask.document())["expiresIn"])
+        expires_in = int(_given(await ask.document(), "expiresIn"))
         await self._visible(ask, self._caller(ask))
         return _json({"signedURL": self._signed_url(ask.bucket, ask.name, expires_in)})
 
@@ -300,7 +300,7 @@ class Storage:
 
     async def _create_bucket(self, ask: _Ask) -> web.Response:
         wanted = await ask.document()
-        wanted["id"] = wanted.get("id") or wanted["name"]
+        wanted["id"] = wanted.get("id") or _given(wanted, "name")
         await self._objects.create_bucket(wanted, self._caller(ask))
         return _json({"name": wanted["id"]})
 
@@ -316,6 +316,12 @@ class Storage:
         if not await self._objects.delete_bucket(ask.bucket, self._caller(ask)):
             raise bucket_not_found()
         return _json({"message": "Successfully deleted"})
+
+
+def _given(document: dict[str, Any], name: str) -> Any:
+    if name not in document:
+        raise StorageError(400, "Error", f"body must have required property '{name}'")
+    return document[name]
 
 
 async def _no_route(ask: _Ask) -> web.Response:

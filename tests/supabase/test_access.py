@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import json
 import time
 import uuid
+from typing import Any
 
 import asyncpg
 import httpx
 import jwt
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.supabase.asking import answered, refused, response
 from tests.supabase.conftest import Connect
@@ -77,6 +82,19 @@ def test_a_users_token_has_what_a_verifier_asks_for(platform: Platform, user: st
     jwt.decode(legacy, platform.jwt_secret, algorithms=["HS256"], audience="authenticated")
 
 
+def signed_with_the_public_key(platform: Platform, claims: dict[str, Any]) -> str:
+    """What a verifier takes that believes the header: HS256, and everybody knows the secret."""
+    with httpx.Client() as http:
+        jwks = http.get(f"{platform.url}/auth/v1/.well-known/jwks.json").json()
+    (key,) = jwt.PyJWKSet.from_dict(jwks).keys
+    pem = key.key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    header = {"alg": "HS256", "typ": "JWT", "kid": key.key_id}
+    parts = [base64.urlsafe_b64encode(json.dumps(part).encode()) for part in (header, claims)]
+    signed = b".".join(part.rstrip(b"=") for part in parts)
+    signature = base64.urlsafe_b64encode(hmac.digest(pem, signed, "sha256")).rstrip(b"=")
+    return (signed + b"." + signature).decode()
+
+
 async def test_a_token_that_opens_nothing_is_401_pgrst301(platform: Platform, user: str) -> None:
     """Not a JWT, signed by somebody else, not signed, or signed with the public key as a secret."""
     claims = {"sub": user, "role": "service_role", "exp": 2**33}
@@ -86,6 +104,7 @@ async def test_a_token_that_opens_nothing_is_401_pgrst301(platform: Platform, us
         jwt.encode(claims, "x" * 40, algorithm="HS256"),
         jwt.encode(claims, "", algorithm="none"),
         platform.user_token(user)[:-4] + "AAAA",
+        signed_with_the_public_key(platform, claims),
         platform.secret_key,
     ):
         headers = {"apikey": platform.publishable_key, "Authorization": f"Bearer {token}"}
@@ -100,6 +119,19 @@ async def test_an_expired_token_is_401_pgrst303(
     token = platform.user_token(user, exp=int(time.time()) - 1)
     error = await refused(connect(platform.publishable_key, token=token).rpc("add", {"a": 1}))
     assert (error.code, error.message) == ("PGRST303", "JWT expired")
+
+
+async def test_an_expiry_that_is_no_time_is_401_pgrst303(
+    platform: Platform, connect: Connect
+) -> None:
+    """Claims are looked at before they are believed."""
+    claims = {"role": "service_role", "exp": "tomorrow"}
+    parts = [base64.urlsafe_b64encode(json.dumps(p).encode()) for p in ({"alg": "HS256"}, claims)]
+    signed = b".".join(part.rstrip(b"=") for part in parts)
+    signature = hmac.digest(platform.jwt_secret.encode(), signed, "sha256")
+    token = (signed + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+    error = await refused(connect(platform.publishable_key, token=token).rpc("add", {"a": 1}))
+    assert error.code == "PGRST303"
 
 
 async def test_a_token_from_the_future_is_401_pgrst303(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -66,14 +67,17 @@ async def test_a_get_is_read_only(service: AsyncClient) -> None:
 
 async def test_an_unknown_function_is_404_pgrst202(platform: Platform) -> None:
     """Unknown by name, or by the names of its arguments."""
-    cases: list[tuple[str, dict[str, int], str]] = [
-        ("nobody", {}, "public.nobody without parameters"),
-        ("add", {"a": 1, "c": 2}, "public.add(a, c)"),
+    cases: list[tuple[str, dict[str, int], str, str | None]] = [
+        ("nobody", {}, "nobody without parameters", None),
+        ("number", {}, "number without parameters", "numbers"),
+        ("add", {"a": 1, "c": 2}, "add(a, c)", "add(a, b)"),
     ]
-    for name, body, what in cases:
+    for name, body, what, meant in cases:
         answer = await response(platform, "POST", f"/rest/v1/rpc/{name}", json=body)
         assert (answer.status_code, answer.json()["code"]) == (404, "PGRST202")
-        assert answer.json()["message"] == f"Could not find the function {what} in the schema cache"
+        expected = f"Could not find the function public.{what} in the schema cache"
+        hint = f"Perhaps you meant to call the function public.{meant}" if meant else None
+        assert (answer.json()["message"], answer.json()["hint"]) == (expected, hint)
 
 
 async def test_an_ambiguous_call_is_300_pgrst203(platform: Platform) -> None:
@@ -115,6 +119,10 @@ async def test_raise_sqlstate_pt418_is_418(platform: Platform) -> None:
         ("XX000", 500),
         ("08006", 503),
         ("UV001", 400),
+        ("53400", 500),
+        ("21000", 500),
+        ("22023", 400),
+        ("PTNOW", 500),
     ],
 )
 async def test_the_status_follows_the_class(platform: Platform, state: str, status: int) -> None:
@@ -131,6 +139,38 @@ async def test_a_new_function_is_found(service: AsyncClient, sandbox: asyncpg.Co
     assert await answered(service.rpc("later", {})) == 1
     await sandbox.execute("drop function public.later()")
     assert (await refused(service.rpc("later", {}))).code == "PGRST202"
+
+
+async def test_the_catalog_is_read_again_when_it_is_told(
+    platform: Platform, sandbox: asyncpg.Connection
+) -> None:
+    """``notify pgrst``: an overload makes ambiguous what was clear, once it is known."""
+
+    async def status() -> int:
+        body = {"a": 1, "b": 2}
+        return (await response(platform, "POST", "/rest/v1/rpc/add", json=body)).status_code
+
+    assert await status() == 200
+    await sandbox.execute(
+        "create function public.add(a int, b int, c int default 0) returns int language sql as 'select a'"
+    )
+    assert await status() == 200
+    await sandbox.execute("notify pgrst, 'reload schema'")
+    async with asyncio.timeout(60):
+        while await status() != 300:
+            await asyncio.sleep(0.01)
+
+
+async def test_answers_go_to_whom_they_belong(service: AsyncClient) -> None:
+    """Many calls at once, over few connections."""
+    calls = [answered(service.rpc("add", {"a": number, "b": number})) for number in range(200)]
+    assert await asyncio.gather(*calls) == [2 * number for number in range(200)]
+
+
+async def test_large_documents_pass(service: AsyncClient) -> None:
+    """Megabytes, in both directions."""
+    document = {"text": "ü" * 2_000_000}
+    assert await answered(service.rpc("echo", document)) == document
 
 
 async def test_a_function_sees_who_called_it_and_how(

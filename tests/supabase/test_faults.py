@@ -153,6 +153,16 @@ async def test_postgrest_down_without_a_proxy_is_a_refused_connection(
     assert await answered(service.rpc("add", {"a": 1})) == 11
 
 
+async def test_starting_and_stopping_twice_is_fine(platform: Platform, tmp_path: Path) -> None:
+    """A port that is taken is an error that says so; others may try."""
+    address = platform.url
+    assert platform.start().url == address
+    with pytest.raises(OSError, match="address already in use"):
+        Platform("postgresql://nobody@/nothing", tmp_path, port=platform.port).start()
+    platform.stop()
+    platform.stop()
+
+
 async def test_any_status_and_the_empty_400(platform: Platform, service: AsyncClient) -> None:
     """Whatever a proxy may say; and what a crash of Postgres looks like."""
     platform.faults.add(faults.empty_400, times=1)

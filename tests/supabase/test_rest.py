@@ -44,6 +44,14 @@ FILTERS: list[tuple[Callable[[Any], Any], list[int]]] = [
     (lambda ids: ids.filter("data->>k", "eq", "1"), [3]),
     (lambda ids: ids.or_("id.eq.1,and(id.gt.2,title.neq.x)"), [1, 3]),
     (lambda ids: ids.gte("id", 2).lt("id", 3), [2]),
+    (lambda ids: ids.like_any_of("title", "a*,b"), [1, 2]),
+    (lambda ids: ids.like_all_of("title", "a*,*title"), [1]),
+    (lambda ids: ids.filter("id", "eq(any)", "{1,3}"), [1, 3]),
+    (lambda ids: ids.filter("parent", "isdistinct", "1"), [1, 2]),
+    (lambda ids: ids.filter("title", "imatch", "^b"), [2, 3]),
+    (lambda ids: ids.filter("tags->0", "eq", '"x"'), [1]),
+    (lambda ids: ids.not_.or_('id.eq.1,title.eq."b"'), [3]),
+    (lambda ids: ids.or_('"id".in.(1,2),not.and(id.gt.0,id.lt.9)'), [1, 2]),
 ]
 
 
@@ -221,13 +229,89 @@ class TestRows:
         answer = await response(platform, "GET", "/rest/v1/nobody")
         assert (answer.status_code, answer.json()["code"]) == (404, "PGRST205")
         assert answer.headers["Proxy-Status"] == "PostgREST; error=PGRST205"
+        answer = await response(platform, "GET", "/rest/v1/note")
+        assert answer.json()["hint"] == "Perhaps you meant the table 'public.notes'"
 
-    async def test_rubbish_is_400(self, platform: Platform) -> None:
-        """A filter that is none is PGRST100, a body that is no JSON PGRST102."""
-        answer = await response(platform, "GET", "/rest/v1/notes?id=1")
-        assert (answer.status_code, answer.json()["code"]) == (400, "PGRST100")
-        answer = await response(platform, "POST", "/rest/v1/notes", content=b"{")
-        assert (answer.status_code, answer.json()["code"]) == (400, "PGRST102")
+    @pytest.mark.parametrize(
+        ("query", "status", "code"),
+        [
+            ("?id=1", 400, "PGRST100"),
+            ("?id=eq", 400, "PGRST100"),
+            ("?id=equals.1", 400, "PGRST100"),
+            ("?id=is.1", 400, "PGRST100"),
+            ("?id=in.1", 400, "PGRST100"),
+            ("?id=neq(any).{1}", 400, "PGRST100"),
+            ("?or=id.eq.1", 400, "PGRST100"),
+            ("?or=(id)", 400, "PGRST100"),
+            ("?limit=many", 400, "PGRST100"),
+            ("?select=id::text;drop", 400, "PGRST100"),
+            ("?limit=-1", 416, "PGRST103"),
+            ("?select=id::nothing", 400, "42704"),
+            ("?select=id,notes(id)", 400, "PGRST200"),
+            ("?id=eq.one", 400, "22P02"),
+            ("/1", 404, "PGRST125"),
+        ],
+    )
+    async def test_a_question_that_makes_no_sense(
+        self, platform: Platform, query: str, status: int, code: str
+    ) -> None:
+        """A filter that is none, a list that is open, a type that does not exist."""
+        answer = await response(platform, "GET", f"/rest/v1/notes{query}")
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+
+    @pytest.mark.parametrize("body", [b"{", b"1", b'["x"]', b"\xff", b'{"id": NaN}'])
+    async def test_a_body_that_makes_no_sense(self, platform: Platform, body: bytes) -> None:
+        """What is no JSON, or no rows, is 400 PGRST102."""
+        for method, path in (("POST", "/notes"), ("PATCH", "/notes?id=eq.1")):
+            answer = await response(platform, method, f"/rest/v1{path}", content=body)
+            assert (answer.status_code, answer.json()["code"]) == (400, "PGRST102")
+
+    async def test_what_there_is_no_verb_for_is_405(self, platform: Platform) -> None:
+        """PGRST117 for a table, PGRST101 for a function."""
+        for path, code in (("/notes", "PGRST117"), ("/rpc/add", "PGRST101")):
+            answer = await response(platform, "PUT", f"/rest/v1{path}", json={})
+            assert (answer.status_code, answer.json()["code"]) == (405, code)
+
+    async def test_the_root_is_closed(self, platform: Platform) -> None:
+        """404 PGRST126, with a slash or without."""
+        for path in ("/rest/v1", "/rest/v1/"):
+            answer = await response(platform, "GET", path)
+            assert (answer.status_code, answer.json()["code"]) == (404, "PGRST126")
+
+    async def test_an_update_of_nothing_changes_nothing(self, service: AsyncClient) -> None:
+        """An empty document, with a filter or without."""
+        await service.table("notes").insert(note(1)).execute()
+        assert await answered(service.table("notes").update({}).eq("id", 1)) == []
+
+    async def test_a_row_may_consist_of_defaults(
+        self, service: AsyncClient, sandbox: asyncpg.Connection
+    ) -> None:
+        """An empty document inserts one."""
+        await sandbox.execute(
+            "create table public.defaults (id int primary key default 7, n int default 8);"
+            "grant all on public.defaults to service_role"
+        )
+        assert await answered(service.table("defaults").insert({})) == [{"id": 7, "n": 8}]
+        again = service.table("defaults").upsert({}, ignore_duplicates=True)
+        assert await answered(again) == []
+
+    async def test_a_page_beyond_the_end_is_416_pgrst103(self, service: AsyncClient) -> None:
+        """Where the count was asked for; otherwise it is empty."""
+        await service.table("notes").insert(note(1)).execute()
+        assert await answered(service.table("notes").select("id").offset(5)) == []
+        counted = service.table("notes").select("id", count=CountMethod.exact).offset(5)
+        error = await refused(counted)
+        assert (error.code, error.details) == (
+            "PGRST103",
+            "An offset of 5 was requested, but there are only 1 rows.",
+        )
+
+    async def test_head_answers_the_count_alone(self, service: AsyncClient) -> None:
+        """In ``Content-Range``."""
+        await service.table("notes").insert([note(1), note(2)]).execute()
+        query = service.table("notes").select("id", count=CountMethod.exact, head=True)
+        answer = await query.execute()
+        assert (answer.data, answer.count) == ([], 2)
 
 
 # ─── schemas ─────────────────────────────────────────────────────────────────────────────────────

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Awaitable
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -12,33 +10,13 @@ from urllib.parse import unquote
 
 import asyncpg
 import httpx
-import jwt
 import pytest
-from storage3.exceptions import StorageApiError
-from storage3.types import FileOptions
 from supabase import AsyncClient
 
-from tests.supabase.asking import response
-from tests.supabase.conftest import Connect
+from tests.supabase.asking import BUCKET, PNG, response, storage_refused
 from tests.supabase.platform import Platform
 
 pytestmark = pytest.mark.database
-
-BUCKET = "uvian-images"
-PNG: FileOptions = {"content-type": "image/png"}
-
-
-async def refused(call: Awaitable[Any]) -> tuple[int, str, str]:
-    """The status in the body, the error and the message."""
-    with pytest.raises(StorageApiError) as caught:
-        await call
-    return int(caught.value.status), caught.value.code, caught.value.message
-
-
-@pytest.fixture
-def files(service: AsyncClient) -> Any:
-    """The bucket of the pictures, as the service."""
-    return service.storage.from_(BUCKET)
 
 
 @pytest.fixture
@@ -84,7 +62,7 @@ async def test_a_body_that_is_no_form_is_a_file_too(platform: Platform, files: A
 async def test_what_exists_is_409_duplicate(files: Any, platform: Platform) -> None:
     """HTTP says 400; the true status is a string in the body."""
     await files.upload("a.png", b"1", PNG)
-    assert await refused(files.upload("a.png", b"2", PNG)) == (
+    assert await storage_refused(files.upload("a.png", b"2", PNG)) == (
         409,
         "Duplicate",
         "The resource already exists",
@@ -112,12 +90,20 @@ async def test_x_upsert_replaces(files: Any, kept: Path) -> None:
 
 async def test_an_update_needs_an_object(files: Any) -> None:
     """PUT creates nothing."""
-    assert await refused(files.update("a.png", b"3", PNG)) == (404, "not_found", "Object not found")
+    assert await storage_refused(files.update("a.png", b"3", PNG)) == (
+        404,
+        "not_found",
+        "Object not found",
+    )
 
 
 async def test_an_object_that_is_not_there_is_404(files: Any, platform: Platform) -> None:
     """``not_found`` in the body, 400 on the wire."""
-    assert await refused(files.download("nobody.png")) == (404, "not_found", "Object not found")
+    assert await storage_refused(files.download("nobody.png")) == (
+        404,
+        "not_found",
+        "Object not found",
+    )
     answer = await response(platform, "GET", f"/storage/v1/object/{BUCKET}/nobody.png")
     assert (answer.status_code, answer.json()["statusCode"]) == (400, "404")
 
@@ -126,9 +112,9 @@ async def test_a_bucket_that_is_not_there_is_404(service: AsyncClient) -> None:
     """For reading and for writing."""
     files = service.storage.from_("nobody")
     not_found = (404, "Bucket not found", "Bucket not found")
-    assert await refused(files.download("a.png")) == not_found
-    assert await refused(files.upload("a.png", b"1", PNG)) == not_found
-    assert await refused(service.storage.get_bucket("nobody")) == not_found
+    assert await storage_refused(files.download("a.png")) == not_found
+    assert await storage_refused(files.upload("a.png", b"1", PNG)) == not_found
+    assert await storage_refused(service.storage.get_bucket("nobody")) == not_found
 
 
 async def test_the_limits_of_the_bucket(service: AsyncClient) -> None:
@@ -136,12 +122,12 @@ async def test_the_limits_of_the_bucket(service: AsyncClient) -> None:
     options: Any = {"file_size_limit": 10, "allowed_mime_types": ["image/*"], "public": False}
     await service.storage.create_bucket("small", options=options)
     files = service.storage.from_("small")
-    assert await refused(files.upload("a.png", b"x" * 11, PNG)) == (
+    assert await storage_refused(files.upload("a.png", b"x" * 11, PNG)) == (
         413,
         "Payload too large",
         "The object exceeded the maximum allowed size",
     )
-    assert await refused(files.upload("a.txt", b"x", {"content-type": "text/plain"})) == (
+    assert await storage_refused(files.upload("a.txt", b"x", {"content-type": "text/plain"})) == (
         415,
         "invalid_mime_type",
         "mime type text/plain is not supported",
@@ -177,68 +163,7 @@ async def test_rows_deleted_by_sql_orphan_their_files(
     await files.upload("a.png", b"1", PNG)
     await superuser.execute("delete from storage.objects")
     assert len(list(kept.iterdir())) == 1
-    assert (await refused(files.download("a.png")))[0] == 404
-
-
-# ─── signed URLs ─────────────────────────────────────────────────────────────────────────────────
-
-
-async def test_many_are_signed_in_one_call(files: Any, platform: Platform) -> None:
-    """Relative URLs on the wire, absolute from storage3, and an error for each that is not there."""
-    for name in ("u/a.png", "u/b c.png"):
-        await files.upload(name, name.encode(), PNG)
-    signed = await files.create_signed_urls(["u/a.png", "u/nobody.png", "u/b c.png"], 60)
-    assert [one["path"] for one in signed] == ["u/a.png", "u/nobody.png", "u/b c.png"]
-    assert signed[1]["signedURL"] is None
-    assert signed[1]["error"] == "Either the object does not exist or you do not have access to it"
-    assert len(platform.asked("/object/sign/")) == 1
-    async with httpx.AsyncClient() as http:
-        for one in (signed[0], signed[2]):
-            answer = await http.get(one["signedURL"])
-            assert answer.content == one["path"].encode()
-            assert answer.headers["Content-Type"] == "image/png"
-    raw = await response(
-        platform,
-        "POST",
-        f"/storage/v1/object/sign/{BUCKET}",
-        json={"expiresIn": 60, "paths": ["u/a.png"]},
-    )
-    assert raw.json()[0]["signedURL"].startswith(f"/object/sign/{BUCKET}/u/a.png?token=")
-
-
-async def test_one_is_signed_or_not_found(files: Any) -> None:
-    """Alone, an object that is not there is an error of the call."""
-    await files.upload("a.png", b"1", PNG)
-    signed = await files.create_signed_url("a.png", 60, {"download": "picture.png"})
-    async with httpx.AsyncClient() as http:
-        answer = await http.get(signed["signedURL"])
-    assert answer.headers["Content-Disposition"] == "attachment; filename*=UTF-8''picture.png"
-    assert (await refused(files.create_signed_url("nobody.png", 60)))[:2] == (404, "not_found")
-
-
-async def test_a_signature_is_for_one_object_and_a_time(files: Any, platform: Platform) -> None:
-    """Expired, garbled, or of another object: 400."""
-    await files.upload("a.png", b"1", PNG)
-    await files.upload("b.png", b"2", PNG)
-    good = (await files.create_signed_url("a.png", 60))["signedURL"]
-    claims = {"url": f"{BUCKET}/a.png", "exp": int(time.time()) - 1}
-    expired = jwt.encode(claims, platform.jwt_secret, algorithm="HS256")
-    path = f"{platform.url}/storage/v1/object/sign/{BUCKET}/a.png"
-    async with httpx.AsyncClient() as http:
-        for url, error, message in (
-            (f"{path}?token={expired}", "InvalidJWT", '"exp" claim timestamp check failed'),
-            (f"{path}?token=garbage", "InvalidJWT", "Invalid Compact JWS"),
-            (f"{good[:-3]}AAA", "InvalidJWT", "signature verification failed"),
-            (
-                good.replace("a.png", "b.png"),
-                "InvalidSignature",
-                "The url do not match the signature",
-            ),
-            (path, "Error", "querystring must have required property 'token'"),
-        ):
-            answer = await http.get(url)
-            assert answer.status_code == 400
-            assert answer.json() == {"statusCode": "400", "error": error, "message": message}
+    assert (await storage_refused(files.download("a.png")))[0] == 404
 
 
 # ─── lists and deletions ─────────────────────────────────────────────────────────────────────────
@@ -267,17 +192,17 @@ async def test_deletion_answers_what_it_deleted(files: Any, kept: Path) -> None:
     assert sorted(row["name"] for row in gone) == ["a.png", "b.png"]
     assert await files.remove(["a.png"]) == []
     assert len(list(kept.iterdir())) == 1
-    assert (await refused(files.remove([])))[0] == 400
+    assert (await storage_refused(files.remove([])))[0] == 400
 
 
 async def test_buckets_come_and_go(service: AsyncClient) -> None:
     """Created, listed, emptied, deleted; one that is not empty stays."""
     storage = service.storage
     await storage.create_bucket("new", options={"public": True})
-    assert (await refused(storage.create_bucket("new")))[:2] == (409, "Duplicate")
+    assert (await storage_refused(storage.create_bucket("new")))[:2] == (409, "Duplicate")
     assert {bucket.name for bucket in await storage.list_buckets()} == {BUCKET, "new"}
     await storage.from_("new").upload("a.txt", b"1")
-    assert (await refused(storage.delete_bucket("new")))[0] == 409
+    assert (await storage_refused(storage.delete_bucket("new")))[0] == 409
     public = await storage.from_("new").get_public_url("a.txt")
     async with httpx.AsyncClient() as http:
         assert (await http.get(public)).content == b"1"
@@ -286,47 +211,78 @@ async def test_buckets_come_and_go(service: AsyncClient) -> None:
     assert {bucket.name for bucket in await storage.list_buckets()} == {BUCKET}
 
 
-# ─── who may ─────────────────────────────────────────────────────────────────────────────────────
+# ─── the rest ────────────────────────────────────────────────────────────────────────────────────
 
 
-async def test_policies_decide_for_a_user(
-    platform: Platform, connect: Connect, files: Any, user: str
-) -> None:
-    """A user reads their own folder, as the policy says, and writes nothing: 403."""
-    await files.upload(f"{user}/a.png", b"mine", PNG)
-    await files.upload("somebody/b.png", b"theirs", PNG)
-    mine = connect(platform.publishable_key, token=platform.user_token(user)).storage.from_(BUCKET)
-    assert await mine.download(f"{user}/a.png") == b"mine"
-    assert (await refused(mine.download("somebody/b.png")))[:2] == (404, "not_found")
-    signed = await mine.create_signed_urls([f"{user}/a.png", "somebody/b.png"], 60)
-    assert [one["signedURL"] is None for one in signed] == [False, True]
-    assert [entry["name"] for entry in await mine.list()] == [user]
-    assert await refused(mine.upload(f"{user}/c.png", b"1", PNG)) == (
-        403,
-        "Unauthorized",
-        "new row violates row-level security policy",
-    )
-    assert await mine.remove([f"{user}/a.png"]) == []
-    assert await files.download(f"{user}/a.png") == b"mine"
-
-
-async def test_whoever_may_not_ask_learns_nothing(
-    platform: Platform, files: Any, user: str
-) -> None:
-    """A missing or garbage token on a private object is 404 "Bucket not found"."""
+async def test_one_object_is_deleted_by_its_path(platform: Platform, files: Any) -> None:
+    """DELETE without a body; a second time it is not found."""
     await files.upload("a.png", b"1", PNG)
-    url = f"{platform.url}/storage/v1/object/{BUCKET}/a.png"
-    expired = platform.user_token(user, exp=1)
-    async with httpx.AsyncClient() as http:
-        for headers in (
-            {},
-            {"Authorization": "Bearer garbage"},
-            {"Authorization": f"Bearer {expired}"},
-        ):
-            answer = await http.get(url, headers=headers)
-            assert (answer.status_code, answer.json()["statusCode"]) == (400, "404")
-            assert answer.json()["message"] == "Bucket not found"
-        anon = await http.get(url, headers={"Authorization": f"Bearer {platform.anon_key}"})
-        assert anon.json()["message"] == "Object not found"
-        written = await http.post(url, headers={"Authorization": "Bearer garbage"}, content=b"1")
-        assert (written.status_code, written.json()["statusCode"]) == (400, "403")
+    path = f"/storage/v1/object/{BUCKET}/a.png"
+    answer = await response(platform, "DELETE", path)
+    assert answer.json() == {"message": "Successfully deleted"}
+    assert (await response(platform, "DELETE", path)).json()["statusCode"] == "404"
+
+
+async def test_head_answers_without_the_bytes(platform: Platform, files: Any) -> None:
+    """Type and ETag, as for GET."""
+    await files.upload("a.png", b"12345", PNG)
+    answer = await response(platform, "HEAD", f"/storage/v1/object/{BUCKET}/a.png")
+    assert (answer.status_code, answer.content) == (200, b"")
+    assert answer.headers["ETag"] == '"827ccb0eea8a706c4c34a16891f84e7b"'
+
+
+async def test_a_question_that_makes_no_sense_is_400(platform: Platform) -> None:
+    """A body that is none, or lacks something; a route that does not exist is 404."""
+    for method, path, content, message in (
+        ("POST", f"object/sign/{BUCKET}", b"{", "body must be object"),
+        ("POST", f"object/sign/{BUCKET}", b"[]", "body must be object"),
+        ("POST", f"object/sign/{BUCKET}", b"{}", "body must have required property 'paths'"),
+        (
+            "POST",
+            f"object/sign/{BUCKET}/a.png",
+            b"{}",
+            "body must have required property 'expiresIn'",
+        ),
+        ("POST", "bucket", b"{}", "body must have required property 'name'"),
+    ):
+        answer = await response(platform, method, f"/storage/v1/{path}", content=content)
+        assert (answer.status_code, answer.json()["message"]) == (400, message)
+    for path in ("nothing", "object", "bucket/a/b/c"):
+        answer = await response(platform, "PATCH", f"/storage/v1/{path}")
+        assert (answer.status_code, answer.json()["statusCode"]) == (404, "404")
+
+
+@pytest.mark.parametrize(
+    ("state", "status", "code", "error"),
+    [
+        ("57014", 544, 544, "DatabaseTimeout"),
+        ("55P03", 400, 423, "ResourceLocked"),
+        ("23503", 400, 404, "InvalidRequest"),
+        ("40001", 500, 500, "DatabaseError"),
+        ("42501", 400, 403, "Unauthorized"),
+    ],
+)
+async def test_what_postgres_refuses(
+    platform: Platform,
+    superuser: asyncpg.Connection,
+    state: str,
+    status: int,
+    code: int,
+    error: str,
+) -> None:
+    """A trigger of the team's own says no in the middle of an upload; no bytes are kept."""
+    await superuser.execute(
+        f"create function public.refuse() returns trigger language plpgsql as "
+        f"$$ begin raise exception using errcode = '{state}'; end $$; "
+        f"create trigger refuse before insert on storage.objects "
+        f"for each row execute function public.refuse()"
+    )
+    answer = await response(
+        platform,
+        "POST",
+        f"/storage/v1/object/{BUCKET}/a.png",
+        headers={"Content-Type": "image/png"},
+        content=b"1",
+    )
+    assert answer.status_code == status
+    assert (answer.json()["statusCode"], answer.json()["error"]) == (str(code), error)

@@ -137,6 +137,25 @@ async def test_the_body_of_the_empty_400(platform: Platform, postgres: EmbeddedP
     assert answer.json() == {"code": "", "message": "", "details": None, "hint": None}
 
 
+async def test_postgres_out_of_reach_is_503_pgrst000(
+    platform: Platform, postgres: EmbeddedPostgres
+) -> None:
+    """When the pool needs one more connection than it has, and gets none."""
+    await told(platform)
+    busy = asyncio.create_task(doze(platform, 30))
+    await dozing(postgres)
+    socket = postgres.socket_folder / ".s.PGSQL.5432"
+    hidden = socket.with_name("hidden")
+    socket.rename(hidden)
+    assert await told(platform) == (503, "PGRST000")
+    assert await told(platform) == (503, "PGRST002")
+    hidden.rename(socket)
+    assert set(await until_back(platform)) <= {(503, "PGRST002")}
+    os.kill(await dozing(postgres), signal.SIGTERM)
+    assert (await busy).status_code == 503
+    await until_back(platform)
+
+
 async def test_a_killed_backend_is_503_pgrst001(
     platform: Platform, postgres: EmbeddedPostgres
 ) -> None:

@@ -145,8 +145,11 @@ def _print_report(report: MigrationReport) -> None:
         screen.print(Text.assemble(("✓ ", "green"), label))
     for notice in report.notices:
         hint = f" {notice.hint}" if notice.hint else ""
-        said = f"{notice.migration}: {notice.message}{hint}"
-        screen.print(Text.assemble(("! ", "yellow"), said), soft_wrap=True)
+        said, found, steps = f"{notice.message}{hint}".partition(" In the dashboard")
+        text = Text.assemble(("! ", "yellow"), f"{notice.migration}: {said}")
+        if found:
+            text.append("\n  → ", "cyan").append(f"{found.strip()}{steps}")
+        screen.print(text, soft_wrap=True)
     done = f"{len(report.applied)} applied" if report.applied else "Nothing was pending"
     screen.print(f"{done}; {len(report.already)} were there already.")
 
