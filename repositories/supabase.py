@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
 import orjson
-from postgrest import APIResponse, CountMethod
+from postgrest import APIResponse, AsyncSelectRequestBuilder, CountMethod
 from postgrest.base_request_builder import BaseFilterRequestBuilder
 
 from repositories import errors
@@ -29,7 +29,7 @@ from repositories.database import (
     require_rows,
 )
 from repositories.notifications import Listener
-from repositories.supabase_client import Supabase
+from repositories.supabase_client import TRIES, Supabase
 
 #: Calls in flight; beyond four in all the client answers fewer per second, not more.
 _CALLS: Final = 3
@@ -98,24 +98,35 @@ class SupabaseDatabase:
         rows: list[Row] = []
         wanted = limit
         while wanted is None or len(rows) < wanted:
-            request = self._supabase.rest.from_(require_name(table)).select(
-                *map(_output, columns), count=CountMethod.exact if wanted is None else None
-            )
-            for each in _total(table, order):
-                request.order(require_name(each.column), desc=each.descending)
-            _narrow(request, where)
-            if rows:
-                request.offset(len(rows))
-            if wanted is not None:
-                request.limit(wanted - len(rows))
-            page = await self._answer(request)
+            left = None if wanted is None else wanted - len(rows)
+            request = self._page(table, columns, order, after=len(rows), limit=left)
+            page = await self._answer(_narrow(request, where))
             rows += _rows(page)
-            if wanted is None and page.count is None:
-                raise errors.Unavailable(_NOT_POSTGREST)
+            if wanted is None:
+                wanted = _counted(page)
             if not page.data:
                 break
-            wanted = page.count if wanted is None else wanted
         return rows
+
+    def _page(
+        self,
+        table: Table,
+        columns: Sequence[str],
+        order: Sequence[Order],
+        *,
+        after: int,
+        limit: int | None,
+    ) -> AsyncSelectRequestBuilder:
+        """Rows from the ``after``-th on; without a limit the answer says how many there are."""
+        count = CountMethod.exact if limit is None else None
+        request = self._supabase.rest.from_(require_name(table)).select(
+            *map(_output, columns), count=count
+        )
+        for each in _total(table, order):
+            request.order(require_name(each.column), desc=each.descending)
+        if after:
+            request.offset(after)
+        return request if limit is None else request.limit(limit)
 
     async def insert(
         self, table: Table, rows: Sequence[Row], *, on_conflict: Sequence[str] | None = None
@@ -161,15 +172,20 @@ class SupabaseDatabase:
             await self._listener.close()
 
     async def _answer(
-        self, request: _Request, places: asyncio.Semaphore | None = None, **limits: int
+        self,
+        request: _Request,
+        places: asyncio.Semaphore | None = None,
+        *,
+        tries: int = TRIES,
     ) -> APIResponse:
+        if self._closed:
+            raise errors.Unavailable("The database is closed.")
+
         async def ask() -> APIResponse:
-            if self._closed:
-                raise errors.Unavailable("The database is closed.")
             async with places or self._calls:
                 return await request.execute()
 
-        return await self._supabase.answer(ask, timeout=self._timeout, **limits)
+        return await self._supabase.answer(ask, timeout=self._timeout, tries=tries)
 
     async def _write(self, request: _Request) -> list[Row]:
         return _rows(await self._answer(request, tries=1))
@@ -240,3 +256,9 @@ def _rows(answer: APIResponse) -> list[Row]:
     if not isinstance(data, list):
         raise errors.Unavailable(_NOT_POSTGREST)
     return data
+
+
+def _counted(answer: APIResponse) -> int:
+    if answer.count is None:
+        raise errors.Unavailable(_NOT_POSTGREST)
+    return answer.count

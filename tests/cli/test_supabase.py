@@ -18,6 +18,8 @@ from tests.servers import CleanDatabase
 from tests.supabase.faults import Action, empty_400, html_502, lose_reply, reset
 from tests.supabase.platform import Platform
 from uvian_worker.cli.endings import ExitCode
+from uvian_worker.config import Config
+from uvian_worker.local_servers import LocalServers
 
 pytestmark = pytest.mark.database
 
@@ -140,6 +142,23 @@ def test_an_api_that_is_away_is_not_reachable(uvian: Uvian, project: Platform) -
 def test_migrating_needs_a_connection_string_all_the_same(uvian: Uvian) -> None:
     """The API cannot change a schema; the sentence says what can."""
     fails(uvian("migrate", "--status"), ExitCode.USAGE, "UVIAN_DATABASE_URL", "Session pooler")
+
+
+def test_the_servers_of_dev_are_used_whatever_the_settings_say(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A project in the developer's ``.env`` is not what a worker of ``uvian dev`` works on."""
+    (folder / ".env").write_text(
+        "UVIAN_DATABASE=supabase\nUVIAN_IMAGES=supabase\n"
+        "UVIAN_SUPABASE_URL=https://abcdefghijklmnopqrst.supabase.co\nUVIAN_SUPABASE_KEY=sb_secret_x\n"
+    )
+    assert Config.load().database == "supabase"
+    servers = LocalServers(folder, "postgresql://here/x", "redis://here", "a user")
+    for name, value in servers.settings().items():
+        monkeypatch.setenv(name, value)
+    config = Config.load()
+    assert (config.database, config.images) == ("postgres", "local")
+    assert config.require_database_url() == config.listen_url() == "postgresql://here/x"
 
 
 @pytest.mark.processes
