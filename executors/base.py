@@ -28,9 +28,12 @@ from pydantic import BaseModel, ConfigDict
 from executors.errors import LeaseLost, StageError, readable
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
 from executors.imaging.codec import LIMITS, Limits
-from executors.providers.base import ImageModel
+from executors.outcomes import Kept
+from executors.providers.base import ChatModel, ImageModel
 from repositories.concepts import UserConcepts
+from repositories.conversations import UserConversations
 from repositories.images import UserImages
+from repositories.messages import UserMessages
 
 log = logging.getLogger("uvian.executors")
 
@@ -60,7 +63,11 @@ class JobServices:
     concepts: UserConcepts
     images: UserImages
     image_model: ImageModel
+    conversations: UserConversations
+    messages: UserMessages
+    chat_model: ChatModel
     image_limits: Limits = LIMITS  #: what a picture from outside may be
+    history_tokens: int = 8_000  #: of a conversation, sent along with a question
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +83,9 @@ class Job:
     created_at: str  #: ISO 8601
     parent_id: str | None = None
 
-    @property
-    def ref(self) -> JobRef:
+    def ref(self, conversation_id: str | None = None) -> JobRef:
         """How events name it."""
-        return JobRef(self.id, self.user_id, self.run, self.attempt)
+        return JobRef(self.id, self.user_id, self.run, self.attempt, conversation_id)
 
 
 @dataclass(slots=True)
@@ -93,6 +99,8 @@ class Track:
     warnings: list[dict[str, Any]] = field(default_factory=list)
     done: float = 0.0  #: weights of the stages that have finished
     open: dict[str, float] = field(default_factory=dict)  #: weighted fraction of those that run
+    conversation_id: str | None = None  #: where message events go
+    kept: Callable[[], Kept] = Kept  #: what the run would leave behind if it ended now
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,17 @@ class JobContext(Generic[InputT]):
                 stage=self.track.stage,
             )
         )
+
+    def enter(self, conversation_id: str) -> None:
+        """From now on message events go to this conversation: first make sure it is the user's."""
+        self.track.conversation_id = conversation_id
+
+    def keep(self, kept: Callable[[], Kept]) -> None:
+        """What the run leaves behind if it completes or is cancelled: asked for at that moment.
+
+        Any other ending keeps nothing: another run begins anew.
+        """
+        self.track.kept = kept
 
     def warn(self, code: str, message: str, **details: Any) -> None:
         """Something went wrong that the job survives; it is listed in the output's ``warnings``."""

@@ -194,7 +194,9 @@ class MessageStarted(Event):
 
     type = "message.started"
     audience = Audience.CONVERSATION
-    message_id: str
+    message_id: str  #: of the answer: the same in every run of its job
+    conversation_id: str
+    role: Literal["assistant"] = "assistant"
     reply_to: str | None = None  #: the question's id
 
 
@@ -236,8 +238,8 @@ class MessageCompleted(Event):
     type = "message.completed"
     audience = Audience.CONVERSATION
     message_id: str
-    role: str
-    status: Literal["completed", "cancelled"]
+    role: Literal["assistant"]
+    status: Literal["completed", "cancelled"]  #: `cancelled`: as far as it was written
     length: int  #: UTF-8 bytes
     sha256: str  #: of those bytes, hexadecimal
     text: str | None = None  #: the text itself up to 64 kB; beyond that, read the row

@@ -2,10 +2,37 @@
 
 from __future__ import annotations
 
-__all__ = ["Cancelled", "Completed", "Failed", "Interrupted", "NotMine", "Outcome", "Retry"]
+__all__ = [
+    "Answer",
+    "Cancelled",
+    "Completed",
+    "Failed",
+    "Interrupted",
+    "Kept",
+    "NotMine",
+    "Outcome",
+    "Retry",
+]
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the assistant says, stored by the settlement as the job's one message."""
+
+    content: str
+    reply_to: str | None = None
+    usage: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What a run leaves behind, also when it is cancelled before its end."""
+
+    message: Answer | None = None
+    charge: float = 0.0  #: what it is worth when cancelled, as a fraction of the reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,10 +41,16 @@ class Completed:
 
     output: dict[str, Any]
     result_id: str | None = None
+    message: Answer | None = None
 
     def item(self) -> dict[str, Any]:
         """For ``settle_jobs``."""
-        return {"outcome": "completed", "output": self.output, "result_id": self.result_id}
+        return {
+            "outcome": "completed",
+            "output": self.output,
+            "result_id": self.result_id,
+            **_stored(self.message),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +87,17 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The user or an operator asked for it."""
+    """The user or an operator asked for it; what was kept is stored and paid for."""
 
-    charge: float = 0.0  #: fraction of the reservation that kept results cost
+    kept: Kept = Kept()
 
     def item(self) -> dict[str, Any]:
         """For ``settle_jobs``."""
-        return {"outcome": "cancelled", "charge": self.charge}
+        return {
+            "outcome": "cancelled",
+            "charge": self.kept.charge,
+            **_stored(self.kept.message),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,3 +119,7 @@ class NotMine:
 
 
 Outcome = Completed | Failed | Retry | Cancelled | Interrupted | NotMine
+
+
+def _stored(message: Answer | None) -> dict[str, Any]:
+    return {"message": asdict(message)} if message else {}

@@ -9,12 +9,13 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from executors.base import BaseExecutor
+from executors.chat import ChatExecutor
 from executors.generation import GenerationExecutor
 
 AnyExecutor = BaseExecutor[Any, Any]
 
 #: One line per executor of ours.
-BUILT_IN: tuple[type[AnyExecutor], ...] = (GenerationExecutor,)
+BUILT_IN: tuple[type[AnyExecutor], ...] = (GenerationExecutor, ChatExecutor)
 
 #: The group under which another distribution names its executors.
 ENTRY_POINTS = "uvian_worker.executors"

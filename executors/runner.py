@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Runner", "ending_of"]
+__all__ = ["Runner"]
 
 import asyncio
 import logging
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from executors import events, outcomes
 from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices
+from executors.endings import endings_of, told_answer
 from executors.errors import Cancelled, InvalidInput, LeaseLost, Timeout
 from executors.outcomes import Outcome
 from executors.registry import Registry
@@ -177,7 +178,7 @@ class Runner:
         if executor is None:
             return outcomes.NotMine()
         try:
-            output = await self._execute(executor, claim, running)
+            return await self._execute(executor, claim, running)
         except asyncio.CancelledError:
             return outcomes.Interrupted()
         except Exception as error:
@@ -188,7 +189,7 @@ class Runner:
                     )
                     return None
                 case Cancelled():
-                    return outcomes.Cancelled()
+                    return outcomes.Cancelled(_kept(running))
             outcome = outcome_of(error, claim.attempt)
             log.warning(
                 "job %s run %s (%s) failed: %s",
@@ -199,11 +200,10 @@ class Runner:
                 exc_info=error,
             )
             return outcome
-        return outcomes.Completed(*output)
 
     async def _execute(
         self, executor: AnyExecutor, claim: ClaimedJob, running: Running
-    ) -> tuple[dict[str, Any], str | None]:
+    ) -> outcomes.Completed:
         context = self._context(executor, claim, running)
         context.emit(events.JobStarted(job_type=claim.type, worker=self._jobs.worker))
         running.task = asyncio.create_task(_executed(executor, context), name=f"job {claim.id}")
@@ -214,7 +214,8 @@ class Runner:
         document = output.model_dump(mode="json")
         if running.track.warnings:
             document["warnings"] = [*document.get("warnings", ()), *running.track.warnings]
-        return document, executor.result_id(result)
+        kept = running.track.kept()
+        return outcomes.Completed(document, executor.result_id(result), kept.message)
 
     async def _until_done(self, executor: AnyExecutor, running: Running) -> Any:
         """The executor's result, or the reason why it was stopped as an error."""
@@ -251,13 +252,17 @@ class Runner:
             validated = executor.Input.model_validate(claim.input)
         except ValidationError as error:
             raise InvalidInput(_sentence(error)) from error
+
+        def emit(event: events.Event) -> asyncio.Future[events.Appended]:
+            return self._sink.emit(job.ref(running.track.conversation_id), event)
+
         return JobContext(
             job=job,
             input=validated,
             services=self._services_of(claim.user_id),
             checkpoints=claim.checkpoints,
             track=running.track,
-            _emit=lambda event: self._sink.emit(job.ref, event),
+            _emit=emit,
             _save=lambda values: self._jobs.checkpoint(job.id, job.run, values),
         )
 
@@ -279,11 +284,19 @@ class Runner:
             log.warning("job %s run %s: settled by another", claim.id, claim.run)
             return
         log.info("job %s run %s: %s", claim.id, claim.run, settlement.status)
-        ending = _ending(outcome, settlement, running)
-        if ending is not None:
-            ref = events.JobRef(claim.id, claim.user_id, claim.run, settlement.attempt)
-            told = self._sink.emit(ref, ending)
-            told.add_done_callback(lambda f: self._mark(claim, f))
+        self._tell(claim, running, outcome, settlement)
+
+    def _tell(
+        self, claim: ClaimedJob, running: Running, outcome: Outcome, settlement: Settlement
+    ) -> None:
+        """Announce the ending, if it is one; all of it goes to the log in one call."""
+        if settlement.status == "queued":
+            return
+        conversation = running.track.conversation_id
+        ref = events.JobRef(claim.id, claim.user_id, claim.run, settlement.attempt, conversation)
+        row = _row(claim, running, outcome, settlement)
+        told = [self._sink.emit(ref, ending) for ending in endings_of(row)]
+        told[-1].add_done_callback(lambda f: self._mark(claim, f))
 
     async def _settled(self, item: dict[str, Any]) -> Settlement:
         """The answer; a database too busy to settle in time is asked again: the work is done."""
@@ -310,39 +323,33 @@ class Runner:
             log.debug("job %s: mark lost, the sweep repeats it: %s", claim.id, error)
 
 
-def ending_of(row: dict[str, Any]) -> events.Event:
-    """The ending of a row as the database tells it (``_ending`` in SQL), for whoever announces it."""
-    stages = row["stages"] or []
-    match row["status"]:
-        case "completed":
-            return events.JobCompleted(
-                output=row["output"], result_id=row["result_id"], stages=stages, cost=row["cost"]
-            )
-        case "failed":
-            return events.JobFailed(
-                error=row["error"] or {},
-                error_message=row["error_message"] or "",
-                stages=stages,
-                cost=row["cost"],
-            )
-        case _:
-            return events.JobCancelled(stages=stages, cost=row["cost"])
-
-
-def _ending(outcome: Outcome, settlement: Settlement, running: Running) -> events.Event | None:
-    """The ending to publish, by what the database made of the outcome."""
-    if settlement.status == "queued":
-        return None
-    row: dict[str, Any] = {
+def _row(
+    claim: ClaimedJob, running: Running, outcome: Outcome, settlement: Settlement
+) -> dict[str, Any]:
+    """The ended job as the database tells of it, by what it made of the outcome."""
+    item = outcome.item()
+    return {
+        "id": claim.id,
         "status": settlement.status,
+        "conversation_id": running.track.conversation_id,
         "stages": running.track.stages,
         "cost": settlement.cost,
         "output": None,
         "result_id": None,
         "error": None,
         "error_message": None,
+        **item,
+        "message": told_answer(settlement.message, item.get("message", {}).get("content")),
     }
-    return ending_of({**row, **outcome.item()})
+
+
+def _kept(running: Running) -> outcomes.Kept:
+    """What a cancelled run leaves behind; that it ends matters more than what it leaves."""
+    try:
+        return running.track.kept()
+    except Exception:
+        log.exception("job %s run %s: nothing is kept", running.job_id, running.run)
+        return outcomes.Kept()
 
 
 async def _executed(executor: AnyExecutor, context: JobContext[Any]) -> Any:

@@ -8,9 +8,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
-from uuid import UUID
 
-from repositories.database import Database, Filter, Order
+from repositories.database import Database, Filter, Order, is_id
 from repositories.errors import NotFound, Transient
 
 
@@ -58,7 +57,7 @@ class UserConcepts:
 
     async def get(self, concept_id: str) -> Concept:
         """One concept with its variations; raises ``NotFound``, also for what is no id at all."""
-        if not _is_id(concept_id):
+        if not is_id(concept_id):
             raise NotFound("There is no such concept.")
         mine = Filter("user_id", "eq", self.user_id)
         rows = await self.database.select(
@@ -111,10 +110,3 @@ class UserConcepts:
                 pause = min(2 * pause, 1.0)
             else:
                 return bool(answer["stored"])
-
-
-def _is_id(text: str) -> bool:
-    try:
-        return str(UUID(text)) == text.lower()
-    except ValueError:
-        return False

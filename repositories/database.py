@@ -22,6 +22,7 @@ __all__ = [
     "Table",
     "as_json",
     "column_and_cast",
+    "is_id",
     "require_filters",
     "require_name",
     "require_rows",
@@ -30,6 +31,7 @@ __all__ = [
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, Protocol
+from uuid import UUID
 
 import orjson
 
@@ -39,27 +41,37 @@ Json = Any
 Row = dict[str, Any]
 
 Function = Literal[
+    "add_members",
     "calculate_cost",
     "cancel_job",
     "claim_jobs",
     "claim_next_jobs",
+    "create_conversation",
     "create_jobs",
+    "delete_conversation",
     "grant_credits",
+    "list_conversations",
     "mark_jobs",
+    "post_message",
     "register_worker",
+    "remove_member",
     "renew_leases",
     "retire_worker",
     "retry_job",
     "save_checkpoints",
     "settle_jobs",
+    "stop_answer",
     "store_concept",
     "submit_job",
     "sweep_jobs",
+    "update_conversation",
 ]
 
 Table = Literal[
     "concept_variations",
     "concepts",
+    "conversation_members",
+    "conversations",
     "credit_accounts",
     "credit_entries",
     "job_leases",
@@ -68,6 +80,7 @@ Table = Literal[
     "job_state",
     "job_types",
     "jobs",
+    "messages",
     "schema_migrations",
     "sweeps",
     "workers",
@@ -77,19 +90,39 @@ _REQUEST: Final = {"request": "jsonb"}
 
 #: Arguments and their types in SQL, as in the catalog (a test compares them).
 SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
+    "add_members": {"conversation_id": "uuid", "members": "jsonb", "user_id": "uuid"},
     "calculate_cost": {"type": "text", "input": "jsonb"},
     "cancel_job": {"job_id": "uuid", "user_id": "uuid"},
     "claim_jobs": _REQUEST,
     "claim_next_jobs": _REQUEST,
+    "create_conversation": {
+        "title": "text",
+        "metadata": "jsonb",
+        "conversation_id": "uuid",
+        "user_id": "uuid",
+    },
     "create_jobs": _REQUEST,
+    "delete_conversation": {"conversation_id": "uuid", "user_id": "uuid"},
     "grant_credits": {"user_id": "uuid", "amount": "numeric", "reference": "text"},
+    "list_conversations": _REQUEST,
     "mark_jobs": _REQUEST,
+    "post_message": {
+        "conversation_id": "uuid",
+        "content": "text",
+        "on_busy": "text",
+        "options": "jsonb",
+        "idempotency_key": "text",
+        "max_cost": "numeric",
+        "user_id": "uuid",
+    },
     "register_worker": _REQUEST,
+    "remove_member": {"conversation_id": "uuid", "member": "uuid", "user_id": "uuid"},
     "renew_leases": _REQUEST,
     "retire_worker": _REQUEST,
     "retry_job": {"job_id": "uuid", "expected_run": "bigint", "user_id": "uuid"},
     "save_checkpoints": _REQUEST,
     "settle_jobs": _REQUEST,
+    "stop_answer": {"conversation_id": "uuid", "user_id": "uuid"},
     "store_concept": _REQUEST,
     "submit_job": {
         "type": "text",
@@ -98,6 +131,12 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
         "max_cost": "numeric",
     },
     "sweep_jobs": _REQUEST,
+    "update_conversation": {
+        "conversation_id": "uuid",
+        "title": "text",
+        "metadata": "jsonb",
+        "user_id": "uuid",
+    },
 }
 
 
@@ -105,6 +144,8 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
 KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
     "concept_variations": ("id",),
     "concepts": ("id",),
+    "conversation_members": ("conversation_id", "user_id"),
+    "conversations": ("id",),
     "credit_accounts": ("user_id",),
     "credit_entries": ("id",),
     "job_leases": ("job_id",),
@@ -113,10 +154,19 @@ KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
     "job_state": ("job_id",),
     "job_types": ("type",),
     "jobs": ("id",),
+    "messages": ("id",),
     "schema_migrations": ("version",),
     "sweeps": ("one",),
     "workers": ("name",),
 }
+
+
+def is_id(text: str) -> bool:
+    """Whether this is a uuid as the database writes them."""
+    try:
+        return str(UUID(text)) == text.lower()
+    except ValueError:
+        return False
 
 
 class Filter(NamedTuple):

@@ -39,6 +39,7 @@ class Settlement:
     attempt: int = 0
     cost: str = "0"
     next_run: int = 0
+    message: Row | None = None  #: a chat's answer as it is stored now: id, length, sha256, …
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +117,7 @@ class JobRepository:
             attempt=answer["attempt"],
             cost=answer["cost"],
             next_run=answer["next_run"],
+            message=answer.get("message"),
         )
 
     async def announced(self, job_id: str, run: int) -> None:

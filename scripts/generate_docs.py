@@ -203,21 +203,28 @@ Reading a topic has three answers:
                 ),
                 (
                     "`snapshot`",
-                    "the log does not reach back, but the state is known; or a newcomer to a conversation",
+                    (
+                        "the log does not reach back, but the state is known; or a newcomer to a "
+                        "conversation, or to a job of more than 500 events"
+                    ),
                     "forget what you knew, apply the envelopes in `state`, follow from the cursor",
                 ),
                 (
                     "`expired`",
                     "neither; or a newcomer to a user's topic; or nothing is known of the topic",
-                    "read the rows **after** this answer, follow from the cursor",
+                    (
+                        "read the rows **after** this answer, apply what is in `state` (messages in flight), "
+                        "follow from the cursor"
+                    ),
                 ),
             ],
         )
     }
 
 `ended` is true where the job's latest run has ended. The state of a job is its latest status and
-progress, the latest event of each stage and image, and for a message in flight its `message.started`
-(if known) and a `message.snapshot` with the text so far. Messages that are complete are rows.
+progress, the latest event of each stage and image, its `message.completed`, and for a message in flight
+its `message.started` (if known) and a `message.snapshot` with the text so far. A conversation's state is
+its messages in flight: those that are complete are rows.
 
 To follow without missing anything: subscribe first, wait for the confirmation, then read, then apply
 what you hear where its `seq` is the next one. In Python `uvian_worker.eventstream.reader.Reader` does all
@@ -230,15 +237,21 @@ EVALSHA {
 → [kind, cursor, ended 0|1, more 0|1, run, entries]
 ```
 
-`entries` are envelopes; of a snapshot they are pairs of a field and an envelope, `message:<id>` paired
-with `text:<id>` for the text so far. With `more` = 1 read on from the last envelope.
+`entries` are envelopes; of `snapshot` and `expired` they are pairs of a field and an envelope,
+`message:<id>` paired with `text:<id>` for the text so far. With `more` = 1 read on from the last envelope.
 
 ## Messages
 
 A message is `message.started`, then `message.delta`s whose `offset` is the length of the text before
-them in UTF-8 bytes, then `message.completed` with length and hash of what is stored. `message.snapshot`
-replaces the text so far at any time. `message.reset` voids it: another run begins it again, or, with
-`final`, there is none.
+them in UTF-8 bytes, then `message.completed` with length and hash of what is stored, together with the
+ending of its job. A client does this, and has the bytes of the row in the end:
+
+{table(("event", "the text"), MESSAGES)}
+
+An answer that its user stopped is completed with `status` `cancelled`. The id of an answer follows from its
+job's id (`uvian._answer_id`): every run writes the same message, and the settlement stores it once.
+Pieces come 20 ms apart at most, the first one at once; under load, or when Redis was away, they are larger.
+In Python `uvian_worker.eventstream.assembler.MessageAssembler` keeps these rules.
 
 ## Event types
 
@@ -257,6 +270,20 @@ in `{KEYS.paused}` as well.
 {keys_table("topic", "log", "state", "text", "channel", "control", "paused")}
 """
 
+
+_MISSED = "anywhere else something was missed: wait for one of the next three"
+_LONG = "where that is null (more than 64 kB) compare `length` and `sha256`, and read the row if they differ"
+
+MESSAGES = [
+    ("`message.started`", "is empty"),
+    ("`message.delta`", f"grows, where `offset` is its length in UTF-8 bytes; {_MISSED}"),
+    ("`message.snapshot`", "is this: the log had lost what came before"),
+    (
+        "`message.reset`",
+        "is void: another run begins the answer again; with `final` there will be none",
+    ),
+    ("`message.completed`", f"is its `text`; {_LONG}"),
+]
 
 PAYLOAD_SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",

@@ -47,10 +47,7 @@ def over_postgres(pool: asyncpg.Pool) -> Call:
         names = ", ".join(
             f"{name} => ${n}::text::{_TYPES[name]}" for n, name in enumerate(arguments, 1)
         )
-        values = [
-            _as_json(value).decode() if name == "request" else _text(value)
-            for name, value in arguments.items()
-        ]
+        values = [_text(value) for value in arguments.values()]
         try:
             answer = await pool.fetchval(f"select uvian.{function}({names})::text", *values)
         except asyncpg.PostgresError as error:
@@ -89,16 +86,33 @@ def over_supabase(supabase: Any) -> Call:
 
 def bad_value(function: str, message: str) -> JobRefused:
     """The refusal of what Postgres cannot hold (U+0000, a number out of range), or of an id that is none."""
-    code = "invalid_input" if function == "create_jobs" else "not_found"
+    code = "not_found" if function in _BY_ID else "invalid_input"
     return JobRefused(code, {"message": message})
 
 
 _IN_FLIGHT: Final = 4
 _SECONDS: Final = 10.0  #: for one call; a client of supabase-py's own making would wait for 120
-_TYPES: Final = {"request": "jsonb", "job_id": "uuid", "user_id": "uuid", "expected_run": "bigint"}
+_TYPES: Final = {
+    "content": "text",
+    "conversation_id": "uuid",
+    "expected_run": "bigint",
+    "idempotency_key": "text",
+    "job_id": "uuid",
+    "max_cost": "numeric",
+    "metadata": "jsonb",
+    "on_busy": "text",
+    "options": "jsonb",
+    "request": "jsonb",
+    "title": "text",
+    "user_id": "uuid",
+}
+#: Functions whose only values that could be wrong are ids.
+_BY_ID: Final = frozenset({"cancel_job", "retry_job", "stop_answer"})
 
 
 def _text(value: Any) -> str | None:
+    if isinstance(value, dict):
+        return _as_json(value).decode()
     return None if value is None else str(value)
 
 

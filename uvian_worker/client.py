@@ -11,19 +11,19 @@ your own packages may have these names.
 
 from __future__ import annotations
 
-__all__ = ["Client", "DatabaseAway", "JobHandle", "JobRefused", "NotSetUp"]
+__all__ = ["Client", "DatabaseAway", "JobHandle", "JobRefused", "NotSetUp", "PostedMessage"]
 
 import asyncio
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import asyncpg
 
@@ -36,11 +36,11 @@ from uvian_worker.calls import (
     over_supabase,
 )
 from uvian_worker.dispatch import Dispatch, Dispatcher
-from uvian_worker.eventstream.appender import Appender, credits_changed, job_ended
+from uvian_worker.eventstream.appender import Appender, answer_id, credits_changed, job_ended
 from uvian_worker.eventstream.connection import FAULTS, redis_from_url
 from uvian_worker.eventstream.control import CancelJob, Control
 from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import job_topic
+from uvian_worker.eventstream.keys import conversation_topic, job_topic
 from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
 
 log = logging.getLogger("uvian.client")
@@ -59,6 +59,15 @@ class JobHandle:
     run: int
     created: bool  #: False when the same request had made it before
     cost: Decimal  #: credits reserved or charged
+
+
+@dataclass(frozen=True, slots=True)
+class PostedMessage:
+    """A message that was stored, and the chat that answers it."""
+
+    id: str
+    job: JobHandle
+    answer_id: str  #: the id that the answer will have
 
 
 class Client:
@@ -180,7 +189,7 @@ class Client:
         if answer["requested"]:
             await self._tell_worker(job_id)
         if answer["ending"] is not None:
-            self._appender.submit(job_ended(answer["ending"]))
+            self._announce([answer["ending"]])
         self._tell_accounts(answer)
         await self._dispatch(answer["dispatch"])
         return _handle(answer["job"])
@@ -208,6 +217,73 @@ class Client:
         async for event in self._reader.follow(job_topic(job_id), cursor):
             yield event
 
+    async def create_conversation(
+        self, user_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
+    ) -> str:
+        """A conversation of this user; its id."""
+        arguments = {
+            "conversation_id": str(uuid.uuid4()),
+            "user_id": user_id,
+            "title": title,
+            "metadata": dict(metadata or {}),
+        }
+        return str((await self._persist("create_conversation", arguments))["id"])
+
+    async def post_message(
+        self,
+        user_id: str,
+        conversation_id: str,
+        content: str,
+        *,
+        on_busy: Literal["enqueue", "reject", "interrupt"] = "enqueue",
+        options: Mapping[str, Any] | None = None,
+        idempotency_key: str | None = None,
+        max_cost: Decimal | None = None,
+    ) -> PostedMessage:
+        """A user's message, and the chat that answers it.
+
+        ``on_busy`` says what happens while another message is being answered: this one waits, is
+        refused (``conversation_busy``), or takes its place. ``options`` go into the chat's input
+        (``system_prompt``, ``model``, ``temperature``, ``max_tokens``). Raises ``JobRefused``.
+        """
+        arguments = {
+            "user_id": user_id,
+            "conversation_id": conversation_id,
+            "content": content,
+            "on_busy": on_busy,
+            "options": dict(options or {}),
+            # A key of ours, so that repeating the call after a lost reply cannot post it twice.
+            "idempotency_key": idempotency_key or f"post-{uuid.uuid4()}",
+            "max_cost": None if max_cost is None else str(max_cost),
+        }
+        answer = await self._persist("post_message", arguments)
+        await self._follow_up(answer)
+        message, job = answer["message"], answer["job"]
+        handle = _handle(job, created=answer["created"] or not idempotency_key)
+        return PostedMessage(message["id"], handle, answer_id(job["id"]))
+
+    async def stop(self, conversation_id: str, *, user_id: str | None = None) -> bool:
+        """Stop the answer that is being written, or is about to be; whether there was one.
+
+        What there is of it is kept, and whoever waits behind it is next. With ``user_id`` a
+        conversation they take no part in is ``not_found``. Raises ``JobRefused``.
+        """
+        arguments = {"conversation_id": conversation_id, "user_id": user_id}
+        answer = await self._persist("stop_answer", arguments)
+        await self._follow_up(answer)
+        return bool(answer["stopped"])
+
+    async def follow_conversation(
+        self, conversation_id: str, cursor: str | None = None
+    ) -> AsyncIterator[Envelope | Snapshot | Expired]:
+        """The messages of a conversation as they are written, from now on or after ``cursor``.
+
+        Messages that are complete are rows: read them first. A ``MessageAssembler`` puts the others
+        together. Ends when you stop.
+        """
+        async for event in self._reader.follow(conversation_topic(conversation_id), cursor):
+            yield event
+
     async def _persist(self, function: str, arguments: dict[str, Any]) -> Any:
         """Call the database; repeat while it is away: every function may be repeated."""
         for attempt in range(1, _TRIES):
@@ -217,6 +293,14 @@ class Client:
                 log.debug("%s: %s; trying again", function, error)
             await asyncio.sleep(0.05 * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - jitter
         return await self._call(function, arguments)
+
+    async def _follow_up(self, answer: Mapping[str, Any]) -> None:
+        """Carry to Redis what a call about a conversation asks for: cancellations come first."""
+        for running in answer["cancel"]:
+            await self._tell_worker(running["id"])
+        self._announce(answer["endings"])
+        self._tell_accounts(answer)
+        await self._dispatch(answer["dispatch"])
 
     async def _dispatch(self, rows: list[dict[str, Any]]) -> None:
         dispatching = self._dispatcher.dispatch(Dispatch.of(row) for row in rows)
@@ -233,6 +317,11 @@ class Client:
                 await self._control.send(CancelJob(job_id))
         except FAULTS as error:
             log.warning("job %s: its worker hears of the cancellation later: %s", job_id, error)
+
+    def _announce(self, endings: Iterable[Mapping[str, Any]]) -> None:
+        for ended in endings:
+            for event in job_ended(ended):
+                self._appender.submit(event)
 
     def _tell_accounts(self, answer: Mapping[str, Any]) -> None:
         for account in answer["accounts"]:

@@ -65,6 +65,8 @@ class Config(BaseSettings):
     """Jobs that run at a time in one worker process."""
     image_model: Literal["local"] = "local"
     """Which provider makes pictures."""
+    chat_history_tokens: Annotated[int, Field(ge=100)] = 8_000
+    """Of a conversation, sent with a question: what the model takes less its longest answer."""
     cpu_threads: Annotated[int, Field(ge=1, le=64)] = min(os.cpu_count() or 1, 8)
     """Threads for image work."""
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from executors.endings import endings_of
 from executors.events import Appended, CreditsChanged, JobRef
-from executors.runner import ending_of
 from repositories.database import Row
 from repositories.jobs import Followups
 from uvian_worker.dispatch import Dispatch, Dispatched, Dispatcher
@@ -64,8 +64,10 @@ class Messenger:
             if key in self._announcing:
                 continue
             self._announcing.add(key)
-            ref = JobRef(row["id"], row["user_id"], row["run"], row["attempt"])
-            answer = self._publisher.emit(ref, ending_of(row))
+            ref = JobRef(
+                row["id"], row["user_id"], row["run"], row["attempt"], row["conversation_id"]
+            )
+            answers = [self._publisher.emit(ref, ending) for ending in endings_of(row)]
 
             def hear(
                 future: asyncio.Future[Appended], row: Row = row, key: tuple[str, int] = key
@@ -74,7 +76,7 @@ class Messenger:
                 if not future.cancelled() and future.result() is not Appended.LOST:
                     told(row)
 
-            answer.add_done_callback(hear)
+            answers[-1].add_done_callback(hear)
 
     async def close(self) -> None:
         """Finish what is under way. Closing twice is fine."""

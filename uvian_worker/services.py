@@ -10,22 +10,26 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from executors.base import JobServices
+from executors.errors import ProviderRejected
 from executors.imaging.codec import Limits
-from executors.providers.base import ImageModel
+from executors.providers.base import ChatDelta, ChatModel, ImageModel
 from executors.providers.local import LocalImageModel
 from executors.registry import AnyExecutor, Registry
 from executors.runner import Runner
 from repositories.concepts import UserConcepts
+from repositories.conversations import UserConversations
 from repositories.database import Database
 from repositories.errors import RepositoryError
 from repositories.images import UserImages
 from repositories.jobs import JobRepository
+from repositories.messages import UserMessages
 from uvian_worker import __version__
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher, Taker
@@ -94,6 +98,7 @@ async def open_services(
         stack.push_async_callback(_retire, jobs)
 
         model = _image_model(config)
+        chat_model = _chat_model(config)
         limits = Limits(bytes=config.image_max_bytes, pixels=config.image_max_pixels)
         runner = Runner(
             jobs=jobs,
@@ -103,7 +108,11 @@ async def open_services(
                 concepts=UserConcepts(database, user_id, worker),
                 images=UserImages(images, user_id),
                 image_model=model,
+                conversations=UserConversations(database, user_id),
+                messages=UserMessages(database, user_id),
+                chat_model=chat_model,
                 image_limits=limits,
+                history_tokens=config.chat_history_tokens,
             ),
             on_claim_answered=taker.done,
             renew_every=config.renew_every,
@@ -154,6 +163,22 @@ def _image_model(config: Config) -> ImageModel:
     match config.image_model:
         case "local":
             return LocalImageModel()
+
+
+class _NoChatModel:
+    """Stands where no chat model is: chats are refused, not answered by nobody."""
+
+    name = "none"
+
+    async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[ChatDelta, None]:
+        """Nothing."""
+        for nothing in list[ChatDelta]():
+            yield nothing
+        raise ProviderRejected("this worker has no chat model.")
+
+
+def _chat_model(_: Config) -> ChatModel:
+    return _NoChatModel()
 
 
 async def _retire(jobs: JobRepository) -> None:

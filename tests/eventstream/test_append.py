@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
+import uuid
 from typing import Any
 
 import orjson
@@ -12,7 +12,9 @@ import pytest
 from redis.asyncio import Redis
 
 from executors import events
+from executors.endings import endings_of
 from executors.events import Appended, JobRef
+from repositories import messages
 from tests.eventstream.events import append, job, texts
 from tests.redis_servers import Backend
 from uvian_worker.eventstream import appender, envelope
@@ -74,7 +76,9 @@ async def test_message_events_are_not_in_the_users_topic(
 ) -> None:
     """Deltas go to the conversation and the job, never to the user's topic."""
     ref = job()
-    await append(publisher, ref, events.MessageStarted(message_id="m"), delta(0, "Hi"))
+    await append(
+        publisher, ref, events.MessageStarted(message_id="m", conversation_id="c"), delta(0, "Hi")
+    )
     for topic in (f"conversation:{ref.conversation_id}", f"job:{ref.id}"):
         assert texts(await log_of(client, topic)) == ["message.started", "message.delta"]
     assert await log_of(client, f"user:{ref.user_id}") == []
@@ -85,7 +89,7 @@ async def test_a_job_without_a_conversation_has_no_conversation_topic(
 ) -> None:
     """A message event of such a job is in the job's topic alone."""
     ref = job()._replace(conversation_id=None)
-    await append(publisher, ref, events.MessageStarted(message_id="m"))
+    await append(publisher, ref, events.MessageStarted(message_id="m", conversation_id="c"))
     assert len(await log_of(client, f"job:{ref.id}")) == 1
     assert not await client.keys("*conversation*")
 
@@ -209,7 +213,7 @@ async def test_a_delta_that_does_not_fit_appends_nothing(
     answers = await append(
         publisher,
         ref,
-        events.MessageStarted(message_id="m"),
+        events.MessageStarted(message_id="m", conversation_id="c"),
         delta(0, "Grüße "),
         delta(6, "wrong: characters, not bytes"),
         delta(8, "🎨"),
@@ -232,13 +236,18 @@ async def test_a_delta_that_does_not_fit_appends_nothing(
 async def test_a_reset_empties_the_text(publisher: Publisher) -> None:
     """Another run begins its message at offset 0."""
     ref = job()
-    await append(publisher, ref, events.MessageStarted(message_id="m"), delta(0, "half an ans"))
+    await append(
+        publisher,
+        ref,
+        events.MessageStarted(message_id="m", conversation_id="c"),
+        delta(0, "half an ans"),
+    )
     again = ref._replace(run=2)
     answers = await append(
         publisher,
         again,
         events.MessageReset(message_id="m"),
-        events.MessageStarted(message_id="m"),
+        events.MessageStarted(message_id="m", conversation_id="c"),
         delta(0, "whole"),
     )
     assert answers == [Appended.APPENDED] * 3
@@ -250,9 +259,21 @@ async def test_the_end_of_a_message_is_told_once(publisher: Publisher, client: R
     completed = events.MessageCompleted(
         message_id="m", role="assistant", status="completed", length=2, sha256="", text="Hi"
     )
-    answers = await append(publisher, ref, delta(0, "Hi"), completed, completed)
-    assert answers == [Appended.APPENDED, Appended.APPENDED, Appended.DUPLICATE]
+    answers = await append(publisher, ref, STARTED, delta(0, "Hi"), completed, completed)
+    assert answers == [*[Appended.APPENDED] * 3, Appended.DUPLICATE]
     assert not await client.exists(KEYS.text("m"))
+
+
+async def test_a_delta_continues_its_own_run_only(publisher: Publisher, client: Redis) -> None:
+    """After a flush a zombie's text may be there, by chance as long as ours: nobody goes on with it."""
+    ref = job(run=2)
+    zombie = events.MessageSnapshot(message_id="m", text="old")
+    await client.flushall()
+    assert await append(publisher, ref._replace(run=1), zombie) == [Appended.APPENDED]
+    snapshot = events.MessageSnapshot(message_id="m", text="new!")
+    answers = await append(publisher, ref, delta(3, "!"), snapshot, delta(4, "?"))
+    assert answers == [Appended.MISMATCH, Appended.APPENDED, Appended.APPENDED]
+    assert await client.get(KEYS.text("m")) == b"new!?"
 
 
 async def test_balances_only_grow_in_version(publisher: Publisher, client: Redis) -> None:
@@ -301,7 +322,13 @@ async def test_a_log_without_its_fences_is_not_continued(
 async def test_everything_expires(publisher: Publisher, client: Redis) -> None:
     """No key of the event stream outlives the last event by much more than 24 hours."""
     ref = job()
-    await append(publisher, ref, STARTED, events.MessageStarted(message_id="m"), delta(0, "x"))
+    await append(
+        publisher,
+        ref,
+        STARTED,
+        events.MessageStarted(message_id="m", conversation_id="c"),
+        delta(0, "x"),
+    )
     await append(publisher, ref, progress(0.5))
     hours = 3_600_000
     for key in await client.keys("*"):
@@ -311,7 +338,13 @@ async def test_everything_expires(publisher: Publisher, client: Redis) -> None:
 async def test_keys_are_those_of_keys_py(publisher: Publisher, client: Redis) -> None:
     """The scripts make up the same names as ``keys.py``."""
     ref = job(id="known")
-    await append(publisher, ref, STARTED, events.MessageStarted(message_id="m"), delta(0, "x"))
+    await append(
+        publisher,
+        ref,
+        STARTED,
+        events.MessageStarted(message_id="m", conversation_id="c"),
+        delta(0, "x"),
+    )
     topics = ("job:known", "user:u-known", "conversation:c-known")
     expected = {KEYS.topic(t) for t in topics} | {KEYS.log(t) for t in topics}
     expected |= {KEYS.state("job:known"), KEYS.state("conversation:c-known"), KEYS.text("m")}
@@ -441,21 +474,43 @@ def test_endings_are_those_of_the_executors() -> None:
     assert envelope.ENDINGS == events.ENDINGS
 
 
+ANSWER = {
+    "id": "m",
+    "role": "assistant",
+    "status": "completed",
+    "length": 1,
+    "sha256": "x",
+    "text": "y",
+}
+
+
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-def test_an_ending_from_its_row_has_the_fields_of_its_event(status: str) -> None:
-    """An API that imports no executors tells the same ending as a worker."""
+@pytest.mark.parametrize("conversation", [None, "c"])
+@pytest.mark.parametrize("message", [None, ANSWER])
+def test_an_ending_from_its_row_is_what_a_worker_tells(
+    status: str, conversation: str | None, message: dict[str, Any] | None
+) -> None:
+    """An API that imports no executors tells the same endings as a worker, the answer's before the job's."""
+    job_id = str(uuid.uuid4())
     row = {
-        "id": "j", "user_id": "u", "run": 2, "attempt": 1, "status": status, "stages": None,
+        "id": job_id, "user_id": "u", "run": 2, "attempt": 1, "status": status, "stages": None,
         "cost": "1.5", "output": {"warnings": [{"code": "w"}]}, "result_id": "r",
         "error": {"code": "x"}, "error_message": "no",
+        "conversation_id": conversation, "message": message,
     }  # fmt: skip
-    item = appender.job_ended(row)
-    event = events.EVENT_TYPES[f"job.{status}"]
-    document = orjson.loads(b"{" + item.body)
-    assert set(document["data"]) == {field.name for field in dataclasses.fields(event)}
-    assert document["key"] == "j:2:end"
-    told = prepare(JobRef("j", "u", 2, 1), event(**document["data"]), 1)
-    assert told._replace(body=b"") == item._replace(body=b"")
+    ref = JobRef(job_id, "u", 2, 1, conversation)
+    told = [prepare(ref, event, 1) for event in endings_of(row)]
+    assert len(told) == (1 if conversation is None else 2)
+    for item, expected in zip(appender.job_ended(row), told, strict=True):
+        assert item._replace(body=b"") == expected._replace(body=b"")
+        document, wanted = (orjson.loads(b"{" + i.body) for i in (item, expected))
+        assert document | {"at": ""} == wanted | {"at": ""}
+
+
+def test_an_answers_id_is_the_repositorys() -> None:
+    """Three say it: the wire, the repositories, and SQL (compared where the answers are stored)."""
+    job_id = str(uuid.uuid4())
+    assert appender.answer_id(job_id) == messages.answer_id(job_id)
 
 
 def test_a_balance_from_its_row_has_the_fields_of_its_event() -> None:

@@ -175,7 +175,7 @@ async def test_a_trimmed_job_is_answered_by_its_state(
         ref,
         stage("a", events.StageFinished),
         image,
-        events.MessageStarted(message_id="m"),
+        events.MessageStarted(message_id="m", conversation_id="c"),
         events.MessageDelta(message_id="m", offset=0, text="Grü"),
         events.JobProgress(fraction=0.7),
         events.MessageDelta(message_id="m", offset=4, text="ße"),
@@ -222,7 +222,12 @@ async def test_a_newcomer_to_a_conversation_gets_the_message_in_flight(
     ref = job()
     topic = f"conversation:{ref.conversation_id}"
     delta = events.MessageDelta(message_id="m", offset=0, text="Hi")
-    await append(publisher, ref, events.MessageStarted(message_id="m", reply_to="q"), delta)
+    await append(
+        publisher,
+        ref,
+        events.MessageStarted(message_id="m", conversation_id="c", reply_to="q"),
+        delta,
+    )
     answer = await reader.read(topic)
     assert isinstance(answer, Snapshot)
     assert texts(answer.state) == ["message.started", "message.snapshot"]
@@ -244,13 +249,57 @@ async def test_after_a_flush_a_snapshot_restores_the_message(
 ) -> None:
     """The writer's snapshot is enough for newcomers, though the message's start is lost."""
     ref = job()
-    await append(publisher, ref, events.MessageStarted(message_id="m"))
+    await append(publisher, ref, events.MessageStarted(message_id="m", conversation_id="c"))
     await client.flushall()
     assert isinstance(await reader.read(f"conversation:{ref.conversation_id}"), Expired)
     await append(publisher, ref, events.MessageSnapshot(message_id="m", text="all of it"))
     answer = await reader.read(f"conversation:{ref.conversation_id}")
     assert isinstance(answer, Snapshot)
     assert [event.data["text"] for event in answer.state] == ["all of it"]
+
+
+async def test_a_newcomer_to_a_long_job_gets_its_state(
+    publisher: Publisher, reader: Reader
+) -> None:
+    """Who comes late to an answer of two thousand pieces is told the text, not the pieces."""
+    ref = job()
+    started = events.MessageStarted(message_id="m", conversation_id="c")
+    deltas = [events.MessageDelta(message_id="m", offset=n, text="x") for n in range(2000)]
+    await append(publisher, ref, STARTED, started, *deltas)
+    answer = await reader.read(f"job:{ref.id}")
+    assert isinstance(answer, Snapshot)
+    assert texts(answer.state) == ["job.started", "message.started", "message.snapshot"]
+    assert answer.state[2].data["text"] == "x" * 2000
+    completed = events.MessageCompleted(
+        message_id="m",
+        role="assistant",
+        status="completed",
+        length=2000,
+        sha256="",
+        text="x" * 2000,
+    )
+    await append(publisher, ref, completed, COMPLETED)
+    answer = await reader.read(f"job:{ref.id}")
+    assert isinstance(answer, Snapshot)
+    assert texts(answer.state) == ["message.completed", "job.completed"]
+    again = ref._replace(run=2)
+    await append(publisher, again, STARTED, events.MessageReset(message_id="m"), started)
+    answer = await reader.read(f"job:{ref.id}")
+    assert isinstance(answer, Snapshot)
+    assert texts(answer.state) == ["job.started", "message.started", "message.snapshot"]
+
+
+async def test_who_must_read_the_row_is_told_what_no_row_has(
+    publisher: Publisher, reader: Reader, client: Redis
+) -> None:
+    """After a flush the job is in its row, and the message in flight in the answer."""
+    ref = job()
+    await append(publisher, ref, STARTED)
+    await client.flushall()
+    await append(publisher, ref, stage("b"), events.MessageSnapshot(message_id="m", text="so far"))
+    answer = await reader.read(f"job:{ref.id}")
+    assert isinstance(answer, Expired)
+    assert [event.data["text"] for event in answer.state] == ["so far"]
 
 
 async def test_a_newcomer_to_a_user_reads_the_rows(publisher: Publisher, reader: Reader) -> None:

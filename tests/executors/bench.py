@@ -27,6 +27,7 @@ from repositories.local_images import LocalImages
 
 USER = str(uuid.UUID(int=7))
 JOB = str(uuid.UUID(int=8))
+NOTHING: Any = None  #: a service that a generation does not use
 
 
 @functools.cache
@@ -170,6 +171,9 @@ class Bench:
                 concepts=UserConcepts(self.jobs, user, "worker-1"),  # type: ignore[arg-type]
                 images=UserImages(self.pictures, user),
                 image_model=self.model,
+                conversations=NOTHING,
+                messages=NOTHING,
+                chat_model=NOTHING,
                 image_limits=self.limits,
             ),
             stop_grace=5,

@@ -53,6 +53,41 @@ _INVARIANTS = {
         select j.user_id, j.type, count(*) from uvian.jobs j join uvian.job_types t on t.type = j.type
         where j.admitted and j.status in ('queued', 'processing')
         group by j.user_id, j.type, t.max_running_per_user having count(*) > t.max_running_per_user""",
+    "who has a place has the turn": """
+        select id from uvian.jobs where status in ('queued', 'processing') and admitted and not its_turn""",
+    "of a conversation one chat has the turn": """
+        select conversation_id, count(*) from uvian.jobs
+        where status in ('queued', 'processing') and its_turn and conversation_id is not null
+        group by conversation_id having count(*) > 1""",
+    "where a chat is due, one has the turn, or the first will be looked at": """
+        select distinct on (j.conversation_id) j.id, s.redispatch_at
+        from uvian.jobs j join uvian.job_state s on s.job_id = j.id
+        where j.status = 'queued' and not j.its_turn and j.run_at <= now() and s.redispatch_at is null
+          and j.turn = (select min(o.turn) from uvian.jobs o
+                        where o.conversation_id = j.conversation_id and o.status = 'queued'
+                          and not o.its_turn and o.run_at <= now())
+          and not exists (select from uvian.jobs o
+                          where o.conversation_id = j.conversation_id and o.its_turn
+                            and o.status in ('queued', 'processing'))""",
+    "who is in line has a turn of its own": """
+        select conversation_id, turn from uvian.jobs
+        where status in ('queued', 'processing') and conversation_id is not null
+        group by conversation_id, turn having turn is null or count(*) > 1""",
+    "an ended job has given its turn away": """
+        select id from uvian.jobs
+        where conversation_id is not null and its_turn and status not in ('queued', 'processing')""",
+    "positions are those that the conversation has given": """
+        select m.id, m.position, c.last_position
+        from uvian.messages m join uvian.conversations c on c.id = m.conversation_id
+        where m.position not between 1 and c.last_position""",
+    "an answer is of its job, and stored once": """
+        select m.job_id, count(*) from uvian.messages m left join uvian.jobs j on j.id = m.job_id
+        where m.role = 'assistant' and m.job_id is not null
+        group by m.job_id having count(*) > 1 or bool_or(m.id <> uvian._answer_id(m.job_id))""",
+    "every conversation has its owner among its members": """
+        select c.id from uvian.conversations c left join uvian.conversation_members m
+          on m.conversation_id = c.id and m.user_id = c.user_id and m.role = 'owner'
+        where m.user_id is null""",
     "every job has its state": """
         select j.id from uvian.jobs j left join uvian.job_state s on s.job_id = j.id
         where s.job_id is null""",

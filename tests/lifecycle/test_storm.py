@@ -24,10 +24,18 @@ OUTCOMES = ("completed", "completed", "completed", "failed", "retry", "interrupt
 class Worker:
     """Calls every function with random batches in random order, as often as it takes."""
 
-    def __init__(self, name: str, database: Database, users: list[str], seed: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        database: Database,
+        users: list[str],
+        conversations: list[str],
+        seed: int,
+    ) -> None:
         self.name = name
         self.database = database
         self.users = users
+        self.conversations = conversations
         self.chance = random.Random(seed)
         self.transient: list[str] = []
 
@@ -46,11 +54,12 @@ class Worker:
             items = [
                 {
                     "user_id": self.chance.choice(self.users),
-                    "type": self.chance.choice(["paid", "limited"]),
-                    "input": {},
+                    "type": self.chance.choice(["paid", "limited", "chat"]),
+                    "input": {"conversation_id": self.chance.choice(self.conversations)},
                 }
                 for _ in range(8)
             ]
+            known += await self.post()
             made = await self.call("create_jobs", request={"jobs": items})
             known.extend({"id": a["job"]["id"], "run": 1} for a in made["jobs"] if "job" in a)
             mine = self.chance.sample(known, min(20, len(known)))
@@ -65,7 +74,9 @@ class Worker:
                 },
             )
             for job in self.chance.sample(known, min(3, len(known))):
-                await self.call("cancel_job", job_id=job["id"])
+                answer = await self.call("cancel_job", job_id=job["id"])
+                if answer["cancelled"] and self.chance.random() < 0.5:
+                    await self.retry(answer["job"])
             await self.call("sweep_jobs", request={})
             self.chance.shuffle(held)
             settled = await self.call(
@@ -78,6 +89,8 @@ class Worker:
                             "run": j["run"],
                             "outcome": self.chance.choice(OUTCOMES),
                             "delay": 0,
+                            "charge": self.chance.random(),
+                            "message": {"content": "Because."},
                         }
                         for j in held
                     ],
@@ -93,10 +106,59 @@ class Worker:
             request={
                 "worker": self.name,
                 "nonce": f"{self.chance.getrandbits(128):032x}",
-                "types": ["limited", "paid"],
+                "types": ["limited", "paid", "chat"],
                 "limit": 6,
             },
         )
+
+    async def post(self) -> list[dict[str, Any]]:
+        """A message in some conversation, which may interrupt; whose members come and go, and itself."""
+        conversation, user = self.chance.choice(self.conversations), self.chance.choice(self.users)
+        match self.chance.choice(
+            ["enqueue"] * 12 + ["interrupt", "interrupt", "reject", "out", "gone"]
+        ):
+            case "out":
+                await self.unless(
+                    "owner_stays not_found", "remove_member", conversation, member=user
+                )
+                await self.unless("not_found", "add_members", conversation, members=[user])
+            case "gone":
+                made = await self.call("create_conversation", user_id=user)
+                await self.call("add_members", conversation_id=made["id"], members=self.users)
+                if conversation in self.conversations:
+                    self.conversations[self.conversations.index(conversation)] = made["id"]
+                await self.unless("not_found", "delete_conversation", conversation)
+            case on_busy:
+                posted = await self.unless(
+                    "conversation_busy not_found",
+                    "post_message",
+                    conversation,
+                    user_id=user,
+                    content="Why?",
+                    on_busy=on_busy,
+                )
+                return [{"id": posted["job"]["id"], "run": 1}] if posted else []
+        return []
+
+    async def unless(
+        self, codes: str, function: Any, conversation: str, **arguments: Any
+    ) -> dict[str, Any] | None:
+        """None where it is refused for what another has done in between."""
+        try:
+            answer = await self.call(function, conversation_id=conversation, **arguments)
+        except errors.Refused as refused:
+            if refused.code not in codes.split():
+                raise
+            return None
+        return dict(answer)
+
+    async def retry(self, job: dict[str, Any]) -> None:
+        """As if new, unless another was faster or its user is out."""
+        try:
+            await self.call("retry_job", job_id=job["id"], expected_run=job["run"])
+        except errors.Refused as refused:
+            if refused.code not in ("not_retryable", "not_found"):
+                raise
 
     async def finish(self) -> None:
         """Until there is nothing left to do."""
@@ -106,29 +168,36 @@ class Worker:
 
 
 @asynccontextmanager
-async def _workers(world: World, number: int, users: list[str]) -> AsyncIterator[list[Worker]]:
+async def _workers(
+    world: World, number: int, users: list[str], conversations: list[str]
+) -> AsyncIterator[list[Worker]]:
     """Each with connections of its own."""
     async with AsyncExitStack() as stack:
         databases = [
             await stack.enter_async_context(world.adapter.database()) for _ in range(number)
         ]
-        yield [Worker(f"w{n}", database, users, n) for n, database in enumerate(databases)]
+        yield [
+            Worker(f"w{n}", database, users, conversations, n)
+            for n, database in enumerate(databases)
+        ]
 
 
 async def test_a_storm_of_everything_ends_with_everything_ended(world: World) -> None:
     """Random batches in random order over all functions at once: no deadlock, all rows as they must be."""
     await world.type("paid", price=1)
     await world.type("limited", price=2, max_running_per_user=3)
+    await world.type("chat", price=3, max_running_per_user=2)
     # Found out before lock_timeout hides it.
     await world.hand.execute(f"alter database {world.clean.name} set deadlock_timeout = '50ms'")
     users = [await world.user(100_000) for _ in range(4)]
+    conversations = [await world.conversation(*users[n:], *users[:n]) for n in range(4)]
     known: list[dict[str, Any]] = []
-    async with _workers(world, 8, users) as workers:
+    async with _workers(world, 8, users, conversations) as workers:
         await asyncio.gather(*(worker.rounds(12, known) for worker in workers))
         assert await broken(world) == {}
         await world.hand.execute("update uvian.job_leases set expires_at = now() - interval '1 s'")
         await world.sweep()
-        for _ in range(20):
+        for _ in range(60):
             await world.hand.execute(
                 "update uvian.jobs set run_at = now() where status = 'queued' and run_at > now()"
             )
@@ -153,6 +222,7 @@ async def test_hands_in_the_storm_are_the_ones_who_wait(world: World) -> None:
     await world.type("paid", price=1)
     await world.type("limited", price=2, max_running_per_user=3)
     users = [await world.user(100_000) for _ in range(3)]
+    conversations = [await world.conversation(*users[n:], *users[:n]) for n in range(3)]
     known: list[dict[str, Any]] = []
     over = asyncio.Event()
 
@@ -176,7 +246,7 @@ async def test_hands_in_the_storm_are_the_ones_who_wait(world: World) -> None:
 
     hands_at_work = [asyncio.create_task(hand(n)) for n in range(2)]
     try:
-        async with _workers(world, 3, users) as workers:
+        async with _workers(world, 3, users, conversations) as workers:
             await asyncio.gather(*(worker.rounds(3, known) for worker in workers))
     finally:
         over.set()

@@ -74,6 +74,41 @@ class World:
             ],
         )
 
+    async def conversation(self, owner: str, *members: str) -> str:
+        """A conversation of these."""
+        made = await self.service.call("create_conversation", user_id=owner)
+        if members:
+            await self.service.call(
+                "add_members", conversation_id=made["id"], members=list(members)
+            )
+        return str(made["id"])
+
+    async def post(
+        self,
+        conversation: str,
+        user: str,
+        content: str = "Why?",
+        on_busy: str = "enqueue",
+        **more: Any,
+    ) -> Row:
+        """As the service, in the name of a user."""
+        return dict(
+            await self.service.call(
+                "post_message",
+                conversation_id=conversation,
+                user_id=user,
+                content=content,
+                on_busy=on_busy,
+                **more,
+            )
+        )
+
+    async def answered(self, job: Row, content: str = "Because.", worker: str = "w1") -> Row:
+        """The settlement of this chat, which it ran until now."""
+        claim = await self.claim(job, worker)
+        assert claim["claimed"], claim
+        return await self.settlement(claim, worker=worker, message={"content": content})
+
     # What happens to jobs
 
     async def ask(self, *items: Row) -> list[Row]:
@@ -168,6 +203,14 @@ class World:
     async def state(self, job: Row | str) -> Row:
         """What the machine remembers of the job."""
         return await self._one("select * from uvian.job_state where job_id = $1", job)
+
+    async def messages(self, conversation: str) -> list[Row]:
+        """The messages of a conversation, in order."""
+        rows = await self.hand.fetch(
+            "select * from uvian.messages where conversation_id = $1 order by position",
+            conversation,
+        )
+        return [dict(row) for row in rows]
 
     async def lease(self, job: Row | str) -> Row | None:
         """The job's lease, if somebody has it."""

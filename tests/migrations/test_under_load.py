@@ -86,9 +86,12 @@ async def busy(world: World) -> AsyncIterator[Load]:
     await world.type("paid", price=1)
     await world.type("limited", price=2, max_running_per_user=3)
     users = [await world.user(1_000_000) for _ in range(4)]
+    conversations = [await world.conversation(*users[n:], *users[:n]) for n in range(4)]
     async with AsyncExitStack() as stack:
         databases = [await stack.enter_async_context(world.adapter.database()) for _ in range(5)]
-        load = Load([Worker(f"w{n}", each, users, n) for n, each in enumerate(databases)])
+        load = Load(
+            [Worker(f"w{n}", each, users, conversations, n) for n, each in enumerate(databases)]
+        )
         try:
             await load.grown_by(60)
             yield load

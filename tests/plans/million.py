@@ -27,6 +27,9 @@ GROWING = frozenset(
         "credit_entries",
         "concepts",
         "concept_variations",
+        "conversations",
+        "conversation_members",
+        "messages",
     }
 )
 
@@ -35,27 +38,51 @@ set session_replication_role = replica;  -- neither triggers nor foreign keys: t
 set synchronous_commit = off;
 insert into auth.users (id) select gen_random_uuid() from generate_series(1, 1000);
 insert into uvian.job_types (type) values ('noop'), ('other');
-insert into uvian.job_prices values ('other', 1);
+insert into uvian.job_prices values ('other', 1), ('chat', 1);
 insert into uvian.workers (name, types, release, started_at)
   values ('w1', '{{generation}}', '1', now() - interval '1 day');
 
 create temp table users as select id, row_number() over () - 1 as n from auth.users;
+-- Ten conversations of each user; a sixth of the jobs are chats in them, of which one has the turn.
+create temp table talks as
+  select gen_random_uuid() as id, u.id as user_id, u.n, k from users u, generate_series(0, 9) k;
+insert into uvian.conversations (id, user_id, last_position) select id, user_id, {JOBS} from talks;
+insert into uvian.conversation_members (conversation_id, user_id, role)
+  select id, user_id, 'owner' from talks;
 create temp table numbered as
-  select gen_random_uuid() as id, n, now() - interval '30 days' + n * interval '2.5 s' as at,
-         case when n % 100 = 0 and n > {JOBS} * 0.8 then 'queued' when n % 997 = 1 then 'processing'
-              when n % 50 = 7 then 'failed' else 'completed' end as status
-  from generate_series(1, {JOBS}) n;
+  select gen_random_uuid() as id, c.n, c.at, c.status, t.id as conversation_id, c.n % 6 = 4 as chat
+  from (select n, now() - interval '30 days' + n * interval '2.5 s' as at,
+               case when n % 100 = 0 and n > {JOBS} * 0.8 then 'queued' when n % 997 = 1 then 'processing'
+                    when n % 50 = 7 then 'failed' else 'completed' end as status
+        from generate_series(1, {JOBS}) n) c
+  join talks t on t.n = c.n % 1000 and t.k = c.n / 1000 % 10;
+create temp table line as
+  select id, row_number() over (partition by conversation_id order by status = 'processing' desc, n) as turn
+  from numbered where chat and status in ('queued', 'processing');
+-- A quarter of a million messages, a tenth of them in one conversation.
+insert into uvian.messages (id, conversation_id, position, user_id, role, content, job_id)
+  select case when m.chat then uvian._answer_id(m.id) else gen_random_uuid() end,
+         case when m.n % 40 = 0 then (select id from talks where n = 0 and k = 0) else m.conversation_id end,
+         m.n,
+         case when not m.chat then c.user_id end, case when m.chat then 'assistant' else 'user' end,
+         'What was said.', case when m.chat then m.id end
+  from numbered m join talks c on c.id = m.conversation_id where m.n % 4 = 0 order by 2, 3;
+
 insert into uvian.jobs (id, user_id, type, status, input, run, admitted, run_at, created_at, finished_at,
-                        idempotency_key)
-  select m.id, u.id, case m.n % 3 when 0 then 'other' else 'noop' end, m.status, '{{}}', 1,
-         m.n % 400 <> 0, case when m.n % 700 = 0 then now() + interval '1 day' else m.at end, m.at,
+                        idempotency_key, conversation_id, turn, its_turn)
+  select m.id, u.id, case when m.chat then 'chat' when m.n % 3 = 0 then 'other' else 'noop' end, m.status,
+         case when m.chat then jsonb_build_object('conversation_id', m.conversation_id) else '{{}}' end, 1,
+         m.n % 400 <> 0 and coalesce(l.turn = 1, true),
+         case when m.n % 700 = 0 then now() + interval '1 day' else m.at end, m.at,
          case when m.status in ('completed', 'failed') then m.at end,
-         case when m.n % 2 = 0 then m.n::text end
-  from numbered m join users u on u.n = m.n % 1000;
+         case when m.n % 2 = 0 then m.n::text end,
+         case when m.chat then m.conversation_id end, l.turn, not m.chat or coalesce(l.turn = 1, false)
+  from numbered m join users u on u.n = m.n % 1000 left join line l on l.id = m.id;
 insert into uvian.job_state (job_id, redispatch_at, announce_at)
-  select id, case when status = 'queued' and n % 400 <> 0 then soon end,
+  select id, case when status = 'queued' and n % 400 <> 0 and coalesce(turn = 1, true) then soon end,
          case when status = 'completed' and n > {JOBS} - 2000 then soon end
-  from (select *, now() + (n % 20 - 10) * interval '1 min' as soon from numbered) m;
+  from (select m.*, l.turn, now() + (n % 20 - 10) * interval '1 min' as soon
+        from numbered m left join line l on l.id = m.id) m;
 insert into uvian.job_runs (job_id, run, worker, outcome, status, attempt, cost)
   select id, 1, 'w', status, status, 0, 0 from numbered where status in ('completed', 'failed');
 insert into uvian.job_leases (job_id, run, worker, expires_at)
@@ -69,7 +96,7 @@ insert into uvian.concepts (id, user_id, job_id, run, logo_description, theme_de
   select gen_random_uuid(), u.id, m.id, 1, 'a', 'b', 'c', 1, 1
   from numbered m join users u on u.n = m.n % 1000 where m.n % 7 = 0;
 update uvian.sweeps set last_at = now(), hold_until = now() - interval '1 s';
-drop table numbered, users;
+drop table line, numbered, talks, users;
 """
 
 
@@ -97,21 +124,28 @@ async def fill(superuser_dsn: str) -> None:
 
 
 _BACKLOG = """
-set session_replication_role = replica;
 with made as (
   insert into uvian.jobs (user_id, type, priority)
     select $1, 'noop', n % 50 from generate_series(1, $2) n returning id
 ) insert into uvian.job_state (job_id, redispatch_at) select id, now() from made
 """
 
+_LINE = """
+with made as (
+  insert into uvian.jobs (user_id, type, input, conversation_id, turn, its_turn, admitted)
+    select user_id, 'chat', jsonb_build_object('conversation_id', id), id, n, false, false
+    from uvian.conversations, generate_series(100, 100 + $2::integer) n where id = $1 returning id
+) insert into uvian.job_state (job_id) select id from made
+"""
 
-async def add_backlog(superuser_dsn: str, user: str, number: int) -> None:
-    """So many queued jobs that no statistics know of."""
+
+async def add_backlog(superuser_dsn: str, user: str, conversation: str, number: int) -> None:
+    """So many queued jobs, and so many chats that wait in a conversation; no statistics know of them."""
     hand = await asyncpg.connect(superuser_dsn)
     try:
-        for statement in _BACKLOG.strip().split(";", 1):
-            arguments = (user, number) if "$1" in statement else ()
-            await hand.execute(statement, *arguments)
+        await hand.execute("set session_replication_role = replica")
+        await hand.execute(_BACKLOG, user, number)
+        await hand.execute(_LINE, conversation, number)
     finally:
         await hand.close()
 

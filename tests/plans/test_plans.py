@@ -12,8 +12,10 @@ import asyncpg
 import pytest
 
 from repositories.concepts import UserConcepts
+from repositories.conversations import ConversationRepository, UserConversations
 from repositories.database import Filter, Order
 from repositories.jobs import Followups, JobRepository
+from repositories.messages import MessageRepository, UserMessages
 from tests.plans.million import JOBS, Explained, add_backlog, fill
 from tests.servers import CleanDatabase, Clones
 
@@ -146,16 +148,18 @@ async def test_what_a_worker_does_meanwhile(explained: Explained) -> None:
     await check(explained)
 
 
-@pytest.mark.parametrize("outcome", ["completed", "failed", "retry", "not_mine"])
+@pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled", "retry", "not_mine"])
 async def test_settle(explained: Explained, outcome: str) -> None:
-    """Ended or queued again, with concepts, credits and what is let in next."""
+    """Ended or queued again, with concepts, answers, credits and what is let in next."""
     await explained.connection.execute("update uvian.job_types set max_running_per_user = 1000")
     jobs = await some(explained, "processing", 300)
     await explained.connection.execute("update uvian.job_leases set worker = 'w'")
     await explained.forget()
-    items = runs(jobs, outcome=outcome)
+    items = runs(jobs, outcome=outcome, message={"content": "Because."})
     answer = await explained.port.call("settle_jobs", request={"worker": "w", "jobs": items})
     assert all(job["settled"] for job in answer["jobs"])
+    if outcome in ("completed", "cancelled"):
+        assert sum(job.get("message") is not None for job in answer["jobs"]) > 20
     await check(explained)
 
 
@@ -224,24 +228,111 @@ async def test_a_users_own_list_through_row_level_security(explained: Explained)
     await check(explained)
 
 
-async def _life(explained: Explained, user: str, number: int) -> None:
-    """Everything that happens to so many jobs."""
+async def talk(explained: Explained) -> tuple[str, str]:
+    """A conversation in which somebody has the turn and others wait, and its user."""
+    row = await explained.connection.fetchrow(
+        "select conversation_id::text, min(user_id::text) from uvian.jobs where status = 'queued' "
+        "and conversation_id is not null group by 1 having count(*) > 4 and bool_or(its_turn) limit 1"
+    )
+    assert row is not None
+    await explained.forget()
+    return row[0], row[1]
+
+
+@pytest.mark.parametrize("on_busy", ["enqueue", "interrupt"])
+async def test_posts(explained: Explained, on_busy: str) -> None:
+    """A message and its chat, beside others or in their place; chats in many conversations at once."""
+    conversation, user = await talk(explained)
+    port = explained.port
+    post = {"conversation_id": conversation, "user_id": user, "content": "Why?", "on_busy": on_busy}
+    for _ in range(2):
+        await port.call("post_message", **post, idempotency_key="k")
+    chats = await explained.connection.fetch(
+        "select id::text, user_id::text from uvian.conversations"
+    )
+    await explained.forget()
+    items = [
+        {"user_id": chat["user_id"], "type": "chat", "input": {"conversation_id": chat["id"]}}
+        for chat in chats[:500]
+    ]
+    made = await port.call("create_jobs", request={"jobs": items})
+    assert all("job" in answer for answer in made["jobs"])
+    await check(explained)
+
+
+async def test_what_becomes_of_conversations(explained: Explained) -> None:
+    """Changed, shared, left, deleted."""
+    conversation, user = await talk(explained)
+    conversations = ConversationRepository(explained.port)
+    (other,) = await some(explained, "failed", 1)
+    await conversations.update(conversation, title="t", user_id=user)
+    await conversations.add_members(conversation, [other["user_id"]], user_id=user)
+    await explained.port.call(
+        "post_message", conversation_id=conversation, user_id=other["user_id"], content="Why?"
+    )
+    await conversations.remove_member(conversation, other["user_id"])
+    assert (await conversations.delete(conversation, user_id=user))["deleted"]
+    await check(explained)
+
+
+async def test_messages_are_read_in_pages(explained: Explained) -> None:
+    """In both directions, in a conversation of 25,000, and as a chat reads them."""
+    big, user = await explained.connection.fetchrow(
+        "select id::text, user_id::text from uvian.conversations where id = "
+        "(select conversation_id from uvian.messages group by 1 order by count(*) desc limit 1)"
+    )
+    await explained.forget()
+    messages = MessageRepository(explained.port)
+    page = await messages.list(big, after_position=500_000)
+    page += await messages.list(big, before_position=500_000, newest_first=True)
+    assert len(page) == 100
+    mine = UserMessages(explained.port, user)
+    assert await mine.history(big, up_to=page[0].id, before_position=page[-1].position)
+    assert await mine.get(page[0].id) == page[0]
+    assert len(await UserConversations(explained.port, user).list()) == 10
+    await check(explained)
+
+
+async def test_a_users_own_conversations_through_row_level_security(explained: Explained) -> None:
+    """What supabase-js asks for: the array of one's conversations is a condition of the index."""
+    conversation, user = await talk(explained)
+    connection = explained.connection
+    await connection.execute(
+        "select set_config('request.jwt.claims', $1, true)", f'{{"sub": "{user}"}}'
+    )
+    await connection.execute("set local role authenticated")
+    await explained.forget()
+    for statement, rows in (
+        ("select * from uvian.conversations order by last_message_at desc limit 20", 10),
+        ("select * from uvian.conversation_members", 10),
+    ):
+        assert len(await connection.fetch(statement)) == rows
+    page = "select * from uvian.messages where conversation_id = $1 order by position desc limit 20"
+    assert await connection.fetch(page, uuid.UUID(conversation))
+    await check(explained)
+
+
+async def _life(explained: Explained, user: str, conversation: str, number: int) -> None:
+    """Everything that happens to so many jobs, of which half are chats."""
     port, worker = explained.port, {"worker": "w"}
     items = [{"user_id": user, "type": "noop", "input": {}} for _ in range(number)]
+    spoken = {"conversation_id": conversation}
+    items += [{"user_id": user, "type": "chat", "input": spoken} for _ in range(number)]
+    await port.call("post_message", **spoken, user_id=user, content="Why?")
     made = await port.call("create_jobs", request={"jobs": items})
     jobs = runs([answer["job"] for answer in made["jobs"]])
     await port.call("mark_jobs", request={"dispatched": jobs})
     await port.call("claim_jobs", request={**worker, "jobs": jobs})
     more = await port.call(
         "claim_next_jobs",
-        request={**worker, "nonce": str(uuid.uuid4()), "types": ["noop"], "limit": number},
+        request={**worker, "nonce": str(uuid.uuid4()), "types": ["noop", "chat"], "limit": number},
     )
     jobs += runs(more["jobs"])
     await port.call(
         "renew_leases", request={**worker, "jobs": [{**j, "progress": 0.5} for j in jobs]}
     )
     half = len(jobs) // 2
-    settled = [{**j, "outcome": "completed"} for j in jobs[:half]]
+    settled = [{**j, "outcome": "completed", "message": {"content": "x"}} for j in jobs[:half]]
     settled += [{**j, "outcome": "retry"} for j in jobs[half:]]
     await port.call("settle_jobs", request={**worker, "jobs": settled})
     await port.call("mark_jobs", request={"announced": jobs})
@@ -259,13 +350,16 @@ async def test_plans_of_an_empty_database_hold_when_it_is_full(database: CleanDa
         connection = explained.connection
         user = str(await connection.fetchval("insert into auth.users default values returning id"))
         await connection.execute("insert into uvian.job_types (type) values ('noop')")
-        await connection.execute("insert into uvian.job_prices values ('noop', 0.001)")
+        await connection.execute(
+            "insert into uvian.job_prices values ('noop', 0.001), ('chat', 0.001)"
+        )
         await explained.port.call("grant_credits", user_id=user, amount="1000", reference="r")
+        conversation = (await ConversationRepository(explained.port).create(user)).id
         await connection.execute("alter table uvian.jobs set (autovacuum_enabled = false)")
         await connection.execute("alter table uvian.job_state set (autovacuum_enabled = false)")
         for _ in range(7):  # from the sixth on, plans are generic
-            await _life(explained, user, 2)
-        await add_backlog(database.superuser_dsn, user, 20_000)
+            await _life(explained, user, conversation, 2)
+        await add_backlog(database.superuser_dsn, user, conversation, 20_000)
         await explained.forget()
-        await _life(explained, user, 100)
+        await _life(explained, user, conversation, 100)
         await check(explained)

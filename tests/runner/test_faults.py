@@ -132,14 +132,18 @@ async def line(
     await jobs.register("0.1.0", registry.descriptions())
     user_id = str(uuid.uuid4())
     sink = MemorySink()
+    nothing: Any = None  # a painter uses none
     runner = Runner(
         jobs=jobs,
         registry=registry,
         sink=sink,
         services_of=lambda user: JobServices(
             concepts=UserConcepts(faulty, user, "worker-1"),
-            images=None,  # type: ignore[arg-type] # a painter stores none
-            image_model=None,  # type: ignore[arg-type]
+            images=nothing,
+            image_model=nothing,
+            conversations=nothing,
+            messages=nothing,
+            chat_model=nothing,
         ),
         renew_every=0.2,
         stop_grace=0.2,

@@ -2,18 +2,41 @@
 
 from __future__ import annotations
 
-__all__ = ["FUNCTIONS", "OWN_ROWS", "ROLES", "SERVICE_WRITES", "TABLES", "VERBS", "WITHIN"]
+__all__ = [
+    "FUNCTIONS",
+    "OWN_ROWS",
+    "ROLES",
+    "SERVICE_WRITES",
+    "SHARED_ROWS",
+    "TABLES",
+    "VERBS",
+    "WITHIN",
+]
 
 ROLES = ("anon", "authenticated", "service_role")
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
-#: Tables of which a signed-in user reads the own rows (those whose user_id is theirs), and no others'.
-OWN_ROWS = frozenset(
-    {"jobs", "concepts", "concept_variations", "credit_accounts", "credit_entries"}
-)
+#: Tables of which a signed-in user reads the rows of the conversations they take part in.
+SHARED_ROWS = frozenset({"conversations", "conversation_members", "messages"})
+
+#: Tables of which a signed-in user reads the own rows (those whose user_id is theirs), or those they
+#: share, and no others'.
+OWN_ROWS = SHARED_ROWS | {
+    "jobs",
+    "concepts",
+    "concept_variations",
+    "credit_accounts",
+    "credit_entries",
+}
 
 #: Tables that the service also writes directly; all others only through functions.
-SERVICE_WRITES = frozenset({"jobs", "concepts", "concept_variations", "job_types", "job_prices"})
+SERVICE_WRITES = SHARED_ROWS | {
+    "jobs",
+    "concepts",
+    "concept_variations",
+    "job_types",
+    "job_prices",
+}
 
 #: Every table. The service reads them all.
 TABLES = (
@@ -31,22 +54,31 @@ TABLES = (
 
 #: Every function that somebody may call, and who. All others (`_…`) are the schema's own.
 FUNCTIONS: dict[str, frozenset[str]] = {
+    "add_members": frozenset({"authenticated", "service_role"}),
     "calculate_cost": frozenset({"authenticated", "service_role"}),
     "cancel_job": frozenset({"authenticated", "service_role"}),
     "claim_jobs": frozenset({"service_role"}),
     "claim_next_jobs": frozenset({"service_role"}),
+    "create_conversation": frozenset({"authenticated", "service_role"}),
     "create_jobs": frozenset({"service_role"}),
+    "delete_conversation": frozenset({"authenticated", "service_role"}),
     "grant_credits": frozenset({"service_role"}),
+    "list_conversations": frozenset({"service_role"}),
     "mark_jobs": frozenset({"service_role"}),
+    "my_conversations": frozenset({"authenticated"}),  # policies ask it as the user
+    "post_message": frozenset({"authenticated", "service_role"}),
     "register_worker": frozenset({"service_role"}),
+    "remove_member": frozenset({"authenticated", "service_role"}),
     "renew_leases": frozenset({"service_role"}),
     "retire_worker": frozenset({"service_role"}),
     "retry_job": frozenset({"authenticated", "service_role"}),
     "save_checkpoints": frozenset({"service_role"}),
     "settle_jobs": frozenset({"service_role"}),
+    "stop_answer": frozenset({"authenticated", "service_role"}),
     "store_concept": frozenset({"service_role"}),
     "submit_job": frozenset({"authenticated"}),
     "sweep_jobs": frozenset({"service_role"}),
+    "update_conversation": frozenset({"authenticated", "service_role"}),
 }
 
 #: What the schema's own functions are called within: they need no grant, because those run as their owner.

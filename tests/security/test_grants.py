@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from typing import Any, TypeAlias
 
 import asyncpg
 import orjson
@@ -12,11 +11,13 @@ import pytest
 
 from tests.adapters import OverPostgres
 from tests.lifecycle.world import World, opened
+from tests.security.caller import Caller, Connection
 from tests.security.expectations import (
     FUNCTIONS,
     OWN_ROWS,
     ROLES,
     SERVICE_WRITES,
+    SHARED_ROWS,
     TABLES,
     VERBS,
     WITHIN,
@@ -24,8 +25,6 @@ from tests.security.expectations import (
 from tests.servers import CleanDatabase, Clones
 
 pytestmark = pytest.mark.database
-
-Connection: TypeAlias = "asyncpg.Connection[Any]"
 
 _RELATIONS = """
     select relname from pg_class
@@ -161,7 +160,10 @@ async def test_row_level_security_is_on_everywhere(catalog: Connection) -> None:
 
 
 async def test_policies_are_the_owners_and_ask_once_per_statement(catalog: Connection) -> None:
-    """`(select auth.uid())` is evaluated once; without the select, for every row."""
+    """`(select auth.uid())` is evaluated once; without the select, for every row.
+
+    So is the array of the caller's conversations, in which a row of any of them is looked up.
+    """
     policies = await catalog.fetch("select * from pg_policies where schemaname = 'uvian'")
     assert {row["tablename"] for row in policies} == OWN_ROWS
     for policy in policies:
@@ -170,7 +172,12 @@ async def test_policies_are_the_owners_and_ask_once_per_statement(catalog: Conne
             ["authenticated"],
             "PERMISSIVE",
         )
-        assert "( SELECT auth.uid() AS uid)" in policy["qual"], policy["policyname"]
+        once = (
+            "ARRAY( SELECT uvian.my_conversations() AS my_conversations)"
+            if policy["tablename"] in SHARED_ROWS
+            else "( SELECT auth.uid() AS uid)"
+        )
+        assert once in policy["qual"], policy["policyname"]
 
 
 async def test_every_function_pins_its_search_path(catalog: Connection) -> None:
@@ -181,7 +188,8 @@ async def test_every_function_pins_its_search_path(catalog: Connection) -> None:
 
 async def test_public_functions_wait_a_second_at_most(catalog: Connection) -> None:
     """A lock that somebody holds does not tie up a connection until the statement times out."""
-    exempt = {"calculate_cost", "retire_worker"}  # they wait for no lock, or one row
+    # They wait for no lock, or one row.
+    exempt = {"calculate_cost", "my_conversations", "retire_worker"}
     for function in await catalog.fetch(_FUNCTIONS):
         if function["name"] in FUNCTIONS and function["name"] not in exempt:
             assert "lock_timeout=1s" in function["settings"], function["signature"]
@@ -231,29 +239,6 @@ async def test_both_default_privileges_end_alike(
 # ─── what happens when they try ──────────────────────────────────────────────────────────────────
 
 
-class Caller:
-    """Somebody as PostgREST lets one in."""
-
-    def __init__(self, connection: Connection, role: str, user: str | None) -> None:
-        self._connection = connection
-        self._role = role
-        self._claims = {"role": role} | ({"sub": user} if user else {})
-
-    async def fetch(self, statement: str, *arguments: Any) -> list[Any]:
-        """Run it, and take it back."""
-        transaction = self._connection.transaction()
-        await transaction.start()
-        try:
-            await self._connection.execute(f"set local role {self._role}")
-            claims = orjson.dumps(self._claims).decode()
-            await self._connection.execute(
-                "select set_config('request.jwt.claims', $1, true)", claims
-            )
-            return list(await self._connection.fetch(statement, *arguments))
-        finally:
-            await transaction.rollback()
-
-
 @pytest.fixture
 async def world(any_database: CleanDatabase) -> AsyncIterator[World]:
     """A world with something in every table."""
@@ -295,6 +280,7 @@ async def owner(world: World) -> str:
     )
     await world.settle(job)
     await world.started(user)
+    await world.post(await world.conversation(user), user)
     return user
 
 

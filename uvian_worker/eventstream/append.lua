@@ -26,10 +26,15 @@ local function remember(topic, effect, field, envelope)
   elseif effect == 'start' then
     keep(topic, 'message:' .. field, envelope)
   elseif effect == 'text' then
+    -- Its start may be lost; a newcomer is told the text all the same.
     redis.call('HSETNX', topic.state, 'message:' .. field, '')
     topic.remembers = true
-  elseif effect == 'drop' then
-    redis.call('HDEL', topic.state, 'message:' .. field)
+  elseif effect == 'drop' or effect == 'done' then
+    redis.call('HDEL', topic.state, 'message:' .. field, 'answer:' .. field)
+    -- A job's newcomer finds the answer here; a conversation's reads what is complete in the rows.
+    if effect == 'done' and string.sub(topic.name, 1, 4) == 'job:' then
+      keep(topic, 'answer:' .. field, envelope)
+    end
   end
 end
 
@@ -49,6 +54,8 @@ local function append_credits(at)
   return 'appended'
 end
 
+local SPEAKS = { delta = true, text = true, start = true, drop = true, done = true }
+
 local function append(at)
   local kind, mark = ARGV[at], ARGV[at + 3]
   if kind == 'credits' then return append_credits(at) end
@@ -57,16 +64,17 @@ local function append(at)
   local why = refused(job, run, kind, mark)
   if why then return why end
   local effect, field = ARGV[at + 6], ARGV[at + 7]
-  if effect == 'delta' and redis.call('STRLEN', text_key(field)) ~= tonumber(ARGV[at + 8]) then
+  -- A delta continues what its own run has written: after a flush, or beside a zombie, nobody's text is.
+  if effect == 'delta'
+    and (run ~= job.run or redis.call('STRLEN', text_key(field)) ~= tonumber(ARGV[at + 8])) then
     return 'mismatch'
   end
   note(job, run, kind, mark)
   local complete = effect == 'begin' and run == 1
-  append_to(ARGV[at + 4], effect, field, ARGV[at + 10], complete)
-  if ARGV[at + 5] ~= '' then append_to(ARGV[at + 5], effect, field, ARGV[at + 10], complete) end
-  if effect == 'delta' or effect == 'text' or effect == 'start' or effect == 'drop' then
-    speak(effect, field, ARGV[at + 9])
+  for topic = at + 4, at + 5 do
+    if ARGV[topic] ~= '' then append_to(ARGV[topic], effect, field, ARGV[at + 10], complete) end
   end
+  if SPEAKS[effect] then speak(effect, field, ARGV[at + 9]) end
   return 'appended'
 end
 

@@ -5,21 +5,23 @@ Imports nothing of the work: a team's own code may have a package named ``execut
 
 from __future__ import annotations
 
-__all__ = ["LOG_LUA", "Appender", "EventLog", "credits_changed", "job_ended"]
+__all__ = ["LOG_LUA", "Appender", "EventLog", "answer_id", "credits_changed", "job_ended"]
 
 import asyncio
+import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from uuid import UUID
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from uvian_worker.eventstream.connection import Line, RedisAway, Script, backoff
 from uvian_worker.eventstream.envelope import Append, encode
-from uvian_worker.eventstream.keys import job_topic, user_topic
+from uvian_worker.eventstream.keys import conversation_topic, job_topic, user_topic
 from uvian_worker.eventstream.lane import Entry, Lane
 
 log = logging.getLogger(__name__)
@@ -132,13 +134,39 @@ def credits_changed(account: Mapping[str, Any]) -> Append:
     return Append("credits", "", 0, version, user_topic(user_id), "", "", "", "", "", body)
 
 
-def job_ended(row: Mapping[str, Any]) -> Append:
-    """The ending of a job as the database tells it (``_ending`` in SQL)."""
+def job_ended(row: Mapping[str, Any]) -> list[Append]:
+    """The ending of a job as the database tells it (``_ending`` in SQL), what became of its answer first."""
     job = (row["id"], row["run"], row["attempt"])
     key = f"{row['id']}:{row['run']}:end"
     body = encode(key, f"job.{row['status']}", job, _ending_data(row))
     topics = job_topic(row["id"]), user_topic(row["user_id"])
-    return Append("end", row["id"], row["run"], "", *topics, "keep", "status", "", "", body)
+    end = Append("end", row["id"], row["run"], "", *topics, "keep", "status", "", "", body)
+    return [end] if row["conversation_id"] is None else [_answer_ended(row), end]
+
+
+def _answer_ended(row: Mapping[str, Any]) -> Append:
+    """What an API tells of is a chat that ended in the queue: without an answer, or with an old one."""
+    job = (row["id"], row["run"], row["attempt"])
+    message = row["message"]
+    name = message["id"] if message else answer_id(row["id"])
+    if message:
+        fields = ("role", "status", "length", "sha256", "text")
+        kind, effect, data = "message.completed", "done", {f: message[f] for f in fields}
+    else:
+        kind, effect, data = "message.reset", "drop", {"final": True}
+    body = encode(
+        f"{row['id']}:{row['run']}:message:{name}", kind, job, {"message_id": name, **data}
+    )
+    topics = conversation_topic(row["conversation_id"]), job_topic(row["id"])
+    return Append("once", row["id"], row["run"], name, *topics, effect, name, "", "", body)
+
+
+def answer_id(job_id: str) -> str:
+    """The id of the message that a chat stores, as ``uvian._answer_id`` in SQL; a test compares them."""
+    digest = bytearray(hashlib.sha256(UUID(job_id).bytes + b"answer").digest()[:16])
+    digest[6] = digest[6] & 0x0F | 0x80
+    digest[8] = digest[8] & 0x3F | 0x80
+    return str(UUID(bytes=bytes(digest)))
 
 
 def _ending_data(row: Mapping[str, Any]) -> dict[str, Any]:

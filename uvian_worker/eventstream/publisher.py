@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from executors.events import (
     ENDINGS,
     Appended,
+    Audience,
     CreditsChanged,
     Event,
     ImageReady,
@@ -106,6 +107,8 @@ def _identity(job: JobRef, event: Event, number: int) -> tuple[str, str | int, s
 
 def _effect(event: Event) -> tuple[str, str, str | int, str]:  # noqa: PLR0911 â€” a table
     """Effect, field, offset and text: what the state so far becomes."""
+    if event.audience is Audience.CONVERSATION:
+        return _effect_on_message(event)
     match event:
         case JobQueued() | JobRequeued() | JobStarted():
             return "begin", "status", "", ""
@@ -117,13 +120,21 @@ def _effect(event: Event) -> tuple[str, str, str | int, str]:  # noqa: PLR0911 â
             return "keep", f"stage:{stage}", "", ""
         case ImageReady(kind=kind, index=index):
             return "keep", f"image:{kind}:{index}", "", ""
-        case MessageStarted(message_id=message):
-            return "start", message, "", ""
+        case _:
+            return "", "", "", ""
+
+
+def _effect_on_message(event: Event) -> tuple[str, str, str | int, str]:
+    match event:
         case MessageDelta(message_id=message, offset=offset, text=text):
             return "delta", message, offset, text
+        case MessageStarted(message_id=message):
+            return "start", message, "", ""
         case MessageSnapshot(message_id=message, text=text):
             return "text", message, "", text
-        case MessageReset(message_id=message) | MessageCompleted(message_id=message):
+        case MessageReset(message_id=message):
             return "drop", message, "", ""
+        case MessageCompleted(message_id=message):
+            return "done", message, "", ""
         case _:
             return "", "", "", ""

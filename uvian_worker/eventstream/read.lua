@@ -1,13 +1,15 @@
 -- Read a topic after a cursor, in one look at it.
 -- ARGV: namespace, topic, cursor ("" for a newcomer), how many events at most, 16 random hexadecimal digits.
 -- Answers {kind, last cursor, ended, more, run, entries}: kind is resume, snapshot or expired; entries are
--- envelopes, of a snapshot {field, envelope} in turn and for messages {"text:<id>", text so far} as well.
+-- envelopes; of a snapshot {field, envelope} in turn and for messages {"text:<id>", text so far} as well;
+-- of expired the same, for messages in flight only.
 
 local NAMESPACE, TOPIC, CURSOR, LIMIT, RANDOM = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5]
 local KEY = NAMESPACE .. ':topic:' .. TOPIC
 local LOG = NAMESPACE .. ':log:' .. TOPIC
 local PREFIX = '{"id":"'
 local KEEP = 24 * 60 * 60 * 1000
+local LONG = 500 -- events; who comes late to more is told the state instead
 
 local topic = redis.call('HMGET', KEY, 'epoch', 'seq', 'last', 'complete', 'run', 'sealed')
 if not topic[1] then
@@ -43,27 +45,37 @@ local function still_there(position)
   return entry and string.sub(entry[2][2], 1, #start) == start
 end
 
-local function snapshot()
-  local entries = redis.call('HGETALL', NAMESPACE .. ':state:' .. TOPIC)
-  for index = 1, #entries, 2 do
-    local message = string.match(entries[index], '^message:(.*)$')
-    if message then
-      entries[#entries + 1] = 'text:' .. message
-      entries[#entries + 1] = redis.call('GET', NAMESPACE .. ':text:' .. message) or ''
-    end
+-- The state so far; or of it the messages in flight alone, which no row has.
+local function state(all)
+  local entries, fields = {}, redis.call('HGETALL', NAMESPACE .. ':state:' .. TOPIC)
+  local function add(field, value)
+    entries[#entries + 1] = field
+    entries[#entries + 1] = value
   end
-  return {'snapshot', last, ended, 0, run, entries}
+  for index = 1, #fields, 2 do
+    local message = string.match(fields[index], '^message:(.*)$')
+    if all or message then add(fields[index], fields[index + 1]) end
+    if message then add('text:' .. message, redis.call('GET', NAMESPACE .. ':text:' .. message) or '') end
+  end
+  return entries
 end
 
-local expired = {'expired', last, ended, 0, run, {}}
+local function snapshot()
+  return {'snapshot', last, ended, 0, run, state(true)}
+end
+
+local function expired()
+  return {'expired', last, ended, 0, run, state(false)}
+end
+
 local kind = string.match(TOPIC, '^(%a+):')
 -- A job's log that began in the middle (Redis was flushed) would look whole from its start.
 local whole = kind ~= 'job' or topic[4] == '1'
 
 if CURSOR == last then return events_after(seq) end
 if CURSOR == '' then
-  if seq == 0 or kind == 'user' or not whole then return expired end
-  if kind == 'job' and first_is_there() then return events_after(0) end
+  if seq == 0 or kind == 'user' or not whole then return expired() end
+  if kind == 'job' and seq <= LONG and first_is_there() then return events_after(0) end
   return snapshot()
 end
 if CURSOR == epoch .. '-0-0' then
@@ -72,5 +84,5 @@ else
   local position = tonumber(string.match(CURSOR, '^%w+%-(%d+)%-%w+$') or '0')
   if position > 0 and still_there(position) then return events_after(position) end
 end
-if kind == 'user' or not whole then return expired end
+if kind == 'user' or not whole then return expired() end
 return snapshot()

@@ -57,11 +57,15 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """The log does not reach back far enough: read the row, and follow from ``cursor``."""
+    """The log does not reach back far enough: read the row, and follow from ``cursor``.
+
+    ``state`` is what no row has, of messages in flight: as in a snapshot, if it is known.
+    """
 
     topic: str
     cursor: str
     ended: bool
+    state: tuple[Envelope, ...] = ()
 
 
 class Merge:
@@ -190,7 +194,8 @@ class Reader:
                 state = _state(topic, place, int(run), entries)
                 return Snapshot(topic, state, place, bool(ended)), False
             case _:
-                return Expired(topic, place, bool(ended)), False
+                state = _state(topic, place, int(run), entries)
+                return Expired(topic, place, bool(ended), state), False
 
 
 def _state(topic: str, cursor: str, run: int, entries: list[bytes]) -> tuple[Envelope, ...]:

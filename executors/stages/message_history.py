@@ -1,0 +1,143 @@
+"""What of a conversation goes to the model: the newest first, as much as the budget has room for.
+
+Tokens are estimated, for every vendor counts them in its own way and a tokenizer is a download of
+megabytes: by kind of character, with weights that are above what OpenAI's cl100k and o200k tokenizers
+make of prose in 21 languages, code and JSON (by a tenth too low at worst, for cl100k and Finnish,
+Hebrew; by half for base64, for scripts that have no words of their own in a vocabulary, as the
+Ethiopic). Set the budget to what the model takes, less the longest answer.
+"""
+
+from __future__ import annotations
+
+__all__ = ["estimate_tokens", "read_history"]
+
+import math
+import string
+from collections.abc import AsyncIterator, Sequence
+from typing import Literal, cast
+
+from executors.errors import InvalidInput, NotFound
+from executors.providers.base import ChatMessage
+from repositories.messages import Message, UserMessages
+
+#: Tokens around each message: its role, where it begins and ends.
+PER_MESSAGE = 4
+
+_EASY = (string.ascii_letters + " ").encode()
+_KINDS: tuple[tuple[bytes, float], ...] = (
+    (_EASY, 0.33),
+    (bytes(code for code in range(0x80) if code not in _EASY), 0.7),  # digits, signs, line ends
+    (bytes(range(0xC0, 0xE0)), 1.0),  # begins two bytes: accents, Greek, Cyrillic, Hebrew, Arabic
+    (bytes(range(0xE0, 0xF0)), 1.5),  # three: the scripts of India and East Asia
+    (bytes(range(0xF0, 0x100)), 3.0),  # four: emoji
+)
+#: What to delete of a text to be left with one kind.
+_OTHERS = tuple((bytes(set(range(0x100)) - set(kind)), weight) for kind, weight in _KINDS)
+
+_PAGE = 50
+
+Role = Literal["system", "user", "assistant"]
+
+
+def estimate_tokens(text: str) -> int:
+    """About how many tokens a model makes of a text; rather too many than too few."""
+    raw = text.encode()
+    return math.ceil(sum(len(raw.translate(None, rest)) * weight for rest, weight in _OTHERS))
+
+
+async def read_history(
+    messages: UserMessages,
+    conversation_id: str,
+    question_id: str | None,
+    *,
+    system_prompt: str | None,
+    budget: int,
+) -> tuple[Message, list[ChatMessage]]:
+    """The question (without an id the newest), and what the model is sent: the question last.
+
+    What came after the question is left out, answers stand behind what they answer, and what is cut
+    off begins with a question. Raises ``NotFound``, and ``InvalidInput`` when system prompt and
+    question alone are beyond the budget.
+    """
+    question = await _question(messages, conversation_id, question_id)
+    system = [ChatMessage("system", system_prompt)] if system_prompt else []
+    room = budget - _cost(question.content) - sum(_cost(message.content) for message in system)
+    if room < 0:
+        raise InvalidInput(
+            f"The question is too long: about {budget - room} tokens with the system prompt; "
+            f"{budget} are allowed."
+        )
+    chosen: list[Message] = []
+    async for message in _before(messages, question):
+        room -= _cost(message.content)
+        if room < 0:
+            break
+        chosen.append(message)
+    turns = [_turn(message) for message in (*_in_order(chosen), question)]
+    while turns[0].role == "assistant":
+        del turns[0]
+    return question, [*system, *turns]
+
+
+def _turn(message: Message) -> ChatMessage:
+    return ChatMessage(cast("Role", message.role), message.content)
+
+
+def _cost(content: str) -> int:
+    return estimate_tokens(content) + PER_MESSAGE
+
+
+async def _question(
+    messages: UserMessages, conversation_id: str, question_id: str | None
+) -> Message:
+    if question_id is not None:
+        question = await messages.get(question_id)
+        if question.conversation_id != conversation_id or question.role != "user":
+            raise NotFound("There is no such question in this conversation.")
+        return question
+    async for message in _newest_first(messages, conversation_id):
+        if message.role == "user":
+            return message
+    raise NotFound("Nothing was asked in this conversation yet.")
+
+
+async def _before(messages: UserMessages, question: Message) -> AsyncIterator[Message]:
+    """What the question follows, the newest first.
+
+    An answer that came late may stand behind this question: it belongs here unless it answers this
+    question, or a later one.
+    """
+    later = {question.id}
+    late: list[Message] = []
+    async for message in _newest_first(messages, question.conversation_id):
+        if message.position >= question.position:
+            if message.role == "assistant":
+                late.append(message)
+            else:
+                later.add(message.id)
+            continue
+        while late:
+            answer = late.pop(0)
+            if answer.reply_to not in later and answer.content:
+                yield answer
+        if message.content:
+            yield message
+
+
+async def _newest_first(messages: UserMessages, conversation_id: str) -> AsyncIterator[Message]:
+    before: int | None = None
+    while page := await messages.history(conversation_id, before_position=before, limit=_PAGE):
+        for message in page:
+            yield message
+        before = page[-1].position
+
+
+def _in_order(chosen: Sequence[Message]) -> list[Message]:
+    """As one reads them: each answer behind what it answers, if that was chosen."""
+    places = {message.id: message.position for message in chosen}
+
+    def place(message: Message) -> tuple[int, int]:
+        asked = places.get(message.reply_to or "")
+        return (message.position, 0) if asked is None else (asked, message.position)
+
+    return sorted(chosen, key=place)

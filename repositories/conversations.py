@@ -1,0 +1,196 @@
+"""Conversations and who takes part in them."""
+
+from __future__ import annotations
+
+__all__ = ["Conversation", "ConversationRepository", "Member", "UserConversations"]
+
+import builtins
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from repositories.database import Database, Filter, Order, Row, is_id
+from repositories.errors import NotFound
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What messages belong to; ``user_id`` is its owner, who is a member too."""
+
+    id: str
+    user_id: str
+    title: str | None
+    metadata: dict[str, Any]
+    last_position: int  #: of its newest message; 0 before the first
+    last_message_at: str  #: ISO 8601; its own creation before the first
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody who reads and writes in a conversation; ``role`` is owner or member."""
+
+    conversation_id: str
+    user_id: str
+    role: str
+    added_at: str
+
+
+_CONVERSATION = Conversation.__slots__
+_MEMBER = Member.__slots__
+
+
+@dataclass(frozen=True, slots=True)
+class UserConversations:
+    """The conversations one user takes part in; others do not exist here."""
+
+    database: Database
+    user_id: str
+
+    async def get(self, conversation_id: str) -> Conversation:
+        """One conversation; raises ``NotFound``, also for what is no id at all."""
+        await self.require(conversation_id)
+        return await ConversationRepository(self.database).get(conversation_id)
+
+    async def members(self, conversation_id: str) -> list[Member]:
+        """Who takes part, in the order they were added; raises ``NotFound``."""
+        await self.require(conversation_id)
+        return await ConversationRepository(self.database).members(conversation_id)
+
+    async def list(
+        self, *, limit: int = 20, before: Conversation | None = None
+    ) -> list[Conversation]:
+        """Those with the latest message first, and those that follow ``before``."""
+        return await ConversationRepository(self.database).list(
+            self.user_id, limit=limit, before=before
+        )
+
+    async def require(self, conversation_id: str) -> None:
+        """Raises ``NotFound`` unless the user takes part."""
+        if is_id(conversation_id) and await self.database.select(
+            "conversation_members",
+            columns=("role",),
+            where=[
+                Filter("conversation_id", "eq", conversation_id),
+                Filter("user_id", "eq", self.user_id),
+            ],
+        ):
+            return
+        raise NotFound("There is no such conversation.")
+
+
+@dataclass(frozen=True, slots=True)
+class ConversationRepository:
+    """All conversations, as the service sees them.
+
+    Where a method takes ``user_id`` it acts in the name of that user: what is not theirs is refused
+    as ``not_found``. Without one it acts as the operator.
+    """
+
+    database: Database
+
+    async def create(
+        self,
+        user_id: str,
+        *,
+        id: str | None = None,  # noqa: A002 - the column's name
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Conversation:
+        """A conversation of this owner; the same ``id`` again is answered with what it made."""
+        row = await self.database.call(
+            "create_conversation",
+            title=title,
+            metadata=dict(metadata or {}),
+            conversation_id=id,
+            user_id=user_id,
+        )
+        return _conversation(row)
+
+    async def get(self, conversation_id: str) -> Conversation:
+        """One conversation; raises ``NotFound``."""
+        rows = await self.database.select(
+            "conversations", columns=_CONVERSATION, where=[Filter("id", "eq", conversation_id)]
+        )
+        if not rows:
+            raise NotFound("There is no such conversation.")
+        return Conversation(**rows[0])
+
+    async def list(
+        self, user_id: str, *, limit: int = 20, before: Conversation | None = None
+    ) -> builtins.list[Conversation]:
+        """Those this user takes part in, the latest message first; then those that follow ``before``."""
+        cursor = before and {"last_message_at": before.last_message_at, "id": before.id}
+        answer = await self.database.call(
+            "list_conversations", request={"user_id": user_id, "limit": limit, "before": cursor}
+        )
+        return [_conversation(row) for row in answer["conversations"]]
+
+    async def update(
+        self,
+        conversation_id: str,
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+    ) -> Conversation:
+        """Change title or metadata, as the owner may; None leaves what there is."""
+        row = await self.database.call(
+            "update_conversation",
+            conversation_id=conversation_id,
+            title=title,
+            metadata=None if metadata is None else dict(metadata),
+            user_id=user_id,
+        )
+        return _conversation(row)
+
+    async def delete(self, conversation_id: str, *, user_id: str | None = None) -> Row:
+        """Delete it with its messages, as the owner may; what is open in it is cancelled first.
+
+        Answers what to do about it: ``{endings, cancel, accounts}`` as ``post_message`` does.
+        """
+        return dict(
+            await self.database.call(
+                "delete_conversation", conversation_id=conversation_id, user_id=user_id
+            )
+        )
+
+    async def members(self, conversation_id: str) -> builtins.list[Member]:
+        """Who takes part, in the order they were added."""
+        rows = await self.database.select(
+            "conversation_members",
+            columns=_MEMBER,
+            where=[Filter("conversation_id", "eq", conversation_id)],
+            order=[Order("added_at"), Order("user_id")],
+        )
+        return [Member(**row) for row in rows]
+
+    async def add_members(
+        self, conversation_id: str, users: Sequence[str], *, user_id: str | None = None
+    ) -> builtins.list[Member]:
+        """Let users take part, as the owner may; all members are answered."""
+        answer = await self.database.call(
+            "add_members",
+            conversation_id=conversation_id,
+            members=list(users),
+            user_id=user_id,
+        )
+        return [Member(**row) for row in answer["members"]]
+
+    async def remove_member(
+        self, conversation_id: str, member: str, *, user_id: str | None = None
+    ) -> Row:
+        """Remove a member, as the owner and the member themself may; their open chats are cancelled.
+
+        Answers what to do about it: ``{removed, endings, cancel, dispatch, accounts}``.
+        """
+        return dict(
+            await self.database.call(
+                "remove_member", conversation_id=conversation_id, member=member, user_id=user_id
+            )
+        )
+
+
+def _conversation(row: Row) -> Conversation:
+    return Conversation(**{name: row[name] for name in _CONVERSATION})

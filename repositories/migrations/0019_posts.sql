@@ -1,0 +1,418 @@
+-- min_code: 0.1.0
+-- What is done with conversations: made, shared, posted to, deleted. By a user from the browser, and by
+-- the service (in the name of the user it names, else as the operator).
+
+-- In whose name; null: the operator's.
+create function uvian._caller(of_user uuid) returns uuid
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  caller uuid := auth.uid();
+begin
+  if uvian._is_service() then
+    return of_user;
+  end if;
+  if caller is null then
+    raise exception using errcode = 'PT401', message = 'unauthorized', detail = 'Sign in first.';
+  end if;
+  return caller;
+end $$;
+
+-- Refuses who takes no part in the conversation, and who is not its owner where that is asked.
+create function uvian._require_member(in_conversation uuid, caller uuid, as_owner boolean) returns void
+language plpgsql stable
+set search_path = '' set enable_seqscan = off
+as $$
+declare
+  its_role text := (select m.role from uvian.conversation_members m
+                    where m.conversation_id = in_conversation and m.user_id = caller);
+begin
+  if its_role is null and (caller is not null or not exists (
+       select from uvian.conversations c where c.id = in_conversation)) then
+    raise exception using errcode = 'PT404', message = 'not_found', detail = 'There is no such conversation.';
+  end if;
+  if as_owner and its_role = 'member' then
+    raise exception using errcode = 'PT403', message = 'owner_only',
+      detail = 'Only the owner of the conversation may do this.';
+  end if;
+end $$;
+
+create function uvian._check_conversation(title text, metadata jsonb) returns void
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  if char_length(title) > 200 or jsonb_typeof(metadata) not in ('object', 'null') or octet_length(metadata::text) > 16384 then
+    raise exception using errcode = 'PT422', message = 'invalid_conversation',
+      detail = 'A title has at most 200 characters; metadata is an object of at most 16 kB.';
+  end if;
+end $$;
+
+-- The same id again, of the same owner, is answered with what it made. → the row
+create function uvian.create_conversation(title text default null, metadata jsonb default '{}',
+                                          conversation_id uuid default null, user_id uuid default null)
+returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  caller uuid := uvian._caller(create_conversation.user_id);
+  made uvian.conversations;
+begin
+  if not exists (select from auth.users u where u.id = caller) then
+    raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'There is no such user.';
+  end if;
+  perform uvian._check_conversation(create_conversation.title, create_conversation.metadata);
+  insert into uvian.conversations (id, user_id, title, metadata)
+    values (coalesce(create_conversation.conversation_id, gen_random_uuid()), caller,
+            create_conversation.title, coalesce(nullif(create_conversation.metadata, 'null'), '{}'))
+    on conflict (id) do nothing returning * into made;
+  if made.id is null then
+    select * into made from uvian.conversations c
+      where c.id = create_conversation.conversation_id and c.user_id = caller;
+    if made.id is null then
+      raise exception using errcode = 'PT409', message = 'conflict', detail = 'The id belongs to another conversation.';
+    end if;
+  end if;
+  return to_jsonb(made);
+end $$;
+
+-- By the owner; null leaves what there is. → the row
+create function uvian.update_conversation(conversation_id uuid, title text default null, metadata jsonb default null,
+                                          user_id uuid default null) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  changed uvian.conversations;
+begin
+  perform uvian._require_member(update_conversation.conversation_id, uvian._caller(update_conversation.user_id), true);
+  perform uvian._check_conversation(update_conversation.title, update_conversation.metadata);
+  update uvian.conversations c
+    set title = coalesce(update_conversation.title, c.title),
+        metadata = coalesce(nullif(update_conversation.metadata, 'null'), c.metadata), updated_at = now()
+    where c.id = update_conversation.conversation_id returning * into changed;
+  return to_jsonb(changed);
+end $$;
+
+-- {user_id, limit?, before?: {last_message_at, id}} → {conversations: [row]}: those this user takes part
+-- in, the latest message first.
+create function uvian.list_conversations(request jsonb) returns jsonb
+language plpgsql stable security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+declare
+  before_at timestamptz := (request -> 'before' ->> 'last_message_at')::timestamptz;
+  before_id uuid := (request -> 'before' ->> 'id')::uuid;
+begin
+  return jsonb_build_object('conversations', (
+    select coalesce(jsonb_agg(to_jsonb(c) order by c.last_message_at desc, c.id desc), '[]')
+    from (
+      select o.* from uvian.conversation_members m
+      cross join lateral (select x.* from uvian.conversations x where x.id = m.conversation_id offset 0) o
+      where m.user_id = (request ->> 'user_id')::uuid
+        and (before_at is null or (o.last_message_at, o.id) < (before_at, before_id))
+      order by o.last_message_at desc, o.id desc
+      limit least(coalesce((request ->> 'limit')::integer, 20), 500)) c));
+end $$;
+
+-- ─── who takes part ──────────────────────────────────────────────────────────────────────────
+
+create function uvian._members(of_conversation uuid) returns jsonb
+language plpgsql stable
+set search_path = '' set enable_seqscan = off
+as $$
+begin
+  return (select coalesce(jsonb_agg(to_jsonb(m) order by m.added_at, m.user_id), '[]')
+          from uvian.conversation_members m where m.conversation_id = of_conversation);
+end $$;
+
+-- By the owner; `members` is a list of user ids. → {members: [all, as rows]}
+create function uvian.add_members(conversation_id uuid, members jsonb, user_id uuid default null) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  caller uuid := uvian._caller(add_members.user_id);
+  added uuid[] := array(select distinct m::uuid from jsonb_array_elements_text(add_members.members) m);
+begin
+  perform 1 from uvian.conversations c where c.id = add_members.conversation_id for no key update;
+  perform uvian._require_member(add_members.conversation_id, caller, true);
+  if exists (select from unnest(added) a where not exists (select from auth.users u where u.id = a)) then
+    raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'There is no such user.';
+  end if;
+  insert into uvian.conversation_members (conversation_id, user_id)
+    select add_members.conversation_id, a from unnest(added) a order by a
+    on conflict do nothing;
+  if (select count(*) from uvian.conversation_members m
+      where m.conversation_id = add_members.conversation_id) > 500 then
+    raise exception using errcode = 'PT422', message = 'too_many_members',
+      detail = 'A conversation has at most 500 members.';
+  end if;
+  return jsonb_build_object('members', uvian._members(add_members.conversation_id));
+end $$;
+
+-- ─── open chats that are no longer wanted ────────────────────────────────────────────────────
+
+-- Who waits ends, who runs is asked to. The caller holds them, their conversation, places and accounts.
+-- → {cancel: [{id, run}], endings: […]}: whose workers are to be told, and what is to be announced.
+create function uvian._cancel_chats(chats uuid[]) returns jsonb
+language plpgsql
+set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+  waiting uuid[] := array(select j.id from uvian._jobs(chats) j where j.status = 'queued');
+begin
+  if cardinality(waiting) > 0 then
+    perform uvian._end(array(
+      select (j.id, j.run, 'cancelled', null, 'cancelled', j.attempt, 0, 0, '{}')::uvian._verdict
+      from uvian._jobs(waiting) j));
+  end if;
+  update uvian.job_leases l set cancel_requested = true where l.job_id = any (chats);
+  return jsonb_build_object(
+    'cancel', coalesce((select jsonb_agg(jsonb_build_object('id', j.id, 'run', j.run))
+                        from uvian._jobs(chats) j where j.status = 'processing'), '[]'),
+    'endings', coalesce((select jsonb_agg(uvian._ending(j)) from uvian._jobs(waiting) j), '[]'));
+end $$;
+
+-- Everything that is locked before chats are cancelled and, maybe, one is added for a user: places and
+-- accounts of all of them at once. Answers whose accounts may change.
+create function uvian._hold_chats(in_conversation uuid, chats uuid[], newcomer uuid) returns uuid[]
+language plpgsql
+set search_path = '' set enable_seqscan = off
+as $$
+declare
+  users uuid[] := array(select j.user_id from uvian._jobs(chats) j) || newcomer;
+  types text[] := array(select j.type from uvian._jobs(chats) j) || 'chat'::text;
+  payers uuid[] := array(
+    select distinct j.user_id from uvian._jobs(chats) j
+    cross join lateral (select o.reserved from uvian.job_state o where o.job_id = j.id offset 0) s
+    where s.reserved > 0);
+begin
+  perform uvian._hold_places(array[in_conversation], users, types);
+  perform uvian._lock_accounts(payers || newcomer);
+  return payers;
+end $$;
+
+-- By the owner, and by members themselves; their open chats are cancelled.
+-- → {removed, endings, cancel, dispatch, accounts}, for a user {removed}
+create function uvian.remove_member(conversation_id uuid, member uuid, user_id uuid default null) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  caller uuid := uvian._caller(remove_member.user_id);
+  by_themself boolean := coalesce(caller = remove_member.member, false);
+  chats uuid[];
+  payers uuid[];
+  its_role text;
+  answer jsonb;
+begin
+  perform uvian._require_member(remove_member.conversation_id, caller, not by_themself);
+  chats := uvian._hold_open_chats(remove_member.conversation_id, remove_member.member);
+  payers := uvian._hold_chats(remove_member.conversation_id, chats, null);
+  perform uvian._require_member(remove_member.conversation_id, caller, not by_themself);
+  select m.role into its_role from uvian.conversation_members m
+    where m.conversation_id = remove_member.conversation_id and m.user_id = remove_member.member;
+  if its_role = 'owner' then
+    raise exception using errcode = 'PT409', message = 'owner_stays',
+      detail = 'The owner cannot leave: delete the conversation instead.';
+  end if;
+  perform uvian._writing(true);
+  delete from uvian.conversation_members m
+    where m.conversation_id = remove_member.conversation_id and m.user_id = remove_member.member;
+  answer := uvian._cancel_chats(chats) || jsonb_build_object('removed', its_role is not null);
+  answer := answer || jsonb_build_object('dispatch', uvian._next(chats), 'accounts', uvian._accounts(payers));
+  perform uvian._writing(false);
+  return case when uvian._is_service() then answer else jsonb_build_object('removed', answer -> 'removed') end;
+end $$;
+
+-- By the owner. Its open chats are cancelled; its messages go with it.
+-- → {deleted, endings, cancel, dispatch, accounts}, for a user {deleted}
+create function uvian.delete_conversation(conversation_id uuid, user_id uuid default null) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  caller uuid := uvian._caller(delete_conversation.user_id);
+  chats uuid[];
+  payers uuid[];
+  answer jsonb;
+begin
+  perform uvian._require_member(delete_conversation.conversation_id, caller, true);
+  chats := uvian._hold_open_chats(delete_conversation.conversation_id);
+  payers := uvian._hold_chats(delete_conversation.conversation_id, chats, null);
+  perform uvian._require_member(delete_conversation.conversation_id, caller, true);
+  perform uvian._writing(true);
+  answer := uvian._cancel_chats(chats) || jsonb_build_object('deleted', true);
+  delete from uvian.conversations c where c.id = delete_conversation.conversation_id;
+  answer := answer || jsonb_build_object('dispatch', uvian._next(chats), 'accounts', uvian._accounts(payers));
+  perform uvian._writing(false);
+  return case when uvian._is_service() then answer else jsonb_build_object('deleted', true) end;
+end $$;
+
+-- Deleted by hand, or with its owner: what is open in it and not held by another is cancelled as well.
+-- (What is held runs, and finds no conversation.)
+create function uvian._before_conversation_delete() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+declare
+  chats uuid[] := uvian._hold(array(
+    select j.id from uvian.jobs j
+    where j.conversation_id = old.id and j.status in ('queued', 'processing')));
+begin
+  if cardinality(chats) > 0 then
+    perform uvian._writing(true);
+    perform uvian._hold_chats(old.id, chats, null);
+    perform uvian._cancel_chats(chats);
+    perform uvian._writing(false);
+  end if;
+  return old;
+end $$;
+create trigger deleted before delete on uvian.conversations
+  for each row when (coalesce(current_setting('uvian.writer', true), '') <> 'function')
+  execute function uvian._before_conversation_delete();
+
+-- ─── a message and its chat ──────────────────────────────────────────────────────────────────
+
+create function uvian._check_post(content text, on_busy text, options jsonb) returns void
+language plpgsql immutable
+set search_path = ''
+as $$
+begin
+  if octet_length(content) > 65536 then
+    raise exception using errcode = 'PT413', message = 'message_too_large',
+      detail = 'A message has at most 64 kB.';
+  end if;
+  if coalesce(content, '') !~ '\S' or jsonb_typeof(options) is distinct from 'object'
+     or on_busy is null or on_busy not in ('enqueue', 'reject', 'interrupt') then
+    raise exception using errcode = 'PT422', message = 'invalid_message',
+      detail = 'A message has a text; options are an object; on_busy is enqueue, reject or interrupt.';
+  end if;
+end $$;
+
+-- What this user's key has made, when it is the same post; another request is refused. Null: nothing yet.
+create function uvian._posted_before(by_user uuid, key text, input jsonb, content text) returns jsonb
+language plpgsql stable
+set search_path = '' set enable_seqscan = off
+as $$
+declare
+  j uvian.jobs;
+  m uvian.messages;
+begin
+  select * into j from uvian.jobs x where x.user_id = by_user and x.idempotency_key = key;
+  if j.id is null then
+    return null;
+  end if;
+  select * into m from uvian.messages x where x.id = uvian._uuid(j.input ->> 'message_id');
+  if j.type <> 'chat' or j.input - 'message_id' <> input or m.content is distinct from content then
+    raise exception using errcode = 'PT409', message = 'idempotency_conflict',
+      detail = 'The key was used for another request, or its message has been changed since.';
+  end if;
+  return jsonb_build_object('message', to_jsonb(m), 'job', uvian._job(j), 'created', false,
+                            'dispatch', '[]'::jsonb, 'cancel', '[]'::jsonb, 'endings', '[]'::jsonb,
+                            'accounts', '[]'::jsonb);
+end $$;
+
+-- A member's message and the chat that answers it. `on_busy` says what becomes of chats of this
+-- conversation that are open: enqueue (it waits behind them), reject, or interrupt (they are cancelled,
+-- it is next). Posts at the same moment are one after the other: the conversation's row is their lock.
+-- → {message, job, created, dispatch, cancel: [{id, run}], endings, accounts}, for a user {message, job,
+--    created, accounts (their own)}: the sweep does the rest.
+create function uvian.post_message(conversation_id uuid, content text, on_busy text default 'enqueue',
+                                   options jsonb default '{}', idempotency_key text default null,
+                                   max_cost numeric default null, user_id uuid default null) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  is_service boolean := uvian._is_service();
+  caller uuid := uvian._caller(post_message.user_id);
+  input jsonb;
+  chats uuid[] := '{}';
+  payers uuid[];
+  answer jsonb;
+begin
+  if caller is null then
+    raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'Say whose message it is.';
+  end if;
+  perform uvian._check_post(post_message.content, post_message.on_busy, post_message.options);
+  if not is_service then
+    perform uvian._require_open('chat');
+  end if;
+  perform uvian._require_member(post_message.conversation_id, caller, false);
+  if post_message.on_busy = 'interrupt' then
+    chats := uvian._hold_open_chats(post_message.conversation_id);
+  end if;
+  payers := uvian._hold_chats(post_message.conversation_id, chats, caller);
+  perform uvian._require_member(post_message.conversation_id, caller, false);  -- still
+
+  input := post_message.options || jsonb_build_object('conversation_id', post_message.conversation_id);
+  answer := uvian._posted_before(caller, post_message.idempotency_key, input, post_message.content);
+  if answer is null then
+    if post_message.on_busy = 'reject' and uvian._last_turn(post_message.conversation_id) > 0 then
+      raise exception using errcode = 'PT409', message = 'conversation_busy',
+        detail = 'A message of this conversation is being answered.';
+    end if;
+    perform uvian._writing(true);
+    answer := uvian._cancel_chats(chats)
+      || uvian._post(caller, input, post_message.content, post_message.idempotency_key, post_message.max_cost,
+                     case when is_service then interval '5 s' else interval '0' end);
+    answer := answer || jsonb_build_object(
+      'dispatch', (answer -> 'dispatch') || uvian._next(chats),
+      'accounts', uvian._accounts(payers || case when (answer -> 'job' ->> 'cost')::numeric > 0 then caller end));
+    perform uvian._writing(false);
+  end if;
+  if is_service then
+    return answer;
+  end if;
+  perform pg_notify('uvian_jobs', '');
+  return jsonb_build_object(
+    'message', answer -> 'message', 'job', answer -> 'job', 'created', answer -> 'created',
+    'accounts', uvian._accounts(array[caller]));
+end $$;
+
+-- The chat, then the message that it answers: what keeps the one out keeps both out.
+create function uvian._post(by_user uuid, input jsonb, content text, key text, max_cost numeric,
+                            redispatch_in interval) returns jsonb
+language plpgsql
+set search_path = '' set enable_seqscan = off
+as $$
+declare
+  question uuid := gen_random_uuid();
+  created jsonb := uvian._created(uvian._create_jobs(jsonb_build_array(jsonb_build_object(
+    'user_id', by_user, 'type', 'chat', 'input', input || jsonb_build_object('message_id', question),
+    'idempotency_key', key, 'max_cost', max_cost)), redispatch_in));
+  m uvian.messages;
+begin
+  insert into uvian.messages (id, conversation_id, user_id, role, content, job_id)
+    values (question, (input ->> 'conversation_id')::uuid, by_user, 'user', content,
+            (created -> 'job' ->> 'id')::uuid)
+    returning * into m;
+  return jsonb_build_object(
+    'message', to_jsonb(m), 'job', created -> 'job', 'created', true,
+    'dispatch', (select coalesce(jsonb_agg(uvian._dispatch(j)), '[]')
+                 from uvian._jobs(array[m.job_id]) j where j.admitted));
+end $$;
+
+revoke all on function
+  uvian._caller(uuid), uvian._require_member(uuid, uuid, boolean), uvian._check_conversation(text, jsonb),
+  uvian.create_conversation(text, jsonb, uuid, uuid), uvian.update_conversation(uuid, text, jsonb, uuid),
+  uvian.list_conversations(jsonb), uvian._members(uuid), uvian.add_members(uuid, jsonb, uuid),
+  uvian._cancel_chats(uuid[]), uvian._hold_chats(uuid, uuid[], uuid), uvian.remove_member(uuid, uuid, uuid),
+  uvian.delete_conversation(uuid, uuid), uvian._before_conversation_delete(),
+  uvian._check_post(text, text, jsonb), uvian._posted_before(uuid, text, jsonb, text),
+  uvian.post_message(uuid, text, text, jsonb, text, numeric, uuid),
+  uvian._post(uuid, jsonb, text, text, numeric, interval)
+  from public, anon, authenticated, service_role;
+grant execute on function
+  uvian.create_conversation(text, jsonb, uuid, uuid), uvian.update_conversation(uuid, text, jsonb, uuid),
+  uvian.add_members(uuid, jsonb, uuid), uvian.remove_member(uuid, uuid, uuid),
+  uvian.delete_conversation(uuid, uuid), uvian.post_message(uuid, text, text, jsonb, text, numeric, uuid)
+  to authenticated, service_role;
+grant execute on function uvian.list_conversations(jsonb) to service_role;
+
+select uvian._close();
+notify pgrst, 'reload schema';
