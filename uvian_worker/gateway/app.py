@@ -20,6 +20,7 @@ from uvian_worker import __version__
 from uvian_worker.client import Client
 from uvian_worker.eventstream.reader import Reader
 from uvian_worker.gateway.auth import TokenVerifier, User
+from uvian_worker.gateway.health import Health
 from uvian_worker.gateway.jobs import job_operations
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.feeds import Feeds
@@ -30,6 +31,8 @@ from uvian_worker.gateway.live.websocket import LiveSockets
 from uvian_worker.gateway.openapi import document_of
 from uvian_worker.gateway.operations import Operation, handler_of
 from uvian_worker.gateway.problems import Problem, problem_of
+from uvian_worker.health import Checks
+from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.gateway")
 
@@ -57,6 +60,8 @@ class Gateway:
     images: ImageStore
     verifier: TokenVerifier
     limits: Limits
+    sweeper: Sweeper
+    checks: Checks
     origins: frozenset[str]  #: that may call from a browser; "*" is all
     max_body: int  #: bytes
 
@@ -78,6 +83,9 @@ def application(gateway: Gateway) -> web.Application:
         app.router.add_route(operation.method, operation.route, handler)
     app.router.add_get("/v1/live", sockets.handle)
     app.router.add_get("/v1/jobs/{job_id}/events", streams.handle)
+    health = Health(gateway.checks)
+    app.router.add_get("/health/live", health.live)
+    app.router.add_get("/health/ready", health.ready)
     app.router.add_get("/openapi.json", _document(operations))
 
     async def hang_up(_: web.Application) -> None:
