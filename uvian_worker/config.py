@@ -21,7 +21,7 @@ PREFIX = "UVIAN_"
 Seconds = Annotated[float, Field(gt=0)]
 PerMinute = Annotated[int, Field(ge=1)]
 
-_ORIGIN = re.compile(r"https?://[^/?#@\s]+")
+_ORIGIN = re.compile(r"https?://[^/?#@\s;,'\"]+")
 
 
 class ConfigError(Exception):
@@ -139,6 +139,13 @@ class Config(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
+
+    @field_validator("images_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not _ORIGIN.match(value):
+            raise ValueError("it reads https://gateway.example/v1/files")
+        return value
 
     @field_validator("gateway_origins")
     @classmethod

@@ -16,10 +16,13 @@ from aiohttp import web
 
 from repositories.database import Database
 from repositories.images import ImageStore
+from repositories.local_images import LocalImages
 from uvian_worker import __version__
 from uvian_worker.client import Client
 from uvian_worker.eventstream.reader import Reader
 from uvian_worker.gateway.auth import TokenVerifier, User
+from uvian_worker.gateway.concepts import concept_operations
+from uvian_worker.gateway.files import FolderFiles, file_operations
 from uvian_worker.gateway.health import Health
 from uvian_worker.gateway.jobs import job_operations
 from uvian_worker.gateway.limits import Limits
@@ -30,6 +33,7 @@ from uvian_worker.gateway.live.topics import Topics
 from uvian_worker.gateway.live.websocket import LiveSockets
 from uvian_worker.gateway.openapi import document_of
 from uvian_worker.gateway.operations import Operation, handler_of
+from uvian_worker.gateway.page import Page
 from uvian_worker.gateway.problems import Problem, problem_of
 from uvian_worker.health import Checks
 from uvian_worker.sweeper import Sweeper
@@ -63,12 +67,17 @@ class Gateway:
     sweeper: Sweeper
     checks: Checks
     origins: frozenset[str]  #: that may call from a browser; "*" is all
+    pictures_from: tuple[str, ...]  #: other origins that signed addresses have
     max_body: int  #: bytes
 
 
 def application(gateway: Gateway) -> web.Application:
     """All endpoints; starting and closing what they stand on is the caller's."""
-    operations = [*job_operations(gateway.database, gateway.client)]
+    operations = [
+        *job_operations(gateway.database, gateway.client),
+        *concept_operations(gateway.database, gateway.images),
+        *file_operations(gateway.images),
+    ]
     feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
     sockets = LiveSockets(
         Rules(feeds, topics, gateway.verifier, gateway.limits), _live_admission(gateway)
@@ -87,6 +96,9 @@ def application(gateway: Gateway) -> web.Application:
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
     app.router.add_get("/openapi.json", _document(operations))
+    if isinstance(gateway.images, LocalImages):
+        app.router.add_get("/v1/files/{path:.+}", FolderFiles(gateway.images).handle)
+    app.router.add_routes(Page(pictures_from=gateway.pictures_from).routes())
 
     async def hang_up(_: web.Application) -> None:
         await sockets.close()

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
@@ -105,6 +106,7 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             sweeper=sweeper,
             checks=checks,
             origins=config.origins(),
+            pictures_from=_pictures_from(config),
             max_body=config.gateway_max_body,
         )
 
@@ -124,6 +126,18 @@ def _fetch(session: aiohttp.ClientSession, url: str) -> Callable[[], Awaitable[A
             return await response.json(content_type=None)
 
     return fetch
+
+
+def _pictures_from(config: Config) -> tuple[str, ...]:
+    url = config.supabase_url if config.images == "supabase" else config.images_url
+    if url is None:
+        log.warning(
+            "pictures of %s have no address: set UVIAN_IMAGES_URL to where this gateway is reached, "
+            "with /v1/files, and UVIAN_IMAGES_SECRET",
+            config.images_dir,
+        )
+        return ()
+    return (str(URL(url).origin()),)
 
 
 def _per_minute(config: Config) -> dict[str, int]:
