@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["job_operations"]
+__all__ = ["IdempotencyKey", "MaxCost", "Submitted", "idempotency_key_of", "job_operations"]
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,12 +13,16 @@ from uuid import UUID
 from pydantic import BaseModel, Field
 
 from repositories.database import Database, Filter, Row
-from uvian_worker.client import Client
+from uvian_worker.client import Client, JobHandle
+from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
 from uvian_worker.gateway.pages import Page, PageQuery, page_of
 from uvian_worker.gateway.problems import Problem
 
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
+
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255)]
+MaxCost = Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=6)]
 
 _LISTED: Final = (
     "id", "type", "status", "run", "attempt", "stage", "progress", "progress_message", "cost::text",
@@ -89,14 +93,25 @@ class Submitted(BaseModel):
     created: bool
     cost: Decimal
 
+    @classmethod
+    def of(cls, handle: JobHandle) -> Submitted:
+        """As the client answered."""
+        return cls(
+            id=UUID(handle.id),
+            status=handle.status,
+            run=handle.run,
+            created=handle.created,
+            cost=handle.cost,
+        )
+
 
 class NewJob(Parameters):
     """A job to be made. The same ``idempotency_key`` of a user makes one job."""
 
     type: Annotated[str, Field(min_length=1, max_length=80)]
     input: dict[str, Any] = Field(default_factory=dict)
-    idempotency_key: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    max_cost: Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=6)] | None = None
+    idempotency_key: IdempotencyKey | None = None
+    max_cost: MaxCost | None = None
 
 
 class JobPath(Parameters):
@@ -118,9 +133,9 @@ class Retry(Parameters):
     expected_run: Annotated[int, Field(ge=1, lt=2**63)]
 
 
-def job_operations(database: Database, client: Client) -> Sequence[Operation]:
+def job_operations(database: Database, client: Client, types: JobTypes) -> Sequence[Operation]:
     """The endpoints of jobs."""
-    jobs = _Jobs(database, client)
+    jobs = _Jobs(database, client, types)
     common: Mapping[str, Any] = {"tag": "jobs"}
     return (
         Operation(
@@ -135,7 +150,8 @@ def job_operations(database: Database, client: Client) -> Sequence[Operation]:
                 "type_not_open",
                 "unknown_type",
                 "type_disabled",
-                "invalid_input",
+                "unknown_user",
+                "not_found",
                 "insufficient_credits",
                 "too_many_queued",
                 "cost_exceeds_max",
@@ -184,7 +200,13 @@ def job_operations(database: Database, client: Client) -> Sequence[Operation]:
             path=JobPath,
             body=Retry,
             answers={200: Submitted},
-            problems=("not_found", "not_retryable", "insufficient_credits", "too_many_queued"),
+            problems=(
+                "not_found",
+                "not_retryable",
+                "type_disabled",
+                "insufficient_credits",
+                "too_many_queued",
+            ),
             **common,
         ),
     )
@@ -193,12 +215,15 @@ def job_operations(database: Database, client: Client) -> Sequence[Operation]:
 class _Jobs:
     """The handlers. Whatever a path names is looked for among the user's own rows."""
 
-    def __init__(self, database: Database, client: Client) -> None:
+    def __init__(self, database: Database, client: Client, types: JobTypes) -> None:
         self._database = database
         self._client = client
+        self._types = types
 
     async def create(self, asked: Asked[Any, Any, NewJob]) -> Answer:
-        key = _idempotency_key(asked)
+        key = idempotency_key_of(asked)
+        of_type = await self._types.require_open(asked.user, asked.body.type)
+        of_type.require_valid(asked.body.input, "input")
         made = await self._client.submit(
             asked.user.id,
             asked.body.type,
@@ -207,7 +232,7 @@ class _Jobs:
             max_cost=asked.body.max_cost,
         )
         return Answer(
-            _submitted(made),
+            Submitted.of(made),
             status=201 if made.created else 200,
             headers={"Location": f"/v1/jobs/{made.id}"},
         )
@@ -225,12 +250,12 @@ class _Jobs:
 
     async def cancel(self, asked: Asked[JobPath, Any, Any]) -> Answer:
         job_id = str(asked.path.job_id)
-        return Answer(_submitted(await self._client.cancel(job_id, user_id=asked.user.id)))
+        return Answer(Submitted.of(await self._client.cancel(job_id, user_id=asked.user.id)))
 
     async def retry(self, asked: Asked[JobPath, Any, Retry]) -> Answer:
         job_id, run = str(asked.path.job_id), asked.body.expected_run
         again = await self._client.retry(job_id, expected_run=run, user_id=asked.user.id)
-        return Answer(_submitted(again))
+        return Answer(Submitted.of(again))
 
     async def _find(self, asked: Asked[JobPath, Any, Any]) -> Row:
         rows = await self._database.select(
@@ -246,7 +271,8 @@ class _Jobs:
         return rows[0]
 
 
-def _idempotency_key(asked: Asked[Any, Any, NewJob]) -> str | None:
+def idempotency_key_of(asked: Asked[Any, Any, Any]) -> str | None:
+    """Of the header ``Idempotency-Key`` or the body; raises ``Problem`` when they differ."""
     header, body = asked.headers.get("Idempotency-Key"), asked.body.idempotency_key
     if header is not None and body is not None and header != body:
         raise Problem("bad_request", "The Idempotency-Key header and the body's key differ.")
@@ -254,13 +280,3 @@ def _idempotency_key(asked: Asked[Any, Any, NewJob]) -> str | None:
     if key is not None and len(key) > 255:
         raise Problem("bad_request", "An idempotency key has at most 255 characters.")
     return key or None
-
-
-def _submitted(handle: Any) -> Submitted:
-    return Submitted(
-        id=handle.id,
-        status=handle.status,
-        run=handle.run,
-        created=handle.created,
-        cost=handle.cost,
-    )

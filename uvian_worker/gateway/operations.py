@@ -7,6 +7,7 @@ from __future__ import annotations
 
 __all__ = ["Answer", "Asked", "Operation", "Parameters", "handler_of"]
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -82,6 +83,8 @@ class Operation:
 
 
 _JSON: Final = ("application/json", "")
+_BODY_SECONDS: Final = 30.0
+_ANSWER_SECONDS: Final = 20.0  #: longer than a call to Postgres may take, and a second try
 
 
 def handler_of(
@@ -98,7 +101,11 @@ def handler_of(
             body=await _body(operation.body, request),
             headers=request.headers,
         )
-        return _response(await operation.handle(asked))
+        async with asyncio.timeout(
+            _ANSWER_SECONDS
+        ):  # of databases that are away, others say so sooner
+            answer = await operation.handle(asked)
+        return _response(answer)
 
     return handle
 
@@ -115,7 +122,11 @@ async def _body(model: type[BaseModel] | None, request: web.Request) -> BaseMode
         return None
     if request.content_type not in _JSON and request.can_read_body:
         raise Problem("unsupported_media_type")
-    raw = await request.read()
+    try:
+        async with asyncio.timeout(_BODY_SECONDS):
+            raw = await request.read()
+    except TimeoutError as error:
+        raise Problem("bad_request", "The body did not arrive in time.") from error
     try:
         document = orjson.loads(raw or b"{}")
     except ValueError as error:  # also what is no UTF-8

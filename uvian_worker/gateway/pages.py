@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Page", "PageQuery", "page_of"]
+__all__ = ["Page", "PageQuery", "Place", "bad_cursor", "page_of"]
 
 import base64
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, NamedTuple, Self
 from uuid import UUID
 
 import orjson
@@ -33,6 +33,35 @@ class Page(BaseModel):
     next_cursor: str | None = None
 
 
+class Place(NamedTuple):
+    """Where a page has ended: the row by which it did, and not how many rows there were."""
+
+    moment: str  #: ISO 8601
+    id: str
+
+    @classmethod
+    def read(cls, cursor: str) -> Self:
+        """Of a cursor; raises ``Problem``."""
+        try:
+            moment, id_ = orjson.loads(base64.urlsafe_b64decode(cursor.encode()))
+            datetime.fromisoformat(moment)
+            return cls(moment, str(UUID(id_)))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise bad_cursor() from error
+
+    def written(self) -> str:
+        """As a cursor."""
+        return base64.urlsafe_b64encode(orjson.dumps(list(self))).decode()
+
+
+def bad_cursor() -> Problem:
+    """What a cursor is answered that we have not written."""
+    return Problem(
+        "invalid_input",
+        errors=[{"field": "cursor", "code": "cursor", "message": "Not a cursor of ours."}],
+    )
+
+
 async def page_of(
     database: Database,
     table: Table,
@@ -44,38 +73,26 @@ async def page_of(
     """Rows by (created_at descending, id), which ``columns`` contain, and where to go on."""
     wanted = query.limit + 1  # one more tells whether there is a next page
     rows: list[Row] = []
-    for place in _places(query.cursor):
+    for filters in _after(query.cursor):
         if len(rows) < wanted:
             rows += await database.select(
                 table,
                 columns=columns,
-                where=[*where, *place],
+                where=[*where, *filters],
                 order=_ORDER,
                 limit=wanted - len(rows),
             )
     more = len(rows) == wanted
     rows = rows[: query.limit]
-    return rows, _cursor(rows[-1]) if more else None
+    return rows, Place(rows[-1]["created_at"], rows[-1]["id"]).written() if more else None
 
 
-def _places(cursor: str | None) -> list[list[Filter]]:
+def _after(cursor: str | None) -> list[list[Filter]]:
     """What comes after a cursor, in order: the rest of its moment, then everything older."""
     if cursor is None:
         return [[]]
-    try:
-        moment, id_ = orjson.loads(base64.urlsafe_b64decode(cursor.encode()))
-        datetime.fromisoformat(moment)
-        UUID(id_)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise Problem(
-            "invalid_input",
-            errors=[{"field": "cursor", "code": "cursor", "message": "Not a cursor of ours."}],
-        ) from error
+    place = Place.read(cursor)
     return [
-        [Filter("created_at", "eq", moment), Filter("id", "gt", id_)],
-        [Filter("created_at", "lt", moment)],
+        [Filter("created_at", "eq", place.moment), Filter("id", "gt", place.id)],
+        [Filter("created_at", "lt", place.moment)],
     ]
-
-
-def _cursor(row: Row) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([row["created_at"], row["id"]])).decode()

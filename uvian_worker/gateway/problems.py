@@ -9,8 +9,8 @@ from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
-from repositories.errors import DataError, NotFound, Refused, RepositoryError, Transient
-from uvian_worker.client import JobRefused
+from repositories.errors import DataError, NotFound, Refused, StatementTooSlow, Transient
+from uvian_worker.calls import DatabaseAway, JobRefused
 from uvian_worker.gateway.auth import InvalidToken
 
 
@@ -30,15 +30,22 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "insufficient_credits": Kind(402, "There are not enough credits."),
     "forbidden": Kind(403, "This is not allowed."),
     "type_not_open": Kind(403, "This type of job is not open to you."),
+    "owner_only": Kind(403, "Only the owner of the conversation may do this."),
     "not_found": Kind(404, "There is no such thing."),
+    "unknown_user": Kind(404, "There is no such user."),
     "method_not_allowed": Kind(405, "There is no such method here."),
     "conflict": Kind(409, "It is not in the state that this needs."),
     "idempotency_conflict": Kind(409, "The idempotency key was used for another request."),
     "not_retryable": Kind(409, "Only a job that failed or was cancelled runs again."),
     "conversation_busy": Kind(409, "An answer is being written in this conversation."),
+    "owner_stays": Kind(409, "The owner of a conversation cannot leave it."),
     "input_too_large": Kind(413, "The request is too large."),
+    "message_too_large": Kind(413, "The message is too large."),
     "unsupported_media_type": Kind(415, "The body must be JSON."),
     "invalid_input": Kind(422, "The input is not valid."),
+    "invalid_conversation": Kind(422, "Title or metadata are not valid."),
+    "invalid_message": Kind(422, "The message is not valid."),
+    "too_many_members": Kind(422, "There are too many members."),
     "unknown_type": Kind(422, "There is no such type of job."),
     "type_disabled": Kind(422, "This type of job is switched off."),
     "unknown_parent": Kind(422, "There is no such parent job."),
@@ -51,6 +58,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
 
 #: Seconds after which a request that was too early may come again, where nobody knows better.
 _LATER: Final = {429: 5, 503: 2}
+_NOT_STORED: Final = "It holds something that cannot be stored."
 
 
 class Problem(Exception):
@@ -102,19 +110,19 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
         case NotFound():
             return Problem("not_found")
         case DataError():
-            return Problem("invalid_input", "It holds something that cannot be stored.")
-        case Transient() | OSError() | TimeoutError():
+            return Problem("invalid_input", _NOT_STORED)
+        case Transient() | StatementTooSlow() | DatabaseAway() | OSError() | TimeoutError():
             return Problem("unavailable")
-        case RepositoryError():
-            return Problem("internal_error")
         case _:
             return Problem("internal_error")
 
 
 def _refused(error: JobRefused | Refused) -> Problem:
     details = error.details if isinstance(error, JobRefused) else {}
+    if error.code == "invalid_input":  # what Postgres says of it is not for its author
+        return Problem("invalid_input", _NOT_STORED)
     if error.code not in PROBLEMS:
-        return Problem("invalid_input", errors=[{"field": "", "code": error.code, "message": ""}])
+        return Problem("internal_error")
     detail = details.get("message")
     numbers = {name: details[name] for name in ("cost", "balance", "limit") if name in details}
     return Problem(error.code, detail if isinstance(detail, str) else "", **numbers)

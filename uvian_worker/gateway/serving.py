@@ -108,6 +108,7 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             origins=config.origins(),
             pictures_from=_pictures_from(config),
             max_body=config.gateway_max_body,
+            wake_secret=config.wake_secret.get_secret_value(),
         )
 
 

@@ -77,6 +77,7 @@ class JobStreams:
         self._topics = topics
         self._admit = admit
         self._clock = clock
+        self._open: set[_Stream] = set()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One stream, until the job ends, the token expires, or somebody leaves."""
@@ -92,6 +93,7 @@ class JobStreams:
             }
         )
         stream = _Stream()
+        self._open.add(stream)
         leave = self._feeds.listen(topic, request.headers.get("Last-Event-ID"), stream)
         try:
             await response.prepare(request)
@@ -101,7 +103,13 @@ class JobStreams:
             pass  # the client comes again, with its last id and a token that holds
         finally:
             leave()
+            self._open.discard(stream)
         return response
+
+    def close(self) -> None:
+        """End every stream: its client comes again, elsewhere, with its last id."""
+        for stream in self._open:
+            stream.ended()
 
     async def _send(self, response: web.StreamResponse, stream: _Stream) -> None:
         await response.write(b"retry: 1000\n\n")
