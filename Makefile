@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 VENV := .venv/bin
 
-.PHONY: help setup demo dev test unit database processes e2e check format bench docs lock clean
+.PHONY: help setup demo dev test unit database processes e2e openai check format bench docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -10,7 +10,7 @@ help:  ## list the targets
 setup:  ## build .venv from the lock (a no-op when nothing changed)
 	@scripts/setup
 
-demo: setup  ## run the main job on a real Postgres and a real Redis, and watch it (ARGS="--prompt …")
+demo: setup  ## make a concept and refine it on a real Postgres and a real Redis, and watch it (ARGS="--prompt …")
 	@$(VENV)/uvian demo $(ARGS)
 
 dev: setup  ## everything up until Ctrl-C, with the URLs to connect
@@ -22,7 +22,7 @@ test: unit database processes  ## every test that pip alone can run, with covera
 
 unit: setup  ## tests without servers
 	@$(VENV)/coverage erase
-	@$(VENV)/coverage run -m pytest -q -m 'not database and not processes and not e2e' $(ARGS)
+	@$(VENV)/coverage run -m pytest -q -m 'not database and not processes and not e2e and not real' $(ARGS)
 
 database: setup  ## tests on a real Postgres and a real Redis
 	@$(VENV)/coverage run -m pytest -q -m database $(ARGS)
@@ -35,6 +35,10 @@ e2e: setup  ## tests that need a pooler too: apt-get install pgbouncer
 		{ echo "make e2e needs PgBouncer: apt-get install pgbouncer" >&2; exit 1; }
 	@$(VENV)/python -m pytest -q -m e2e $(ARGS)
 
+openai: setup  ## a real OpenAI-compatible server, chosen by its base URL alone (llama.cpp; builds it once)
+	@scripts/llama_server
+	@$(VENV)/python -m pytest -q -m real $(ARGS)
+
 check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
@@ -42,6 +46,7 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/lint-imports --no-cache --no-logo
 	@$(VENV)/python scripts/generate_docs.py --check
 	@$(VENV)/python scripts/generate_reference.py --check
+	@$(VENV)/python scripts/generate_faults.py --check
 
 format: setup  ## let ruff write the files as it wants them
 	@$(VENV)/ruff check --fix --quiet . || true
@@ -53,6 +58,7 @@ bench: setup  ## measure against the peers, as ratios (ARGS="--json --check")
 docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_docs.py
 	@$(VENV)/python scripts/generate_reference.py
+	@$(VENV)/python scripts/generate_faults.py
 
 lock: setup  ## resolve poetry.lock again
 	@.venv/poetry/bin/poetry lock

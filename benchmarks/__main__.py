@@ -13,10 +13,12 @@ from collections.abc import Callable
 
 import orjson
 
-from benchmarks import pickup, supabase, throughput, variations
+from benchmarks import cancel, chats, pickup, supabase, throughput, variations
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
+    "cancel": cancel.run,
+    "chats": chats.run,
     "pickup": pickup.run,
     "throughput": throughput.run,
     "supabase": supabase.run,

@@ -82,7 +82,7 @@ async def _prepare(postgres: EmbeddedPostgres, user_id: str) -> None:
     await migrate(postgres.migrator_dsn)
     connection = await asyncpg.connect(postgres.dsn)
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(user_id))
-    await connection.execute("insert into uvian.job_types (type) values ('noop')")
+    await connection.execute("insert into uvian.job_types (type) values ('noop'), ('naive')")
     await connection.close()
 
 

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from executors.errors import LeaseLost, StageError, readable
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
+from executors.fetching import Fetcher
 from executors.imaging.codec import LIMITS, Limits
 from executors.outcomes import Kept
 from executors.providers.base import ChatModel, ImageModel
@@ -66,6 +67,7 @@ class JobServices:
     conversations: UserConversations
     messages: UserMessages
     chat_model: ChatModel
+    fetcher: Fetcher  #: for what is at a URL; there is no other way to it
     image_limits: Limits = LIMITS  #: what a picture from outside may be
     history_tokens: int = 8_000  #: of a conversation, sent along with a question
 
@@ -117,6 +119,10 @@ class Stage:
         self._report(self.name, min(max(fraction, 0.0), 1.0) * self.weight, message)
 
 
+def _never() -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class JobContext(Generic[InputT]):
     """One run of one job, as its executor sees it."""
@@ -128,6 +134,8 @@ class JobContext(Generic[InputT]):
     _emit: Callable[[Event], asyncio.Future[Appended]]
     _save: Callable[[dict[str, Any]], Awaitable[bool]]
     track: Track = field(default_factory=Track)
+    #: Whether another run follows although this one is told to stop: nobody has given the job up.
+    comes_back: Callable[[], bool] = _never
 
     def emit(self, event: Event) -> asyncio.Future[Appended]:
         """Tell those who listen of a fact."""

@@ -4,6 +4,7 @@
     ├── InvalidInput            the request can never work: not retried
     │   └── NotFound            … because what it names is not there, or not this user's
     ├── ProviderRejected        the provider refuses this content or request: not retried
+    │   └── AccountRefused      … because of our account there: another provider may do it
     ├── ProviderUnavailable     the provider is away or broken: retried with backoff
     ├── RateLimited             come back later: retried at the reset time, burns no attempt
     ├── Timeout                 the job took longer than its type allows: retried
@@ -18,6 +19,7 @@ stack trace, is for the log.
 from __future__ import annotations
 
 __all__ = [
+    "AccountRefused",
     "Cancelled",
     "ExecutorError",
     "InvalidInput",
@@ -68,11 +70,20 @@ class ProviderRejected(ExecutorError):
     code = "provider_rejected"
 
 
+class AccountRefused(ProviderRejected):
+    """The provider does not serve this worker's account."""
+
+
 class ProviderUnavailable(ExecutorError):
     """The provider is not available at the moment."""
 
     code = "provider_unavailable"
     retryable = True
+
+    def __init__(self, message: str = "", *, retry_after: float = 0.0) -> None:
+        """``retry_after`` is in seconds from now, where the provider said so."""
+        super().__init__(message)
+        self.retry_after = retry_after
 
 
 class RateLimited(ExecutorError):

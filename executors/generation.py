@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from executors.base import BaseExecutor, JobContext, JobInput
 from executors.stages.concept_storage import StoredVariation, store_concept
 from executors.stages.image_preparation import PreparedImage, prepare_image, store_image
-from executors.stages.palette_generation import generate_palettes
+from executors.stages.palette_generation import ChosenPalettes, generate_palettes
 from executors.stages.palette_variations import create_variations
 
 Description = Annotated[str, Field(min_length=1, max_length=2000)]
@@ -67,17 +67,18 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
             palettes = both.create_task(
                 generate_palettes(job, asked.theme_description, asked.num_palettes, asked.seed)
             )
-        variations = await create_variations(job, base, palettes.result())
-        concept_id = await store_concept(
+        variations = await create_variations(job, base, palettes.result().palettes)
+        concept = await store_concept(
             job,
             logo_description=asked.logo_description,
             theme_description=asked.theme_description,
             image=storing.result(),
+            size=(base.width, base.height),
             variations=variations,
-            details=_details(base),
+            details=_details(base, palettes.result()),
         )
         return GenerationOutput(
-            concept_id=concept_id,
+            concept_id=concept.id,
             image_path=storing.result().path,
             width=base.width,
             height=base.height,
@@ -89,10 +90,10 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
         return output.concept_id
 
 
-def _details(base: PreparedImage) -> dict[str, object]:
+def _details(base: PreparedImage, chosen: ChosenPalettes) -> dict[str, object]:
     return {
         "provider": base.provider,
         "model": base.model,
         "seed": base.seed,
-        "palettes": "harmony",
+        "palettes": chosen.details(),
     }

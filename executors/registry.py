@@ -11,11 +11,16 @@ from typing import Any
 from executors.base import BaseExecutor
 from executors.chat import ChatExecutor
 from executors.generation import GenerationExecutor
+from executors.refinement import RefinementExecutor
 
 AnyExecutor = BaseExecutor[Any, Any]
 
 #: One line per executor of ours.
-BUILT_IN: tuple[type[AnyExecutor], ...] = (GenerationExecutor, ChatExecutor)
+BUILT_IN: tuple[type[AnyExecutor], ...] = (
+    GenerationExecutor,
+    RefinementExecutor,
+    ChatExecutor,
+)
 
 #: The group under which another distribution names its executors.
 ENTRY_POINTS = "uvian_worker.executors"

@@ -50,7 +50,8 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
         delay = min(max(known.retry_after, 0.0), LONGEST_RATE_LIMIT)
         return Retry(details, message, delay=delay + random.uniform(0, 1), burn=False)  # noqa: S311
     if retryable:
-        return Retry(details, message, delay=backoff(attempt))
+        asked = known.retry_after if isinstance(known, ProviderUnavailable) else 0.0
+        return Retry(details, message, delay=max(backoff(attempt), min(asked, LONGEST_RATE_LIMIT)))
     return Failed(details, message)
 
 

@@ -264,6 +264,7 @@ class Runner:
             track=running.track,
             _emit=emit,
             _save=lambda values: self._jobs.checkpoint(job.id, job.run, values),
+            comes_back=lambda: running.comes_back(last=job.attempt + 1 >= job.max_attempts),
         )
 
     async def _settle(self, claim: ClaimedJob, running: Running, outcome: Outcome) -> None:
@@ -389,8 +390,10 @@ def _unstorable(attempt: int) -> tuple[dict[str, Any], str]:
 def _sentence(error: ValidationError) -> str:
     """The first complaint, with the field's name and without the value."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"]) or "it"
-    said = str(first["msg"])
+    field = ".".join(str(part) for part in first["loc"])
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if not field:
+        return f"Invalid input: {said}."
     if said.startswith("Input "):
         return f"Invalid input: {field}{said.removeprefix('Input')}."
     return f"Invalid input: {field}: {said}."

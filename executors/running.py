@@ -45,6 +45,12 @@ class Running:
     )  #: done when it was told to stop and has not
     reported: float = -1.0  #: the progress last carried to the row
 
+    def comes_back(self, *, last: bool) -> bool:
+        """Whether another run follows the one that is told to stop; ``last`` burns the last attempt."""
+        if self.reason is StopReason.TIMEOUT:
+            return not last
+        return self.reason in {StopReason.INTERRUPT, StopReason.LOST}
+
     def stop(self, reason: StopReason) -> None:
         """Tell it to stop; before its task exists, the reason waits for it."""
         if self.reason is None or reason.value > self.reason.value:

@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from uvian_worker.cli.demo import PROMPT, THEME, conclude, introduce, look_back
+from uvian_worker.cli.demo import PROMPT, REFINEMENT, THEME, conclude, introduce, look_back
 from uvian_worker.demo import DemoOrder, run_demo
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "images" / "demo.svg"
@@ -27,7 +27,7 @@ COLUMNS = 100
 
 def picture() -> str:
     """The screen at the end of a run, as SVG."""
-    order = DemoOrder(PROMPT, THEME)
+    order = DemoOrder(PROMPT, THEME, REFINEMENT)
     screen = Console(
         record=True,
         width=COLUMNS,
@@ -36,12 +36,13 @@ def picture() -> str:
         color_system="truecolor",
         highlight=False,
     )
-    result = asyncio.run(run_demo(order))
-    assert result.succeeded
+    results = asyncio.run(run_demo(order))
+    assert all(result.succeeded for result in results)
     screen.print(Text.assemble(("$ ", "bold green"), "uvian demo"))
-    introduce(screen, order)
-    look_back(screen, result)
-    conclude(screen, order, result)
+    for result in results:
+        introduce(screen, result.shown)
+        look_back(screen, result)
+    conclude(screen, results)
     return without_fonts(screen.export_svg(title="uvian demo"))
 
 

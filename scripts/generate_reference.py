@@ -42,6 +42,10 @@ IN_README = (
     "images_dir",
     "namespace",
     "max_jobs",
+    "image_model",
+    "chat_model",
+    "openai_api_key",
+    "openai_base_url",
     "cpu_threads",
     "health_port",
     "log_level",
@@ -100,6 +104,8 @@ def _default(field: ast.AnnAssign) -> str | None:
     value = eval(code, names)  # our own source
     if value is None or value == "":
         return None
+    if isinstance(value, bool):
+        return str(value).lower()
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

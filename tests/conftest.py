@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -21,6 +22,10 @@ for _name in [name for name in os.environ if name.startswith(("UVIAN_", "PG"))]:
 # Nobody here speaks TLS, and reading the world's authorities takes longer than most tests.
 os.environ["SSL_CERT_DIR"] = os.devnull
 os.environ.pop("SSL_CERT_FILE", None)
+
+# A deadline for one example measures what else the machine is doing.
+hypothesis.settings.register_profile("uvian", deadline=None)
+hypothesis.settings.load_profile("uvian")
 
 # The suites of the contracts explain their failures like tests do.
 pytest.register_assert_rewrite("tests.contracts")

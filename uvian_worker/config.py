@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-__all__ = ["Config", "ConfigError"]
+__all__ = ["Config", "ConfigError", "names_in", "numbers_in"]
 
 import difflib
+import math
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from repositories.dsn import is_transaction_pool
@@ -26,6 +36,52 @@ _ORIGIN = re.compile(r"https?://[^/?#@\s;,'\"]+")
 
 class ConfigError(Exception):
     """A setting is missing, unknown or wrong; the message names it and the next step."""
+
+
+def names_in(text: str) -> tuple[str, ...]:
+    """The names of a list as it is written in a setting: `openai,local`."""
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
+def numbers_in(text: str) -> dict[str, float]:
+    """The numbers of a group as it is written in a setting: `connect=10,total=600`."""
+    pairs = (pair.partition("=") for pair in names_in(text))
+    return {name.strip(): float(value) for name, _, value in pairs}
+
+
+def _order(*known: str) -> AfterValidator:
+    """Names out of ``known``, each once, in the order of preference."""
+
+    def check(text: str) -> str:
+        names = names_in(text)
+        for name in names:
+            if name not in known:
+                raise ValueError(f"there is no provider {name!r} for this, only {', '.join(known)}")
+        if len(set(names)) < len(names):
+            raise ValueError(f"{text!r} names a provider twice")
+        return ",".join(names)
+
+    return AfterValidator(check)
+
+
+def _base_url(text: str) -> str:
+    url = urlsplit(text)
+    plain = url.hostname and not (url.query or url.fragment or "@" in url.netloc)
+    if url.scheme not in {"http", "https"} or not plain:
+        raise ValueError("must be like https://host/path, without a name, a key or a question mark")
+    return text.rstrip("/")
+
+
+def _header_value(key: SecretStr) -> SecretStr:
+    text = key.get_secret_value().strip()
+    if not text.isascii() or not text.isprintable() or " " in text:
+        raise ValueError("is no key: it has spaces or special characters in it")
+    return SecretStr(text)
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+Key = Annotated[SecretStr, AfterValidator(_header_value)]
+ModelPath = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$")]
 
 
 class Config(BaseSettings):
@@ -67,8 +123,6 @@ class Config(BaseSettings):
     # The worker
     max_jobs: Annotated[int, Field(ge=1, le=1000)] = 20
     """Jobs that run at a time in one worker process."""
-    image_model: Literal["local"] = "local"
-    """Which provider makes pictures."""
     chat_history_tokens: Annotated[int, Field(ge=100)] = 8_000
     """Of a conversation, sent with a question: what the model takes less its longest answer."""
     cpu_threads: Annotated[int, Field(ge=1, le=64)] = min(os.cpu_count() or 1, 8)
@@ -108,6 +162,36 @@ class Config(BaseSettings):
     limit_subscribe: PerMinute = 600
     """Topics subscribed to a minute, per user."""
 
+    # Models
+    image_model: Annotated[str, _order("local", "openai", "fal"), Field(min_length=1)] = "local"
+    """Who makes pictures: `local`, `openai`, `fal`, or several in the order they are asked: `fal,local`."""
+    chat_model: Annotated[str, _order("local", "openai"), Field(min_length=1)] = "local"
+    """Who answers chats: `local` (an offline voice), `openai`, or several in the order they are asked."""
+    openai_api_key: Key | None = None
+    """Key for OpenAI; a server of your own may need none."""
+    openai_base_url: BaseUrl = "https://api.openai.com/v1"
+    """OpenAI, or any server that speaks its API: vLLM, llama.cpp, Ollama, LiteLLM …"""
+    openai_chat_model: Annotated[str, Field(min_length=1)] = "gpt-5.4-mini"
+    """The model that answers chats which name none."""
+    openai_image_model: Annotated[str, Field(min_length=1)] = "gpt-image-2"
+    """The model that makes pictures."""
+    openai_timeouts: str = "connect=10,first_byte=120,idle=60,total=600"
+    """How long it may take to connect, to begin, between two pieces, and altogether."""
+    openai_limits: str = "concurrency=100,per_second=50"
+    """What one worker process asks of it at a time, and in a second."""
+    fal_api_key: Key | None = None
+    """Key for FAL."""
+    fal_base_url: BaseUrl = "https://queue.fal.run"
+    """FAL's queue."""
+    fal_image_model: ModelPath = "fal-ai/flux/dev"
+    """The model that makes pictures, as FAL names it, with its path."""
+    fal_refine_model: ModelPath = "fal-ai/flux/dev/image-to-image"
+    """The model that changes pictures: one that takes an `image_url`."""
+    fal_timeouts: str = "connect=10,first_byte=60,idle=60,total=600"
+    """As `openai_timeouts`, for each call to the queue; what does not begin within `total` is dropped."""
+    fal_limits: str = "concurrency=100,per_second=50"
+    """Requests that one worker process sends at a time, and in a second."""
+
     # Time
     lease: Seconds = 15.0
     """How long a job stays with a worker that says nothing."""
@@ -127,6 +211,10 @@ class Config(BaseSettings):
     """Largest file accepted from a provider or a user."""
     image_max_pixels: Annotated[int, Field(gt=0)] = 4096 * 4096
     """Largest picture accepted, in pixels."""
+    fetch_http: bool = False
+    """Fetch pictures from `http://` addresses too, not from `https://` alone."""
+    fetch_timeout: Seconds = 20.0
+    """For one picture from an address that a user gave, redirects included."""
 
     @model_validator(mode="before")
     @classmethod
@@ -157,6 +245,13 @@ class Config(BaseSettings):
                     "http://localhost:3000, without a path"
                 )
         return value
+
+    @field_validator("openai_timeouts", "openai_limits", "fal_timeouts", "fal_limits")
+    @classmethod
+    def _complete(cls, value: str, info: ValidationInfo) -> str:
+        """A group of numbers, with the defaults of those it leaves out."""
+        numbers = numbers_in(str(cls.model_fields[str(info.field_name)].default))
+        return _completed(value, numbers)
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -263,6 +358,24 @@ class Config(BaseSettings):
 
 def _listed(text: str) -> list[str]:
     return [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
+
+
+def _completed(text: str, numbers: dict[str, float]) -> str:
+    try:
+        given = numbers_in(text)
+    except ValueError:
+        given = {"": 0}
+    if unknown := set(given) - set(numbers):
+        form = ",".join(f"{name}=…" for name in numbers)
+        raise ValueError(f"must be numbers like {form}, not {min(unknown) or text!r}")
+    numbers = {**numbers, **given}
+    if any(not 0 < number < math.inf for number in numbers.values()):
+        raise ValueError("must be numbers above 0")
+    if "total" in numbers and not numbers["connect"] <= numbers["first_byte"] <= numbers["total"]:
+        raise ValueError("connect must not be longer than first_byte, nor that longer than total")
+    if not numbers.get("concurrency", 1.0).is_integer():
+        raise ValueError("concurrency must be a whole number")
+    return ",".join(f"{name}={number:g}" for name, number in numbers.items())
 
 
 def _refuse_unknown(environ: Mapping[str, str]) -> None:

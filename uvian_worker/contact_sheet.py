@@ -1,16 +1,16 @@
-"""A concept as a folder of pictures with a page that shows them together."""
+"""What jobs have made as a folder of pictures, with a page that shows them together."""
 
 from __future__ import annotations
 
-__all__ = ["lay_out"]
+__all__ = ["Shown", "lay_out"]
 
 import html
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from string import Template
-from typing import Any
 
 from uvian_worker.watching import Picture, StageSeen, WatchedJob
 
@@ -20,20 +20,51 @@ _MARK = '<meta name="generator" content="uvian demo">'
 _OURS = re.compile(r"\d\d-[a-z0-9-]+\.(png|webp|jpg)")
 
 
-def lay_out(
-    job: WatchedJob, folder: Path, *, images: Path, asked: Mapping[str, Any], ms: float
-) -> list[Path]:
-    """Copy the pictures of a job to ``folder`` and write ``index.html``; the base image comes first.
+@dataclass(slots=True)
+class Shown:
+    """A job that has made pictures, and what is said of it."""
 
-    What an earlier job left there goes away; files that are not ours stay.
+    job: WatchedJob
+    words: str  #: what it was asked for
+    theme: str = ""
+    original: str | None = None  #: path of the picture that was refined
+    ms: float = 0.0  #: from the call that submits to the event that ends, as a client sees it
+
+
+def lay_out(shown: Sequence[Shown], folder: Path, *, images: Path) -> list[list[Path]]:
+    """Copy the pictures of jobs to ``folder`` and write ``index.html``; each one's base image first.
+
+    What an earlier demo left there goes away; files that are not ours stay.
     """
     folder.mkdir(parents=True, exist_ok=True)
     _tidy(folder)
-    files = {
-        picture: _copied(picture, images, folder) for _, picture in sorted(job.pictures.items())
-    }
-    (folder / "index.html").write_text(_page(job, files, asked, ms), encoding="utf-8")
-    return list(files.values())
+    copies = _Copies(images, folder)
+    sections = [_section(one, copies, first=one is shown[0]) for one in shown]
+    (folder / "index.html").write_text(_page(shown, sections, len(copies)), encoding="utf-8")
+    return [[copies[p.path] for _, p in sorted(one.job.pictures.items())] for one in shown]
+
+
+@dataclass(slots=True)
+class _Copies:
+    """Files by the paths of the store, whose own are named by their content and must keep it."""
+
+    images: Path
+    folder: Path
+    _files: dict[str, Path] = field(default_factory=dict)
+
+    def add(self, path: str, name: str) -> str:
+        """Copy a picture, once; the name of its file."""
+        if path not in self._files:
+            stored = self.images / path
+            file = self.folder / f"{len(self._files):02d}-{name}{stored.suffix}"
+            self._files[path] = Path(shutil.copyfile(stored, file))
+        return self._files[path].name
+
+    def __getitem__(self, path: str) -> Path:
+        return self._files[path]
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 def _tidy(folder: Path) -> None:
@@ -44,37 +75,59 @@ def _tidy(folder: Path) -> None:
                 file.unlink()
 
 
-def _copied(picture: Picture, images: Path, folder: Path) -> Path:
-    """A copy: the store's own files are named by their content, and must keep it."""
-    stored = images / picture.path
-    name = "base" if picture.kind == "base" else _slug(picture.name or "variation")
-    return Path(shutil.copyfile(stored, folder / f"{picture.place:02d}-{name}{stored.suffix}"))
-
-
 def _slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:60] or "variation"
 
 
-def _page(
-    job: WatchedJob, files: Mapping[Picture, Path], asked: Mapping[str, Any], ms: float
-) -> str:
-    figures = [_figure(picture, file.name, asked) for picture, file in files.items()]
-    size = asked["size"]
-    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
-        mark=_MARK,
-        title=html.escape(asked["logo_description"]),
-        theme=html.escape(asked["theme_description"]),
-        base=figures[0],
-        variations="\n".join(figures[1:]),
-        stages=_stages(list(job.stages.values())),
-        total=_seconds(ms),
-        facts=html.escape(f"{len(files)} pictures · {size} px square · job {job.id}"),
+def _section(one: Shown, copies: _Copies, *, first: bool) -> str:
+    body = _refined(one, copies) if one.original else _made(one, copies)
+    # The first one's words are the title of the page.
+    return body if first else f"<h2>{html.escape(one.words)}</h2>\n{body}"
+
+
+def _made(one: Shown, copies: _Copies) -> str:
+    """The base image large, its variations around it."""
+    figures = [
+        _figure(picture, copies.add(picture.path, _name(picture)), one.words)
+        for _, picture in sorted(one.job.pictures.items())
+    ]
+    return f'<div class="sheet">\n{"".join(figures)}</div>'
+
+
+def _refined(one: Shown, copies: _Copies) -> str:
+    """The original beside what became of it."""
+    before = copies.add(one.original or "", "original")
+    base, *variations = (picture for _, picture in sorted(one.job.pictures.items()))
+    after = copies.add(base.path, "refined")
+    done = " · ".join((one.job.output or {}).get("operations", ()))
+    more = [_figure(p, copies.add(p.path, _name(p)), one.words) for p in variations]
+    return (
+        f'<p class="done">{html.escape(done)}</p>\n'
+        f'<div class="sheet pair">\n{_plain(before, "Original")}{_plain(after, "Refined")}'
+        f"{''.join(more)}</div>"
     )
 
 
-def _figure(picture: Picture, file: str, asked: Mapping[str, Any]) -> str:
+def _name(picture: Picture) -> str:
+    return "base" if picture.kind == "base" else _slug(picture.name or "variation")
+
+
+def _page(shown: Sequence[Shown], sections: Sequence[str], pictures: int) -> str:
+    first = shown[0]
+    ids = ", ".join(one.job.id for one in shown)
+    return Template(_PAGE.read_text(encoding="utf-8")).substitute(
+        mark=_MARK,
+        title=html.escape(first.words),
+        theme=html.escape(first.theme),
+        sections="\n".join(f"<section>\n{section}\n</section>" for section in sections),
+        times="\n".join(_times(one) for one in shown),
+        facts=html.escape(f"{pictures} pictures · {'jobs' if len(shown) > 1 else 'job'} {ids}"),
+    )
+
+
+def _figure(picture: Picture, file: str, words: str) -> str:
     name = html.escape(picture.name or "Base image")
-    what = html.escape(f"{asked['logo_description']}: {picture.name or 'base image'}", quote=True)
+    what = html.escape(f"{words}: {picture.name or 'base image'}", quote=True)
     chips = "".join(
         f'<button style="background:{colour}" title="Copy {colour}" data-hex="{colour}"></button>'
         for colour in picture.palette
@@ -83,7 +136,23 @@ def _figure(picture: Picture, file: str, asked: Mapping[str, Any]) -> str:
     number = "" if picture.kind == "base" else f"<small>{picture.place:02d}</small>"
     return (
         f'<figure><a href="{file}"><img src="{file}" alt="{what}"></a>'
-        f"<figcaption><b>{name}</b>{number}</figcaption>{strip}</figure>"
+        f"<figcaption><b>{name}</b>{number}</figcaption>{strip}</figure>\n"
+    )
+
+
+def _plain(file: str, name: str) -> str:
+    return (
+        f'<figure><a href="{file}"><img src="{file}" alt="{name}"></a>'
+        f"<figcaption><b>{name}</b></figcaption></figure>\n"
+    )
+
+
+def _times(one: Shown) -> str:
+    title = {"generation": "How long the concept took", "refinement": "How long refining it took"}
+    heading = title.get(one.job.type, "How long it took")
+    return (
+        f"<h3><span>{heading}</span><span>{_seconds(one.ms)}</span></h3>\n"
+        f"<ol>\n{_stages(list(one.job.stages.values()))}\n</ol>"
     )
 
 

@@ -1,31 +1,42 @@
-"""The demo: one generation on servers of its own, followed by its events, its pictures laid out."""
+"""The demo: one job after the other on servers of its own, followed by events, pictures laid out."""
 
 from __future__ import annotations
 
-__all__ = ["STAGES", "Audience", "DemoOrder", "DemoResult", "Nobody", "run_demo"]
+__all__ = ["PARTS", "STAGES", "Audience", "DemoOrder", "DemoResult", "Nobody", "run_demo"]
 
 import asyncio
 import os
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from repositories.concepts import Concept, UserConcepts
+from repositories.postgres import PostgresDatabase
 from uvian_worker.client import Client
 from uvian_worker.config import PREFIX
-from uvian_worker.contact_sheet import lay_out
+from uvian_worker.contact_sheet import Shown, lay_out
 from uvian_worker.local_servers import FOLDER, LocalServers, local_servers
 from uvian_worker.watching import WatchedJob
 from uvian_worker.worker_process import WorkerEnded, WorkerProcess
 
-#: What a generation goes through, so that it can be shown before it happens.
+#: What each type of job goes through, so that it can be shown before it happens.
 STAGES: Final = {
-    "base_image": "Base concept generation",
-    "base_image_storage": "Storing base image",
-    "palette_generation": "Palette generation",
-    "palette_variations": "Creating/storing variations",
-    "concept_storage": "Storing concept",
+    "generation": {
+        "base_image": "Base concept generation",
+        "base_image_storage": "Storing base image",
+        "palette_generation": "Palette generation",
+        "palette_variations": "Creating/storing variations",
+        "concept_storage": "Storing concept",
+    },
+    "refinement": {
+        "original_image": "Loading the original",
+        "image_refinement": "Refining the image",
+        "refined_image_storage": "Storing refined image",
+        "concept_storage": "Storing concept",
+    },
 }
 
 
@@ -35,39 +46,34 @@ class DemoOrder:
 
     prompt: str
     theme: str
+    refinement: str  #: the prompt that the concept is refined by
+    only: str | None = None  #: one of ``PARTS``; else all of them
     palettes: int = 7
     size: int = 1024  #: pixels, width and height
     seed: int | None = None
     out: Path | None = None  #: where the pictures go; by default below ``folder``
     folder: Path = FOLDER
 
-    def input(self) -> dict[str, Any]:
-        """The input of the job."""
-        asked = {
-            "logo_description": self.prompt,
-            "theme_description": self.theme,
-            "num_palettes": self.palettes,
-            "size": self.size,
-            "seed": self.seed,
-        }
-        return {name: value for name, value in asked.items() if value is not None}
-
 
 @dataclass(slots=True)
 class DemoResult:
-    """What became of it."""
+    """What became of one job."""
 
-    job: WatchedJob
-    ms: float  #: from the call that submits to the event that ends, as a client sees it
+    shown: Shown
     expected: int  #: pictures
     log: Path  #: the worker's
-    out: Path | None = None
+    images: Path  #: where the worker keeps pictures
     files: list[Path] = field(default_factory=list)  #: the base image first
 
     @property
+    def job(self) -> WatchedJob:
+        """The job, as it was watched."""
+        return self.shown.job
+
+    @property
     def succeeded(self) -> bool:
-        """Whether the job has completed with its base image and every variation."""
-        return self.job.status == "completed" and len(self.files) == self.expected
+        """Whether the job has completed with all of its pictures."""
+        return self.job.status == "completed" and len(self.job.pictures) == self.expected
 
     def as_document(self) -> dict[str, Any]:
         """For ``--json``."""
@@ -76,7 +82,7 @@ class DemoResult:
             "id": job.id,
             "type": job.type,
             "status": job.status,
-            "ms": round(self.ms, 1),
+            "ms": round(self.shown.ms, 1),
             "stages": [stage.as_document() for stage in job.stages.values()],
             "events": dict(sorted(job.counts.items())),
             "pictures": [str(file) for file in self.files],
@@ -85,6 +91,7 @@ class DemoResult:
                 for _, picture in sorted(job.pictures.items())
                 if picture.palette
             ],
+            "operations": list((job.output or {}).get("operations", ())),
             "warnings": job.warnings,
             "error": job.error,
         }
@@ -96,11 +103,14 @@ class Audience(Protocol):
     def preparing(self, step: str) -> None:
         """What is being started."""
 
-    def begins(self, job: WatchedJob) -> None:
-        """The job is submitted: what ``job`` knows grows from now on."""
+    def begins(self, shown: Shown) -> None:
+        """A job is submitted: what ``shown.job`` knows grows from now on."""
 
     def changed(self) -> None:
         """The job has heard an event."""
+
+    def ends(self, result: DemoResult) -> None:
+        """The job is over; another one may follow."""
 
 
 class Nobody:
@@ -109,15 +119,18 @@ class Nobody:
     def preparing(self, step: str) -> None:
         """Nothing."""
 
-    def begins(self, job: WatchedJob) -> None:
+    def begins(self, shown: Shown) -> None:
         """Nothing."""
 
     def changed(self) -> None:
         """Nothing."""
 
+    def ends(self, result: DemoResult) -> None:
+        """Nothing."""
 
-async def run_demo(order: DemoOrder, audience: Audience | None = None) -> DemoResult:
-    """Run one job from an empty machine to pictures on disk.
+
+async def run_demo(order: DemoOrder, audience: Audience | None = None) -> list[DemoResult]:
+    """Run every part from an empty machine to pictures on disk; the first that fails is the last.
 
     Raises ``EmbeddedError``, ``RepositoryError``, ``JobRefused`` and ``WorkerEnded``.
     """
@@ -132,46 +145,121 @@ async def run_demo(order: DemoOrder, audience: Audience | None = None) -> DemoRe
         client = await stack.enter_async_context(
             await Client.connect(database_url=servers.database_url, redis_url=servers.redis_url)
         )
-        job, ms = await _watch_one(client, worker, servers.user_id, order, audience)
-        result = DemoResult(job, ms, expected=order.palettes + 1, log=log)
-        if job.status == "completed":
-            result.out = (order.out or servers.folder / "demo" / job.id).absolute()
-            result.files = await asyncio.to_thread(
-                lay_out, job, result.out, images=servers.images_dir, asked=order.input(), ms=ms
+        run = _Run(order, audience, servers, client, worker, log)
+        for part in (order.only,) if order.only else PARTS:
+            await PARTS[part](run)
+            if not run.results[-1].succeeded:
+                break
+        await run.lay_out()
+        return run.results
+
+
+@dataclass(slots=True)
+class _Run:
+    """One run of the demo: where its parts happen."""
+
+    order: DemoOrder
+    audience: Audience
+    servers: LocalServers
+    client: Client
+    worker: WorkerProcess
+    log: Path
+    results: list[DemoResult] = field(default_factory=list)
+
+    async def watch(
+        self, type_: str, asked: dict[str, Any], *, words: str, pictures: int, **about: Any
+    ) -> None:
+        """Submit a job, hear all of its events, and keep what became of it.
+
+        ``words`` are what it was asked for; ``about`` is what else ``Shown`` takes.
+        """
+        if self.order.seed is not None:
+            asked = {**asked, "seed": self.order.seed}
+        began = time.perf_counter()
+        handle = await self.client.submit(self.servers.user_id, type_, asked)
+        job = WatchedJob(handle.id, type_)
+        job.expect(STAGES[type_])
+        shown = Shown(job, words, **about)
+        self.audience.begins(shown)
+        await self._watch(job)
+        shown.ms = (time.perf_counter() - began) * 1000
+        result = DemoResult(shown, pictures, self.log, self.servers.images_dir)
+        self.results.append(result)
+        self.audience.ends(result)
+
+    async def _watch(self, job: WatchedJob) -> None:
+        """Until the job has ended; a worker that dies meanwhile is the end of it."""
+        following = asyncio.ensure_future(self._follow(job))
+        ended = asyncio.ensure_future(self.worker.ended())
+        try:
+            await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                said = "The worker has ended in the middle of the job."
+                raise WorkerEnded(self.worker.last_words(said))
+            await following
+        finally:
+            following.cancel()
+            ended.cancel()
+
+    async def _follow(self, job: WatchedJob) -> None:
+        async for event in self.client.follow(job.id):
+            job.hear(event)
+            self.audience.changed()
+
+    async def lay_out(self) -> None:
+        """Pictures of the jobs that have completed, on one page."""
+        done = [result for result in self.results if result.job.status == "completed"]
+        if done:
+            folder = self.order.out or self.servers.folder / "demo" / done[0].job.id
+            files = await asyncio.to_thread(
+                lay_out,
+                [result.shown for result in done],
+                folder.absolute(),
+                images=self.servers.images_dir,
             )
-        return result
+            for result, its_files in zip(done, files, strict=True):
+                result.files = its_files
 
 
-async def _watch_one(
-    client: Client,
-    worker: WorkerProcess,
-    user_id: str,
-    order: DemoOrder,
-    audience: Audience,
-) -> tuple[WatchedJob, float]:
-    """Submit the job and hear all of its events; a worker that dies meanwhile is the end of it."""
-    began = time.perf_counter()
-    handle = await client.submit(user_id, "generation", order.input())
-    job = WatchedJob(handle.id, "generation")
-    job.expect(STAGES)
-    audience.begins(job)
-    following = asyncio.ensure_future(_follow(client, job, audience))
-    ended = asyncio.ensure_future(worker.ended())
+async def _generation(run: _Run) -> None:
+    order = run.order
+    asked = {
+        "logo_description": order.prompt,
+        "theme_description": order.theme,
+        "num_palettes": order.palettes,
+        "size": order.size,
+    }
+    await run.watch(
+        "generation", asked, words=order.prompt, theme=order.theme, pictures=order.palettes + 1
+    )
+
+
+async def _refinement(run: _Run) -> None:
+    """Of the newest generation: this demo's, or an earlier one's; without any, one is made first."""
+    original = await _newest_concept(run.servers)
+    if original is None:
+        await _generation(run)
+        original = await _newest_concept(run.servers)
+    if original is not None:
+        prompt = run.order.refinement
+        asked = {"concept_id": original.id, "refinement_prompt": prompt}
+        await run.watch("refinement", asked, words=prompt, original=original.image_path, pictures=1)
+
+
+async def _newest_concept(servers: LocalServers) -> Concept | None:
+    database = await PostgresDatabase.connect(servers.database_url)
     try:
-        await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if not following.done():
-            raise WorkerEnded(worker.last_words("The worker has ended in the middle of the job."))
-        await following
+        newest = await UserConcepts(database, servers.user_id).list(limit=100)
     finally:
-        following.cancel()
-        ended.cancel()
-    return job, (time.perf_counter() - began) * 1000
+        await database.close()
+    return next((concept for concept in newest if concept.parent_id is None), None)
 
 
-async def _follow(client: Client, job: WatchedJob, audience: Audience) -> None:
-    async for event in client.follow(job.id):
-        job.hear(event)
-        audience.changed()
+#: What the demo consists of, in its order.
+PARTS: Final[dict[str, Callable[[_Run], Awaitable[None]]]] = {
+    "generation": _generation,
+    "refinement": _refinement,
+}
 
 
 def _environment(servers: LocalServers) -> dict[str, str]:

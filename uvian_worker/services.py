@@ -10,17 +10,14 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from executors.base import JobServices
-from executors.errors import ProviderRejected
+from executors.fetching import Fetcher
 from executors.imaging.codec import Limits
-from executors.providers.base import ChatDelta, ChatModel, ImageModel
-from executors.providers.local import LocalImageModel
 from executors.registry import AnyExecutor, Registry
 from executors.runner import Runner
 from repositories.concepts import UserConcepts
@@ -38,6 +35,7 @@ from uvian_worker.eventstream.control import Control
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer, postgres_state, redis_state, sweep_state
+from uvian_worker.providers import open_models
 from uvian_worker.stores import Stores
 from uvian_worker.sweeper import Sweeper
 
@@ -76,6 +74,9 @@ async def open_services(
         database = await stores.database()
         _say_who_listens(config)
         images = await stores.images()
+        fetcher = Fetcher(http=config.fetch_http, seconds=config.fetch_timeout)
+        stack.push_async_callback(fetcher.close)
+        models = await stack.enter_async_context(open_models(config, fetcher.fetch))
 
         redis = redis_from_url(config.redis_url.get_secret_value(), patience=3.0)
         stack.push_async_callback(redis.aclose)
@@ -94,8 +95,6 @@ async def open_services(
         await jobs.register(__version__, registry.descriptions())
         stack.push_async_callback(_retire, jobs)
 
-        model = _image_model(config)
-        chat_model = _chat_model(config)
         limits = Limits(bytes=config.image_max_bytes, pixels=config.image_max_pixels)
         runner = Runner(
             jobs=jobs,
@@ -104,10 +103,11 @@ async def open_services(
             services_of=lambda user_id: JobServices(
                 concepts=UserConcepts(database, user_id, worker),
                 images=UserImages(images, user_id),
-                image_model=model,
+                image_model=models.image,
                 conversations=UserConversations(database, user_id),
                 messages=UserMessages(database, user_id),
-                chat_model=chat_model,
+                chat_model=models.chat,
+                fetcher=fetcher,
                 image_limits=limits,
                 history_tokens=config.chat_history_tokens,
             ),
@@ -154,28 +154,6 @@ def _say_who_listens(config: Config) -> None:
             "UVIAN_DATABASE_DIRECT_URL to the direct connection string or the session pooler's.",
             config.sweep_every,
         )
-
-
-def _image_model(config: Config) -> ImageModel:
-    match config.image_model:
-        case "local":
-            return LocalImageModel()
-
-
-class _NoChatModel:
-    """Stands where no chat model is: chats are refused, not answered by nobody."""
-
-    name = "none"
-
-    async def stream(self, *_: Any, **__: Any) -> AsyncGenerator[ChatDelta, None]:
-        """Nothing."""
-        for nothing in list[ChatDelta]():
-            yield nothing
-        raise ProviderRejected("this worker has no chat model.")
-
-
-def _chat_model(_: Config) -> ChatModel:
-    return _NoChatModel()
 
 
 async def _retire(jobs: JobRepository) -> None:

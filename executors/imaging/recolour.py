@@ -22,7 +22,17 @@ palette costs one small matrix product. What the weights promise, and how:
 
 from __future__ import annotations
 
-__all__ = ["LUT_SIZE", "Artwork", "Cube", "assign", "palette_lut", "share_cube"]
+__all__ = [
+    "LUT_SIZE",
+    "Artwork",
+    "Cube",
+    "assign",
+    "cube_nodes",
+    "lut_of",
+    "palette_lut",
+    "share_cube",
+    "target_lut",
+]
 
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,6 +94,10 @@ class Artwork:
         """The picture in these hex colours; its alpha stays. Thread-safe."""
         return self.tiles.filter(palette_lut(self.clusters, self.cube, colours))
 
+    def recoloured(self, targets: Floats) -> Image.Image:
+        """The picture with the colour of ``targets`` (k, 3) for each cluster; its alpha stays."""
+        return self.tiles.filter(target_lut(self.clusters, self.cube, targets))
+
 
 # --- who gets which colour -----------------------------------------------------------------------
 
@@ -97,6 +111,8 @@ def assign(clusters: Clusters, colours: Sequence[str]) -> Floats:
     """
     if not colours:
         raise ValueError("a palette needs at least one colour")
+    if not len(clusters):
+        return clusters.colours
     palette = hex_srgb(colours)
     palette = palette[np.argsort(srgb_to_oklab(palette)[:, 0], kind="stable")]
     if len(clusters) <= len(palette):
@@ -162,24 +178,33 @@ def _anchors(shares: Floats, gaps: Floats) -> list[int]:
 
 def palette_lut(clusters: Clusters, cube: Cube, colours: Sequence[str]) -> ImageFilter.Color3DLUT:
     """The LUT that gives a picture with these clusters these colours; about 2 ms."""
+    return target_lut(clusters, cube, assign(clusters, colours))
+
+
+def target_lut(clusters: Clusters, cube: Cube, targets: Floats) -> ImageFilter.Color3DLUT:
+    """The LUT that gives each cluster the colour of ``targets`` (k, 3), and what lies between."""
     if not len(clusters):
-        return ImageFilter.Color3DLUT((LUT_SIZE,) * 3, _nodes().ravel(), _copy_table=False)
-    targets = assign(clusters, colours)
+        return lut_of(cube_nodes())
     nodes = _kept_inside(_mix(cube.weights, targets), cube.rest)
     _make_exact(nodes, clusters.colours, targets)
+    return lut_of(nodes)
+
+
+def lut_of(nodes: Floats) -> ImageFilter.Color3DLUT:
+    """The LUT that moves each of ``cube_nodes()`` to the colour in ``nodes``: (LUT_SIZE³, 3)."""
     return ImageFilter.Color3DLUT((LUT_SIZE,) * 3, nodes.ravel(), _copy_table=False)
 
 
 def share_cube(clusters: Clusters) -> Cube:
     """Find the weights, once per picture; about 3 ms."""
     weights = _weights(clusters)
-    return Cube(weights, _nodes() - _mix(weights, clusters.colours))
+    return Cube(weights, cube_nodes() - _mix(weights, clusters.colours))
 
 
 def _weights(clusters: Clusters) -> Floats:
     """Every node between the lines of pairs of clusters, mixed by inverse distance."""
     k = len(clusters)
-    nodes = _nodes()
+    nodes = cube_nodes()
     if k < 2:
         return np.ones((len(nodes), k), np.float32)
     weights = np.zeros((len(nodes), k), np.float32)
@@ -201,7 +226,7 @@ def _mix(weights: Floats, colours: Floats) -> Floats:
 
 
 @cache
-def _nodes() -> Floats:
+def cube_nodes() -> Floats:
     """The colours of the LUT's nodes in Pillow's order, red fastest: (LUT_SIZE³, 3)."""
     steps = np.linspace(0, 1, LUT_SIZE, dtype=np.float32)
     blue, green, red = np.meshgrid(steps, steps, steps, indexing="ij")

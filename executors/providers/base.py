@@ -4,7 +4,7 @@ Adapters live one file per vendor beside this one and raise nothing but the erro
 ``executors.errors``: ``ProviderRejected``, ``ProviderUnavailable``, ``RateLimited``.
 
 A call may be cancelled at any moment: the adapter then closes its connection and, where the vendor
-has requests of its own, cancels that too.
+has requests of its own, cancels that too, unless a later run comes back for it.
 """
 
 from __future__ import annotations
@@ -35,16 +35,36 @@ def _ignore(_: str) -> None:
     """Where nobody looks, nothing is told."""
 
 
+def _never() -> bool:
+    """Where no job is, nobody comes back."""
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class VendorRequest:
     """The job's side of one request to a vendor that answers with a request id of its own."""
 
     #: What an earlier run of the job had sent already: an adapter that can resumes it.
     id: str | None = None
-    #: Keeps the id before the result is awaited. Raises ``LeaseLost``: then nothing may be paid for.
+    #: Keeps the id before the result is awaited; ``""`` when there is nothing left to resume.
+    #: Raises ``LeaseLost``: then nothing may be paid for.
     keep: Callable[[str], Awaitable[None]] = _forget
     #: Tells the user what is waited for, in a sentence: a place in a queue, a cold start.
     report: Callable[[str], None] = _ignore
+    #: Whether a later run comes for the request when this call is cancelled: the worker stops, or
+    #: another one has the job. Then it is left with the vendor; else it is called off there.
+    comes_back: Callable[[], bool] = _never
+
+    def at(self, vendor: str) -> VendorRequest:
+        """The request as ``vendor`` sees it: what was sent to another one is not its own to resume."""
+        mark = f"{vendor}:"
+        kept = self.id or ""
+        return VendorRequest(
+            id=kept.removeprefix(mark) if kept.startswith(mark) else None,
+            keep=lambda id_: self.keep(mark + id_ if id_ else ""),
+            report=self.report,
+            comes_back=self.comes_back,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +75,7 @@ class GeneratedImage:
     provider: str
     model: str
     seed: int | None = None
+    operations: tuple[str, ...] = ()  #: what was done to the original, where the provider can say
 
 
 class ImageModel(Protocol):
@@ -70,8 +91,29 @@ class ImageModel(Protocol):
         size: int,
         style: str | None = None,
         seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
-        """Draw ``subject`` in the colours and mood of ``theme``, ``size`` × ``size`` pixels."""
+        """Draw ``subject`` in the colours and mood of ``theme``, ``size`` × ``size`` pixels.
+
+        A vendor that has other sizes answers its nearest one.
+        """
+        ...
+
+    async def refine(
+        self,
+        *,
+        original: bytes,
+        prompt: str,
+        width: int,
+        height: int,
+        strength: float | None = None,
+        seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
+    ) -> GeneratedImage:
+        """Change ``original`` (a PNG that was decoded safely, of this width and height in pixels).
+
+        ``strength`` says how far the answer may be from it, 0 to 1.
+        """
         ...
 
 
@@ -105,6 +147,7 @@ class ChatModel(Protocol):
     """Answers a conversation, piece by piece."""
 
     name: str
+    structured: bool  #: whether it keeps to a schema: then it is asked for palettes too
 
     def stream(
         self,

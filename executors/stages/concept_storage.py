@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["StoredVariation", "concept_id_of", "store_concept"]
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from executors.base import JobContext
 from executors.errors import LeaseLost
 from repositories.concepts import Concept, Variation
+from repositories.errors import Refused
 from repositories.images import StoredImage
 
 
@@ -39,30 +41,45 @@ async def store_concept(
     logo_description: str,
     theme_description: str,
     image: StoredImage,
+    size: tuple[int, int],
     variations: Sequence[StoredVariation],
     details: Mapping[str, Any],
-) -> str:
-    """Write the rows and answer the concept's id; raises ``LeaseLost`` when the job is another's."""
+    parent_id: str | None = None,
+) -> Concept:
+    """Write the rows and answer the concept; raises ``LeaseLost`` when the job is another's.
+
+    A parent that was deleted meanwhile leaves its child without one, as if that had happened later.
+    """
     async with job.stage("concept_storage", weight=0.05, label="Storing concept"):
-        concept_id = concept_id_of(job.job.id)
-        width, height = variations[0].width, variations[0].height
-        stored = await job.services.concepts.store(
-            Concept(
-                id=concept_id,
-                job_id=job.job.id,
-                logo_description=logo_description,
-                theme_description=theme_description,
-                image_path=image.path,
-                width=width,
-                height=height,
-                details=dict(details),
-            ),
-            [_row(concept_id, variation) for variation in variations],
-            run=job.job.run,
+        concept = Concept(
+            id=concept_id_of(job.job.id),
+            job_id=job.job.id,
+            parent_id=parent_id,
+            logo_description=logo_description,
+            theme_description=theme_description,
+            image_path=image.path,
+            width=size[0],
+            height=size[1],
+            details=dict(details),
         )
+        try:
+            stored = await _store(job, concept, variations)
+        except Refused as refusal:
+            if refusal.code != "not_found" or parent_id is None:
+                raise
+            job.warn("parent_missing", "The original concept was deleted while it was refined.")
+            concept = replace(concept, parent_id=None)
+            stored = await _store(job, concept, variations)
         if not stored:
             raise LeaseLost
-        return concept_id
+        return concept
+
+
+async def _store(
+    job: JobContext[Any], concept: Concept, variations: Sequence[StoredVariation]
+) -> bool:
+    rows = [_row(concept.id, variation) for variation in variations]
+    return await job.services.concepts.store(concept, rows, run=job.job.run)
 
 
 def _row(concept_id: str, variation: StoredVariation) -> Variation:

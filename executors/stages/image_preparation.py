@@ -7,23 +7,26 @@ __all__ = ["PreparedImage", "prepare_image", "store_image"]
 import asyncio
 import hashlib
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from PIL import Image
 
-from executors.base import JobContext
+from executors.base import JobContext, Stage
 from executors.errors import ProviderUnavailable
 from executors.events import ImageReady
 from executors.imaging import codec
 from executors.imaging.recolour import Artwork
-from executors.providers.base import GeneratedImage
+from executors.providers.base import GeneratedImage, VendorRequest
 from repositories.errors import NotFound
 from repositories.images import StoredImage
 
 log = logging.getLogger("uvian.executors")
 
 CHECKPOINT = "base_image"
+REQUEST = "base_image_request"  #: what a vendor was asked, until there is an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,17 @@ class PreparedImage:
     seed: int | None
     asked: str  #: what it was asked for, as a fingerprint
     path: str | None = None  #: set when an earlier run has stored it
+    operations: tuple[str, ...] = ()  #: what was done to an original
+
+    @classmethod
+    def of(
+        cls, made: GeneratedImage, asked: str, limits: codec.Limits, path: str | None = None
+    ) -> PreparedImage:
+        """Decode what a provider answered, or what was stored of it. Work for a thread.
+
+        Raises ``ProviderUnavailable`` for what may not be decoded.
+        """
+        return _prepared(made, asked, path, limits)
 
     @property
     def width(self) -> int:
@@ -73,27 +87,42 @@ async def prepare_image(
             stored = await _stored(job, saved, limits)
             if stored is not None:
                 return stored
+        request = _request(job, stage, asked)
         made = await job.services.image_model.generate(
-            subject=subject, theme=theme, size=size, style=style, seed=seed
+            subject=subject, theme=theme, size=size, style=style, seed=seed, request=request
         )
         stage.progress(0.8, "Preparing the image")
-        return await asyncio.to_thread(_prepared, made, asked, None, limits)
+        try:
+            return await asyncio.to_thread(_prepared, made, asked, None, limits)
+        except ProviderUnavailable:
+            await request.keep("")  # resumed, it would answer with the same image for ever
+            raise
 
 
-async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage:
-    """Store the base image, remember it for later runs, and announce it."""
-    async with job.stage("base_image_storage", weight=0.05, label="Storing base image"):
+async def store_image(
+    job: JobContext[Any],
+    image: PreparedImage,
+    *,
+    stage: str = "base_image_storage",
+    label: str = "Storing base image",
+    checkpoint: str = CHECKPOINT,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> StoredImage:
+    """Store the base image, remember it (and ``facts``) for later runs, and announce it."""
+    async with job.stage(stage, weight=0.05, label=label):
         encoded = image.encoded
         if image.path is None:
             stored = await job.services.images.put(encoded.content, encoded.content_type)
             await job.checkpoint(
                 **{
-                    CHECKPOINT: {
+                    checkpoint: {
+                        **facts,
                         "path": stored.path,
                         "provider": image.provider,
                         "model": image.model,
                         "seed": image.seed,
                         "asked": image.asked,
+                        "operations": list(image.operations),
                     }
                 }
             )
@@ -110,6 +139,21 @@ async def store_image(job: JobContext[Any], image: PreparedImage) -> StoredImage
             )
         )
         return stored
+
+
+def _request(job: JobContext[Any], stage: Stage, asked: str) -> VendorRequest:
+    """The vendor's request that an earlier run has sent for this image, and where a new one is kept."""
+    kept = job.checkpoints.get(REQUEST) or {}
+
+    async def keep(id_: str) -> None:
+        await job.checkpoint(**{REQUEST: {"id": id_, "asked": asked}})
+
+    return VendorRequest(
+        id=kept.get("id") or None if kept.get("asked") == asked else None,
+        keep=keep,
+        report=lambda message: stage.progress(0.0, message),
+        comes_back=job.comes_back,
+    )
 
 
 async def _stored(
@@ -148,6 +192,7 @@ def _prepared(
         seed=made.seed,
         asked=asked,
         path=path,
+        operations=made.operations,
     )
 
 

@@ -43,18 +43,19 @@ class Pace:
     def join(self, stream: MessageStream) -> None:
         """Let a stream speak with the next tick, and with those after it until it is quiet."""
         self._streams[stream] = None
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(self._tick, self._beat)
+        self._arm()
 
     def __contains__(self, stream: object) -> bool:
         return stream in self._streams
 
+    def _arm(self) -> None:
+        if self._timer is None and self._streams:
+            self._timer = asyncio.get_running_loop().call_later(self._tick, self._beat)
+
     def _beat(self) -> None:
         self._timer = None
-        streams, self._streams = self._streams, {}
-        for stream in streams:
-            if stream.speak():
-                self.join(stream)
+        self._streams = {stream: None for stream in self._streams if stream.speak()}
+        self._arm()
 
 
 class MessageStream:
@@ -114,6 +115,8 @@ class MessageStream:
 
     def speak(self) -> bool:
         """A tick: tell what there is to tell; False when there was nothing."""
+        if self._unanswered and not self._closed:
+            return True
         if self._closed or not self._has_news():
             return False
         self._tell()

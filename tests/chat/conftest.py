@@ -158,6 +158,7 @@ async def open_chats(dsn: str, superuser_dsn: str, redis_url: str) -> AsyncItera
             conversations=UserConversations(database, user),
             messages=UserMessages(database, user),
             chat_model=model,
+            fetcher=NOTHING,
         ),
         stop_grace=2,
     )

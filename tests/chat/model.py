@@ -20,6 +20,7 @@ class ScriptedModel:
     """Each request plays the next script; ``paused`` is set whenever one waits."""
 
     name = "scripted"
+    structured = False
 
     def __init__(self) -> None:
         self.scripts: list[Sequence[Step]] = []

@@ -6,21 +6,38 @@ import re
 from pathlib import Path
 
 from tests.cli.test_watching import a_run, event, heard, image
-from uvian_worker.contact_sheet import lay_out
+from uvian_worker.contact_sheet import Shown, lay_out
 from uvian_worker.watching import WatchedJob
 
-_ASKED = {"logo_description": "A <fox>", "theme_description": "Rust & cream", "size": 64}
 
-
-def laid_out(job: WatchedJob, folder: Path) -> list[str]:
-    """The names of the files in the folder, the pictures' first."""
+def laid_out(job: WatchedJob, folder: Path, *more: Shown) -> list[str]:
+    """The names of the files of the pictures."""
     images = folder.parent / "images"
-    for picture in job.pictures.values():
-        stored = images / picture.path
+    shown = [Shown(job, "A <fox>", "Rust & cream", ms=812.4), *more]
+    paths = [picture.path for one in shown for picture in one.job.pictures.values()]
+    for path in [*paths, *(one.original for one in shown if one.original)]:
+        stored = images / path
         stored.parent.mkdir(parents=True, exist_ok=True)
-        stored.write_bytes(picture.path.encode())
-    files = lay_out(job, folder, images=images, asked=_ASKED, ms=812.4)
-    return [file.name for file in files]
+        stored.write_bytes(path.encode())
+    return [file.name for files in lay_out(shown, folder, images=images) for file in files]
+
+
+def a_refinement(path: str = "u/refined.png") -> WatchedJob:
+    """A job that has refined a picture."""
+    return heard(
+        [
+            event("job.queued", 1, job_type="refinement"),
+            image(2, "base", 0, name=None, path=path),
+            event(
+                "job.completed",
+                3,
+                output={"operations": ["warmer 70 %", "a <shadow>"]},
+                result_id="r",
+                stages=[],
+                cost="0",
+            ),
+        ]
+    )
 
 
 def test_pictures_are_named_by_place_and_palette(tmp_path: Path) -> None:
@@ -72,3 +89,32 @@ def test_a_folder_that_is_not_ours_is_not_tidied(tmp_path: Path) -> None:
     (out / "07-other.png").write_bytes(b"mine")
     laid_out(heard(a_run()), out)
     assert (out / "07-other.png").read_bytes() == b"mine"
+
+
+def test_a_refinement_stands_beside_its_original(tmp_path: Path) -> None:
+    """With what was done to it; a picture that is shown twice is copied once."""
+    made = heard(a_run())
+    refined = Shown(a_refinement(), "warmer & <softer>", original=made.pictures[0].path, ms=77)
+    names = laid_out(made, tmp_path / "out", refined)
+    assert names == ["00-base.png", "01-day-rose.png", "02-night-rose.png", "03-refined.png"]
+    page = (tmp_path / "out" / "index.html").read_text()
+    assert "warmer &amp; &lt;softer&gt;" in page
+    assert "warmer 70 % · a &lt;shadow&gt;" in page
+    pair = page[page.index('class="sheet pair"') :]
+    assert re.findall(r'<img src="([^"]+)"', pair) == ["00-base.png", "03-refined.png"]
+    assert page.count("812 ms") == page.count("77 ms") == 1
+
+
+def test_a_refinement_alone_brings_its_original_along(tmp_path: Path) -> None:
+    """The page is complete without the concept that it came from."""
+    folder = tmp_path / "out"
+    shown = Shown(a_refinement(), "softer", original="u/before.png")
+    images = tmp_path / "images"
+    (images / "u").mkdir(parents=True)
+    for name in ("before", "refined"):
+        (images / "u" / f"{name}.png").write_bytes(name.encode())
+    assert [[file.name for file in files] for files in lay_out([shown], folder, images=images)] == [
+        ["01-refined.png"]
+    ]
+    assert (folder / "00-original.png").read_bytes() == b"before"
+    assert (folder / "index.html").read_text().count("softer") == 2, "title and heading"

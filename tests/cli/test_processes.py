@@ -18,13 +18,21 @@ from tests.cli.conftest import PATIENCE, Programs, Uvian
 
 pytestmark = pytest.mark.processes
 
-_STAGES = [
-    "base_image",
-    "base_image_storage",
-    "palette_generation",
-    "palette_variations",
-    "concept_storage",
-]
+_STAGES = {
+    "generation": {
+        "base_image",
+        "base_image_storage",
+        "palette_generation",
+        "palette_variations",
+        "concept_storage",
+    },
+    "refinement": {
+        "original_image",
+        "image_refinement",
+        "refined_image_storage",
+        "concept_storage",
+    },
+}
 
 
 def demo(folder: Path, *words: str) -> Any:
@@ -55,25 +63,26 @@ def left_behind(folder: Path) -> list[str]:
     return left
 
 
-def test_the_demo_makes_a_base_image_and_seven_variations_and_again(folder: Path) -> None:
+def test_the_demo_makes_a_concept_and_refines_it_and_again(folder: Path) -> None:
     """An empty folder is enough; a second run works at once; nothing runs afterwards."""
     for _ in range(2):
         document = demo(folder)
         assert list(document) == ["jobs"]
-        (job,) = document["jobs"]
-        assert (job["type"], job["status"], job["warnings"], job["error"]) == (
-            "generation",
-            "completed",
-            [],
-            None,
-        )
-        assert {stage["name"] for stage in job["stages"]} == set(_STAGES)
-        assert all(stage["ms"] > 0 and stage["status"] == "completed" for stage in job["stages"])
-        assert job["ms"] >= max(stage["ms"] for stage in job["stages"])
-        events = job["events"]
-        assert (events["image.ready"], events["job.completed"]) == (8, 1)
-        assert (events["stage.started"], events["stage.finished"]) == (5, 5)
-        assert (events["job.queued"], events["job.started"]) == (1, 1)
+        for job, pictures in zip(document["jobs"], (8, 1), strict=True):
+            assert (job["status"], job["warnings"], job["error"]) == ("completed", [], None)
+            assert {stage["name"] for stage in job["stages"]} == _STAGES[job["type"]]
+            assert all(s["ms"] > 0 and s["status"] == "completed" for s in job["stages"])
+            assert job["ms"] >= max(stage["ms"] for stage in job["stages"])
+            events, stages = job["events"], len(job["stages"])
+            assert (events["image.ready"], events["job.completed"]) == (pictures, 1)
+            assert (events["stage.started"], events["stage.finished"]) == (stages, stages)
+            assert (events["job.queued"], events["job.started"]) == (1, 1)
+        job, refined = document["jobs"]
+        assert (job["type"], refined["type"]) == ("generation", "refinement")
+        assert len(refined["operations"]) == 3
+        (after,) = refined["pictures"]
+        assert Path(after).parent == Path(job["pictures"][0]).parent
+        assert Path(after).read_bytes() != Path(job["pictures"][0]).read_bytes()
         assert len(job["palettes"]) == 7
         assert len(job["pictures"]) == 8
         contents = set()
@@ -91,10 +100,22 @@ def test_the_demo_does_what_its_options_say(folder: Path) -> None:
     """Number, size, seed and folder of the pictures; a developer's own settings change nothing."""
     (folder / ".env").write_text("UVIAN_REDIS_URL=redis://127.0.0.1:9\n")
     words = ("--palettes", "2", "--size", "256", "--seed", "5", "--out", "here")
-    (job,) = demo(folder, *words)["jobs"]
+    (job,) = demo(folder, *words, "--only", "generation")["jobs"]
     assert [Path(path).parent for path in job["pictures"]] == [folder / "here"] * 3
     with Image.open(job["pictures"][0]) as picture:
         assert picture.size == (256, 256)
+
+
+def test_one_part_of_the_demo_alone(folder: Path) -> None:
+    """A refinement takes the newest concept, and makes one where there is none."""
+    words = ("--only", "refinement", "--size", "256", "--palettes", "1", "--refine", "neon")
+    made, refined = demo(folder, *words)["jobs"]
+    assert (made["type"], refined["operations"]) == ("generation", ["neon 70 %"])
+    (again,) = demo(folder, "--only", "refinement", "--refine", "black and white")["jobs"]
+    assert again["operations"] == ["monochrome 70 %"]
+    with Image.open(again["pictures"][0]) as picture:
+        assert picture.size == (256, 256)
+    assert (Path(again["pictures"][0]).parent / "00-original.png").exists()
 
 
 def test_a_demo_that_was_killed_is_in_nobodys_way(folder: Path, programs: Programs) -> None:
@@ -103,7 +124,7 @@ def test_a_demo_that_was_killed_is_in_nobodys_way(folder: Path, programs: Progra
     program.says("✓ Base concept generation")
     program.process.kill()
     program.ends()
-    assert demo(folder, "--size", "256", "--palettes", "1")["jobs"][0]["status"] == "completed"
+    assert demo(folder, "--size", "256", "--palettes", "1")["jobs"][1]["status"] == "completed"
 
 
 @pytest.mark.parametrize("moment", ["A sailing boat", "✓ Base concept generation"])

@@ -143,3 +143,12 @@ def test_debug_shows_the_stack_trace(folder: Path) -> None:
     assert said.returncode == ExitCode.USAGE
     assert "Traceback" in said.stderr
     assert "ConfigError" in said.stderr
+
+
+def test_every_part_of_the_demo_can_be_had_alone() -> None:
+    """What ``--only`` offers is what there is."""
+    from uvian_worker.cli.demo import Part
+    from uvian_worker.demo import PARTS, STAGES
+
+    assert [part.value for part in Part] == list(PARTS)
+    assert set(STAGES) >= set(PARTS)

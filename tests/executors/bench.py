@@ -1,4 +1,4 @@
-"""A generation without servers: the real runner, executor and picture files; a database in memory."""
+"""A job without servers: the real runner, executors and picture files; a database in memory."""
 
 from __future__ import annotations
 
@@ -17,10 +17,14 @@ from executors.events import Appended, Event, ImageReady, JobRef
 from executors.generation import GenerationExecutor
 from executors.imaging.codec import LIMITS, Limits, encode_png
 from executors.providers.base import GeneratedImage
+from executors.providers.local_chat import LocalChatModel
 from executors.providers.marks.draw import draw_mark
+from executors.refinement import RefinementExecutor
 from executors.registry import Registry
 from executors.runner import Runner
 from repositories.concepts import UserConcepts
+from repositories.database import Filter
+from repositories.errors import Refused
 from repositories.images import StoredImage, UserImages
 from repositories.jobs import ClaimedJob, Settlement
 from repositories.local_images import LocalImages
@@ -52,7 +56,10 @@ class Model:
         await asyncio.sleep(0)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return GeneratedImage(self.answer, self.name, "scripted-1", asked["seed"])
+        return GeneratedImage(self.answer, self.name, "scripted-1", asked["seed"], ("polished",))
+
+    async def refine(self, **asked: Any) -> GeneratedImage:
+        return await self.generate(**asked)
 
 
 class Pictures:
@@ -87,8 +94,10 @@ class MemoryJobs:
 
     worker = "worker-1"
 
-    def __init__(self, input_: Mapping[str, Any]) -> None:
+    def __init__(self, input_: Mapping[str, Any], type_: str = "generation") -> None:
         self.input = dict(input_)
+        self.type = type_
+        self.rows: dict[str, list[dict[str, Any]]] = {"concepts": [], "concept_variations": []}
         self.run = 1
         self.held = False
         self.checkpoints: dict[str, Any] = {}
@@ -102,7 +111,7 @@ class MemoryJobs:
         return ClaimedJob(
             id=job_id,
             user_id=USER,
-            type="generation",
+            type=self.type,
             run=run,
             attempt=0,
             max_attempts=3,
@@ -146,18 +155,30 @@ class MemoryJobs:
         request = arguments["request"]
         if not self.held or request["run"] != self.run:
             return {"stored": False}
+        parent = request["concept"]["parent_id"]
+        if parent and all(row["id"] != parent for row in self.rows["concepts"]):
+            raise Refused("not_found", "There is no such concept.")
         self.concepts.append(request)
         return {"stored": True}
+
+    async def select(
+        self, table: str, *, columns: Sequence[str], where: Sequence[Filter], **_: object
+    ) -> list[dict[str, Any]]:
+        """Rows by equality, for ``UserConcepts``."""
+        found = [row for row in self.rows[table] if all(row[f.column] == f.value for f in where)]
+        return [{name: row[name] for name in columns} for row in found]
 
 
 @dataclass
 class Bench:
-    """One generation and all that it touches."""
+    """One job and all that it touches."""
 
     jobs: MemoryJobs
     pictures: Pictures
     model: Any
     limits: Limits = LIMITS
+    chat_model: Any = field(default_factory=lambda: LocalChatModel(pace=0))
+    fetcher: Any = None
     told: list[tuple[JobRef, Event]] = field(default_factory=list)
     on_event: Callable[[Event], None] = lambda _: None
     runner: Runner = field(init=False)
@@ -165,7 +186,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.runner = Runner(
             jobs=self.jobs,  # type: ignore[arg-type] # as much of it as a runner uses
-            registry=Registry([GenerationExecutor]),
+            registry=Registry([GenerationExecutor, RefinementExecutor]),
             sink=self,
             services_of=lambda user: JobServices(
                 concepts=UserConcepts(self.jobs, user, "worker-1"),  # type: ignore[arg-type]
@@ -173,7 +194,8 @@ class Bench:
                 image_model=self.model,
                 conversations=NOTHING,
                 messages=NOTHING,
-                chat_model=NOTHING,
+                chat_model=self.chat_model,
+                fetcher=self.fetcher,
                 image_limits=self.limits,
             ),
             stop_grace=5,

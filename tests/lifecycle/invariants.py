@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["broken"]
+__all__ = ["INVARIANTS", "broken"]
 
 from tests.lifecycle.world import World
 
 #: Each selects what breaks the sentence before it.
-_INVARIANTS = {
+INVARIANTS = {
     "no account is below zero": """
         select user_id from uvian.credit_accounts where balance < 0 or reserved < 0""",
     "what was granted is the balance, what is reserved, and what was charged": """
@@ -99,6 +99,6 @@ async def broken(world: World) -> dict[str, list[dict[str, object]]]:
     async with world.hand.transaction(isolation="repeatable_read", readonly=True):
         found = {
             sentence: [dict(row) for row in await world.hand.fetch(statement)]
-            for sentence, statement in _INVARIANTS.items()
+            for sentence, statement in INVARIANTS.items()
         }
     return {sentence: rows for sentence, rows in found.items() if rows}

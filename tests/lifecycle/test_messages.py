@@ -202,3 +202,11 @@ async def test_a_hand_that_writes_many_is_put_in_order(world: World) -> None:
             "insert into uvian.messages (conversation_id, role, content, user_id) "
             "select id, 'assistant', 'x', user_id from uvian.conversations"
         )
+
+
+async def test_messages_are_told_through_realtime(world: World) -> None:
+    """Where there is a publication of the platform, jobs and messages are in it."""
+    rows = await world.hand.fetch(
+        "select tablename from pg_publication_tables where pubname = 'supabase_realtime'"
+    )
+    assert {row["tablename"] for row in rows} == {"jobs", "messages"}

@@ -19,7 +19,10 @@ from repositories.messages import MessageRepository, UserMessages
 from tests.plans.million import JOBS, Explained, add_backlog, fill
 from tests.servers import CleanDatabase, Clones
 
-pytestmark = pytest.mark.database
+pytestmark = [
+    pytest.mark.database,
+    pytest.mark.xdist_group("million"),  # one process builds the million for all of them
+]
 
 #: A call of up to 500 items may look at so many rows of one table in one place.
 MOST_ROWS = 5_000
@@ -297,6 +300,9 @@ async def test_a_users_own_conversations_through_row_level_security(explained: E
     """What supabase-js asks for: the array of one's conversations is a condition of the index."""
     conversation, user = await talk(explained)
     connection = explained.connection
+    await explained.port.call(
+        "post_message", conversation_id=conversation, user_id=user, content="Why?"
+    )
     await connection.execute(
         "select set_config('request.jwt.claims', $1, true)", f'{{"sub": "{user}"}}'
     )

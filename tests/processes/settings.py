@@ -16,7 +16,8 @@ from executors.base import BaseExecutor, JobContext, JobInput
 from executors.providers.base import GeneratedImage
 from executors.providers.local import LocalImageModel
 from executors.registry import BUILT_IN
-from uvian_worker import services
+from tests.processes.talking import TalkingModel
+from uvian_worker import providers
 from uvian_worker.worker import WorkerSettings
 
 log = logging.getLogger("uvian.tests")
@@ -133,4 +134,5 @@ WorkerSettings.executors = (
     ThreadExecutor,
     SlowToOpen,
 )
-services._image_model = lambda config: CountedModel()
+providers._Vendors.image = lambda self, name: CountedModel()  # type: ignore[method-assign]
+providers._Vendors.chat = lambda self, name: TalkingModel()  # type: ignore[method-assign]

@@ -62,13 +62,17 @@ class TestPostgresDatabase(DatabaseContract):
 
 @pytest.mark.database
 async def test_signatures_are_those_of_the_catalog(superuser_dsn: str) -> None:
-    """Every public function of the schema, with its arguments and their types; every table and its key."""
+    """Every public function that answers one value, with its arguments; every table and its key.
+
+    What answers rows (``my_conversations``, for policies) is none of the port's.
+    """
     connection = await asyncpg.connect(superuser_dsn)
     try:
         rows = await connection.fetch(
             "select p.proname, p.proargnames as names, "
             "array(select format_type(t, null) from unnest(p.proargtypes) t) as types "
-            "from pg_proc p where p.pronamespace = 'uvian'::regnamespace and p.proname not like '\\_%'"
+            "from pg_proc p where p.pronamespace = 'uvian'::regnamespace and p.proname not like '\\_%' "
+            "and not p.proretset"
         )
         tables = await connection.fetch(
             "select relname from pg_class where relnamespace = 'uvian'::regnamespace and relkind = 'r'"

@@ -144,6 +144,7 @@ async def line(
             conversations=nothing,
             messages=nothing,
             chat_model=nothing,
+            fetcher=nothing,
         ),
         renew_every=0.2,
         stop_grace=0.2,
@@ -197,7 +198,7 @@ async def test_lost_requests_and_replies_cost_nothing(line: Line, seed: int) -> 
     for job_id, do in zip(ids, asked, strict=True):
         books = [row["kind"] for row in kinds if row["job_id"] == job_id]
         assert books == ["reserve", "release" if do == "reject" else "charge"]
-    for sentence, statement in invariants._INVARIANTS.items():
+    for sentence, statement in invariants.INVARIANTS.items():
         assert not await line.fetch(statement), sentence
 
 

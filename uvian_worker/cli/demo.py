@@ -1,30 +1,49 @@
-"""``uvian demo``: the main job on this machine, watched."""
+"""``uvian demo``: the jobs of ours on this machine, watched."""
 
 from __future__ import annotations
 
-__all__ = ["PROMPT", "THEME", "conclude", "demo", "introduce", "look_back"]
+__all__ = ["PROMPT", "REFINEMENT", "THEME", "Part", "conclude", "demo", "introduce", "look_back"]
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
 from uvian_worker.cli.endings import ExitCode, run
 
 if TYPE_CHECKING:
+    from PIL import Image
     from rich.console import Console
+    from rich.text import Text
 
     from uvian_worker.cli.view import JobView
+    from uvian_worker.contact_sheet import Shown
     from uvian_worker.demo import DemoOrder, DemoResult
-    from uvian_worker.watching import WatchedJob
 
 PROMPT = "A sailing boat at sunrise"
 THEME = "Coral sunrise over deep teal water"
+REFINEMENT = "On a dark gradient background, with a soft shadow and the text “Sunrise Sailing”"
+
+
+class Part(StrEnum):
+    """What ``--only`` takes: the parts of ``uvian_worker.demo``."""
+
+    GENERATION = "generation"
+    REFINEMENT = "refinement"
 
 
 def demo(
+    *,
     prompt: Annotated[str, typer.Option(help="What the mark shows.")] = PROMPT,
     theme: Annotated[str, typer.Option(help="Its colours and mood.")] = THEME,
+    refine: Annotated[
+        str, typer.Option(help="What shall be different about it then.")
+    ] = REFINEMENT,
+    only: Annotated[
+        Part | None,
+        typer.Option(help="`generation` or `refinement` alone (of the newest concept)."),
+    ] = None,
     palettes: Annotated[int, typer.Option(min=1, max=12, help="How many variations.")] = 7,
     size: Annotated[int, typer.Option(min=256, max=2048, help="Pixels, width and height.")] = 1024,
     seed: Annotated[
@@ -40,47 +59,45 @@ def demo(
         bool, typer.Option("--json", help="Print one JSON document and nothing else.")
     ] = False,
 ) -> None:
-    """Make a concept and its palette variations, on a real Postgres and a real Redis.
+    """Make a concept with its palette variations and refine it, on a real Postgres and a real Redis.
 
     Nothing needs to be installed or configured: servers, schema, user and worker are made in
     ./.uvian and stopped again. A second run works at once.
     """
     from uvian_worker.demo import DemoOrder
 
-    order = DemoOrder(prompt, theme, palettes, size, seed, out)
-    result = run(_as_document(order) if as_json else _on_screen(order))
-    raise typer.Exit(ExitCode.OK if result.succeeded else ExitCode.JOB_FAILED)
+    order = DemoOrder(prompt, theme, refine, only, palettes, size, seed, out)
+    results = run(_as_document(order) if as_json else _on_screen(order))
+    succeeded = all(result.succeeded for result in results)
+    raise typer.Exit(ExitCode.OK if succeeded else ExitCode.JOB_FAILED)
 
 
-async def _as_document(order: DemoOrder) -> DemoResult:
+async def _as_document(order: DemoOrder) -> list[DemoResult]:
     from uvian_worker.cli.output import print_json
     from uvian_worker.demo import run_demo
 
     try:
-        result = await run_demo(order)
+        results = await run_demo(order)
     except Exception:
         print_json({"jobs": []})  # the sentence goes to stderr
         raise
-    print_json({"jobs": [result.as_document()]})
-    return result
+    print_json({"jobs": [result.as_document() for result in results]})
+    return results
 
 
-async def _on_screen(order: DemoOrder) -> DemoResult:
+async def _on_screen(order: DemoOrder) -> list[DemoResult]:
     from uvian_worker.cli.output import console
     from uvian_worker.demo import run_demo
 
     screen = console()
-    introduce(screen, order)
     with _Screen(screen) as audience:
-        result = await run_demo(order, audience)
-    if screen.is_terminal:  # elsewhere it was told line by line
-        look_back(screen, result)
-    conclude(screen, order, result)
-    return result
+        results = await run_demo(order, audience)
+    conclude(screen, results)
+    return results
 
 
 class _Screen:
-    """An audience that draws: first what is being started, then the job."""
+    """An audience that draws: first what is being started, then one job after the other."""
 
     def __init__(self, screen: Console) -> None:
         from contextlib import ExitStack
@@ -99,66 +116,92 @@ class _Screen:
     def preparing(self, step: str) -> None:
         self._status.update(f"{step} …")
 
-    def begins(self, job: WatchedJob) -> None:
+    def begins(self, shown: Shown) -> None:
         from uvian_worker.cli.view import JobView
 
         self._status.stop()
-        self._view = self._stack.enter_context(JobView(self._screen, job))
+        introduce(self._screen, shown)
+        self._view = self._stack.enter_context(JobView(self._screen, shown.job))
 
     def changed(self) -> None:
         assert self._view is not None  # noqa: S101 - it has begun
         self._view.changed()
 
+    def ends(self, result: DemoResult) -> None:
+        self._stack.close()
+        if self._screen.is_terminal:  # elsewhere it was told line by line
+            look_back(self._screen, result)
 
-def introduce(screen: Console, order: DemoOrder) -> None:
+
+def introduce(screen: Console, shown: Shown) -> None:
     """What is asked for."""
     from rich.text import Text
 
     screen.print()
-    screen.print(Text(order.prompt, style="bold"))
-    screen.print(Text(order.theme, style="dim"))
+    screen.print(Text(shown.words, style="bold"))
+    if shown.theme:
+        screen.print(Text(shown.theme, style="dim"))
     screen.print()
 
 
 def look_back(screen: Console, result: DemoResult) -> None:
     """Where the time went, and the pictures themselves."""
+    from uvian_worker.cli.view import JobView, open_stored
+
+    original = result.shown.original
+    options: dict[str, Any] = (
+        {} if original is None else {"original": lambda: _opened(result.images / original)}
+    )
+    view = JobView(
+        screen, result.job, open_picture=lambda p: open_stored(result.images, p), **options
+    )
+    screen.print(view.summary() if result.job.pictures else "")
+
+
+def _opened(file: Path) -> Image.Image:
     from PIL import Image
 
-    from uvian_worker.cli.view import JobView
+    with Image.open(file) as picture:
+        return picture.convert("RGB")
 
-    files = dict(zip(sorted(result.job.pictures), result.files, strict=False))
-    view = JobView(screen, result.job, open_picture=lambda p: Image.open(files[p.place]))
-    screen.print(view.summary() if files else "")
+
+def conclude(screen: Console, results: list[DemoResult]) -> None:
+    """How it went, where the pictures are, what can be done next."""
+    from rich.text import Text
+
+    screen.print()
+    for result in results:
+        screen.print(_verdict(result), soft_wrap=True)
+    last = results[-1]
+    pages = [file.parent / "index.html" for result in results for file in result.files[:1]]
+    for page in dict.fromkeys(pages):
+        link = Text(_path(page), style=f"underline link {page.as_uri()}")
+        screen.print(Text.assemble("  ", link), soft_wrap=True)  # in one piece, to be copied
+    if last.succeeded:
+        again = 'uvian demo --prompt "…" --theme "…" --refine "…"'
+        next_ = Text.assemble("  Next: ", (again, "cyan"), " or ", ("uvian dev", "cyan"))
+        screen.print(next_, style="dim")
+    else:
+        screen.print(Text(f"  The worker's log: {_path(last.log)}", style="dim"), soft_wrap=True)
     screen.print()
 
 
-def conclude(screen: Console, order: DemoOrder, result: DemoResult) -> None:
-    """How it went, where the pictures are, what can be done next."""
+def _verdict(result: DemoResult) -> Text:
+    """One line: what was made, or why not."""
     from rich.text import Text
 
     from uvian_worker.cli.output import duration
 
-    job = result.job
-    if result.succeeded and result.out is not None:
-        done = f"A base image and {order.palettes} variations, {order.size} px square, in "
-        screen.print(Text.assemble(("✓ ", "green"), done, (duration(result.ms), "bold")))
-        page = result.out / "index.html"
-        link = Text(_path(page), style=f"underline link {page.as_uri()}")
-        screen.print(Text.assemble("  ", link), soft_wrap=True)  # in one piece, to be copied
-        again = Text.assemble(
-            "  Next: ",
-            ('uvian demo --prompt "…" --theme "…"', "cyan"),
-            " or ",
-            ("uvian dev", "cyan"),
-        )
-        screen.print(again, style="dim")
-    else:
-        reason = (
-            job.error_message or "; ".join(str(w["message"]) for w in job.warnings) or job.status
-        )
-        screen.print(Text.assemble(("✗ ", "bold red"), reason), soft_wrap=True)
-        screen.print(Text(f"  The worker's log: {_path(result.log)}", style="dim"), soft_wrap=True)
-    screen.print()
+    job, took = result.job, (duration(result.shown.ms), "bold")
+    if not result.succeeded:
+        said = "; ".join(str(warning["message"]) for warning in job.warnings)
+        return Text.assemble(("✗ ", "bold red"), job.error_message or said or job.status)
+    if job.type == "refinement":
+        done = ", ".join((job.output or {}).get("operations", ()))
+        return Text.assemble(("✓ ", "green"), "Refined in ", took, (f"  {done}", "dim"))
+    count = len(job.pictures) - 1
+    made = f"A base image and {count} variations in "
+    return Text.assemble(("✓ ", "green"), made, took)
 
 
 def _path(path: Path) -> str:

@@ -54,8 +54,13 @@ class JobView:
         job: WatchedJob,
         *,
         open_picture: Callable[[Picture], Image.Image] | None = None,
+        original: Callable[[], Image.Image] | None = None,
     ) -> None:
-        """``open_picture`` is for who has the pictures themselves; else their previews are drawn."""
+        """``open_picture`` is for who has the pictures themselves; else their previews are drawn.
+
+        ``original`` is what a refinement began with: it is shown beside what became of it.
+        """
+        self._original = original
         self._console = console
         self._open = open_picture or _open_preview
         self._job = job
@@ -171,12 +176,32 @@ class JobView:
         pictures = [picture for _, picture in sorted(self._job.pictures.items())]
         if not self._can_draw:
             return self._names(len(pictures))
+        if self._original is not None and pictures[0].kind == "base":
+            return self._compared(self._original, pictures)
         if not self._is_wide or pictures[0].kind != "base":
             return self._tiles(pictures)
         beside = Table.grid(padding=(0, 3, 0, 0))
         base = Group(self._bitmap(pictures[0], _LARGE), Text("Base image", style="bold"))
         beside.add_row(base, self._tiles(pictures[1:]))
         return beside
+
+    def _compared(
+        self, original: Callable[[], Image.Image], pictures: list[Picture]
+    ) -> RenderableType:
+        """The original, and the refined image beside it where there is room."""
+        from uvian_worker.cli.pixels import draw
+
+        before = Group(draw(original(), _LARGE), Text("Original", style="bold"))
+        after = Group(self._bitmap(pictures[0], _LARGE), Text("Refined", style="bold"))
+        pair = Table.grid(padding=(0, 3, 0, 0))
+        if self._console.width >= 2 * _LARGE + 3:
+            pair.add_row(before, after)
+        else:
+            pair.add_row(before)
+            pair.add_row(after)
+        if len(pictures) == 1:
+            return pair
+        return Group(pair, Text(), self._tiles(pictures[1:]))
 
     def _gallery_height(self) -> int:
         count = len(self._job.pictures)

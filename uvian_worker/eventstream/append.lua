@@ -49,7 +49,7 @@ local function append_credits(at)
   local topic = open(ARGV[at + 4])
   local version = tonumber(ARGV[at + 3])
   if version <= topic.credits then return 'duplicate' end
-  topic.credits = version
+  set(topic, 'credits', version)
   write(topic, ARGV[at + 10], false)
   return 'appended'
 end

@@ -41,6 +41,7 @@ from redis.asyncio.connection import (
 )
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.connection import HiredisRespSerializer
 
 _T = TypeVar("_T")
 
@@ -124,8 +125,13 @@ def pool_from_url(url: str, patience: float, **options: Any) -> ConnectionPool:
 
 class _CancellableSend(AbstractConnection):
     """redis-py sends through ``asyncio.wait_for``, which in Python 3.11 swallows a cancellation that
-    meets its result: a task that speaks to Redis could not be cancelled reliably.
+    meets its result: a task that speaks to Redis could not be cancelled reliably. And it packs commands
+    in Python, which is half the cost of an event.
     """
+
+    def pack_command(self, *args: Any) -> list[bytes]:
+        packed: list[bytes] = _PACKER.pack(*args)
+        return packed
 
     async def send_packed_command(
         self, command: bytes | str | Iterable[bytes], check_health: bool = True
@@ -165,6 +171,8 @@ class _SSLConnection(_CancellableSend, SSLConnection):
 class _UnixDomainSocketConnection(_CancellableSend, UnixDomainSocketConnection):
     pass
 
+
+_PACKER: Any = HiredisRespSerializer()
 
 _CANCELLABLE: dict[type[AbstractConnection], type[AbstractConnection]] = {
     Connection: _Connection,

@@ -114,4 +114,4 @@ def encode(
 
 def now_text() -> str:
     """Now, as envelopes write it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"
+    return datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

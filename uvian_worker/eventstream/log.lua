@@ -40,32 +40,38 @@ local function open(name)
     run = tonumber(saved[5] or 0), number = tonumber(saved[6] or 0),
     sealed = tonumber(saved[7] or 0), queued = tonumber(saved[8] or 0),
     once = saved[9] or '', credits = tonumber(saved[10] or -1),
+    fields = {}, -- what is to be saved of it
   }
   topics[name] = topic
   return topic
+end
+
+local function set(topic, field, value)
+  topic[field] = value
+  topic.fields[field] = type(value) == 'number' and int(value) or value
 end
 
 -- The first write of this call to a topic: does its history go on, or may a seq be used twice?
 local function prepare(topic, complete)
   if topic.missing then
     redis.call('DEL', topic.log, topic.state)
-    topic.epoch = EPOCH
+    set(topic, 'epoch', EPOCH)
   elseif SERVER ~= '' and topic.server ~= '' and topic.server ~= SERVER then
-    topic.epoch = EPOCH
+    set(topic, 'epoch', EPOCH)
   end
-  if topic.seq == 0 then topic.complete = complete and '1' or '0' end
-  if SERVER ~= '' then topic.server = SERVER end
-  topic.changed = true
+  if topic.seq == 0 then set(topic, 'complete', complete and '1' or '0') end
+  if SERVER ~= '' and topic.server ~= SERVER then set(topic, 'server', SERVER) end
+  topic.prepared = true
 end
 
 -- Append one envelope to one topic and publish it. `body` is the envelope from "key" on.
 local function write(topic, body, complete)
-  if not topic.changed then prepare(topic, complete) end
-  topic.seq = topic.seq + 1
+  if not topic.prepared then prepare(topic, complete) end
+  set(topic, 'seq', topic.seq + 1)
   checks = checks + 1
   local check = string.format('%08x', (SEED + checks * 2654435761) % 4294967296)
   local seq = int(topic.seq)
-  topic.last = topic.epoch .. '-' .. seq .. '-' .. check
+  set(topic, 'last', topic.epoch .. '-' .. seq .. '-' .. check)
   local envelope = '{"id":"' .. topic.last .. '","seq":' .. seq .. ',"topic":' .. topic.json .. ',' .. body
   redis.call('XADD', topic.log, 'MAXLEN', '~', MAX_EVENTS, seq .. '-0', 'e', envelope)
   redis.call('PUBLISH', topic.channel, envelope)
@@ -77,25 +83,25 @@ local function keep(topic, field, envelope)
   topic.remembers = true
 end
 
+local function save_one(topic)
+  local renew = NOW - topic.renewed > RENEW
+  if renew then set(topic, 'renewed', NOW) end
+  local arguments = {}
+  for field, value in pairs(topic.fields) do
+    arguments[#arguments + 1] = field
+    arguments[#arguments + 1] = value
+  end
+  redis.call('HSET', topic.key, unpack(arguments))
+  if renew then
+    redis.call('PEXPIRE', topic.key, KEEP + RENEW)
+    redis.call('PEXPIRE', topic.log, KEEP + RENEW)
+  end
+  if topic.remembers then redis.call('PEXPIRE', topic.state, KEEP + RENEW) end
+end
+
 local function save()
   for _, topic in pairs(topics) do
-    if topic.last then
-      local renew = NOW - topic.renewed > RENEW
-      if renew then topic.renewed = NOW end
-      redis.call('HSET', topic.key, 'epoch', topic.epoch, 'seq', int(topic.seq), 'last', topic.last,
-        'server', topic.server, 'renewed', int(topic.renewed))
-      if topic.run > 0 then
-        redis.call('HSET', topic.key, 'run', int(topic.run), 'number', int(topic.number),
-          'sealed', int(topic.sealed), 'queued', int(topic.queued), 'once', topic.once)
-      end
-      if topic.credits >= 0 then redis.call('HSET', topic.key, 'credits', int(topic.credits)) end
-      if topic.complete then redis.call('HSET', topic.key, 'complete', topic.complete) end
-      if renew then
-        redis.call('PEXPIRE', topic.key, KEEP + RENEW)
-        redis.call('PEXPIRE', topic.log, KEEP + RENEW)
-      end
-      if topic.remembers then redis.call('PEXPIRE', topic.state, KEEP + RENEW) end
-    end
+    if topic.last then save_one(topic) end
   end
 end
 
@@ -121,9 +127,12 @@ local function refused(job, run, kind, mark)
 end
 
 local function note(job, run, kind, mark)
-  if run > job.run then job.run, job.number = run, 0 end
-  if kind == 'end' then job.sealed = run
-  elseif kind == 'queued' then job.queued = run
-  elseif kind == 'once' then job.once = int(run) .. ':' .. mark
-  elseif kind == 'n' then job.number = tonumber(mark) end
+  if run > job.run then
+    set(job, 'run', run)
+    set(job, 'number', 0)
+  end
+  if kind == 'end' then set(job, 'sealed', run)
+  elseif kind == 'queued' then set(job, 'queued', run)
+  elseif kind == 'once' then set(job, 'once', int(run) .. ':' .. mark)
+  elseif kind == 'n' then set(job, 'number', tonumber(mark)) end
 end

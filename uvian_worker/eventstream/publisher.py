@@ -93,6 +93,8 @@ def _identity(job: JobRef, event: Event, number: int) -> tuple[str, str | int, s
     process; only the rest comes from one process alone, in order, and is numbered.
     """
     match event:
+        case MessageDelta():  # first, for there are many
+            return "n", number, str(number)
         case _ if event.type in ENDINGS:
             return "end", "", "end"
         case JobQueued() | JobRequeued():

@@ -1,0 +1,161 @@
+"""Several models in place of one: when a vendor is away or busy, the next one is asked.
+
+Not when it refuses the content: others would be asked until one does not mind. A refusal that is
+about our account (``AccountRefused``) says nothing of the content, and goes on like an outage. Nor
+once the first text was passed on: an answer is one vendor's.
+"""
+
+from __future__ import annotations
+
+__all__ = ["FallbackChatModel", "FallbackImageModel"]
+
+import logging
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from executors.errors import AccountRefused, ExecutorError, ProviderUnavailable, RateLimited
+from executors.providers.base import (
+    ChatDelta,
+    ChatMessage,
+    ChatModel,
+    GeneratedImage,
+    ImageModel,
+    VendorRequest,
+)
+
+log = logging.getLogger("uvian.providers")
+
+ModelT = TypeVar("ModelT", ChatModel, ImageModel)
+
+#: What the next one may do better.
+GOES_ON = (ProviderUnavailable, RateLimited, AccountRefused)
+
+
+class FallbackChatModel:
+    """A ``ChatModel`` of several, the preferred one first."""
+
+    def __init__(self, models: Sequence[ChatModel]) -> None:
+        self._models = tuple(models)
+        self.name = self._models[0].name
+        self.structured = any(model.structured for model in self._models)
+
+    async def stream(
+        self,
+        messages: Sequence[ChatMessage],
+        *,
+        model: str | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        schema: Mapping[str, Any] | None = None,
+        request: VendorRequest = VendorRequest(),
+    ) -> AsyncGenerator[ChatDelta, None]:
+        """The answer of the first that begins one. ``model`` is a name of the preferred vendor's.
+
+        For a ``schema`` those are asked who keep to one, if there are any.
+        """
+        errors: list[ExecutorError] = []
+        able = [one for one in self._models if schema is None or one.structured]
+        for one in _in_order(able or self._models, request):
+            answer = one.stream(
+                messages,
+                model=model if one is self._models[0] else None,
+                temperature=temperature,
+                max_tokens=max_tokens,
+                schema=schema,
+                request=request,
+            )
+            began = False
+            async with aclosing(answer):
+                try:
+                    async for delta in answer:
+                        began = began or bool(delta.text)
+                        yield delta
+                except GOES_ON as error:
+                    if began:
+                        raise
+                    _note(one.name, error, errors)
+                else:
+                    return
+        raise _most_hopeful(errors)
+
+
+class FallbackImageModel:
+    """An ``ImageModel`` of several, the preferred one first."""
+
+    def __init__(self, models: Sequence[ImageModel]) -> None:
+        self._models = tuple(models)
+        self.name = self._models[0].name
+
+    async def generate(
+        self,
+        *,
+        subject: str,
+        theme: str,
+        size: int,
+        style: str | None = None,
+        seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
+    ) -> GeneratedImage:
+        """The picture of the first that makes one."""
+        return await self._first(
+            request,
+            lambda one: one.generate(
+                subject=subject, theme=theme, size=size, style=style, seed=seed, request=request
+            ),
+        )
+
+    async def refine(
+        self,
+        *,
+        original: bytes,
+        prompt: str,
+        width: int,
+        height: int,
+        strength: float | None = None,
+        seed: int | None = None,
+        request: VendorRequest = VendorRequest(),
+    ) -> GeneratedImage:
+        """The changed picture of the first that makes one."""
+        return await self._first(
+            request,
+            lambda one: one.refine(
+                original=original,
+                prompt=prompt,
+                width=width,
+                height=height,
+                strength=strength,
+                seed=seed,
+                request=request,
+            ),
+        )
+
+    async def _first(
+        self, request: VendorRequest, ask: Callable[[Any], Awaitable[GeneratedImage]]
+    ) -> GeneratedImage:
+        errors: list[ExecutorError] = []
+        for one in _in_order(self._models, request):
+            try:
+                return await ask(one)
+            except GOES_ON as error:
+                _note(one.name, error, errors)
+        raise _most_hopeful(errors)
+
+
+def _in_order(models: Sequence[ModelT], request: VendorRequest) -> list[ModelT]:
+    """As configured, but first whoever has this request of an earlier run: it is paid for."""
+    return sorted(models, key=lambda one: request.at(one.name).id is None)
+
+
+def _note(name: str, error: ExecutorError, errors: list[ExecutorError]) -> None:
+    log.warning("%s", error.__cause__ or f"{name}: {error}")
+    errors.append(error)
+
+
+def _most_hopeful(errors: Sequence[ExecutorError]) -> ExecutorError:
+    """What the job ends its run with: the shortest wait, else an outage, else the last refusal."""
+    limits = [error for error in errors if isinstance(error, RateLimited)]
+    if limits:
+        return min(limits, key=lambda error: error.retry_after)
+    outages = [error for error in errors if error.retryable]
+    return (outages or errors)[-1]

@@ -1,0 +1,1 @@
+"""What a URL from outside may do to us: nothing."""

@@ -1,0 +1,415 @@
+"""Chats by OpenAI's API: what is asked, what is heard, and how each server is understood."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from aiohttp import web
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from executors.errors import (
+    AccountRefused,
+    ExecutorError,
+    ProviderRejected,
+    ProviderUnavailable,
+    RateLimited,
+)
+from executors.providers.base import ChatDelta, ChatMessage, ChatModel, ChatUsage
+from executors.providers.http import Timeouts
+from executors.providers.limits import CallLimits
+from executors.providers.openai import OpenAIChatModel
+from tests.providers.conftest import ONCE, OpenAIWire
+from tests.providers.lab import faults
+from tests.providers.lab.faults import ErrorInside, Fault, Status
+from tests.providers.lab.openai import OpenAILab
+from tests.providers.lab.server import Lab
+
+QUESTION = [ChatMessage("system", "Be kind."), ChatMessage("user", "How do you do?")]
+ANSWER = "You said: How do you do? 🦊 — that is all."
+SCHEMA = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}},
+    "required": ["name"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture
+def model(openai_wire: OpenAIWire) -> OpenAIChatModel:
+    """A model in the laboratory."""
+    return OpenAIChatModel(openai_wire(patience=ONCE), model="lab-chat")
+
+
+async def heard(model: ChatModel, **asked: Any) -> list[ChatDelta]:
+    """All of an answer."""
+    return [delta async for delta in model.stream(QUESTION, **asked)]
+
+
+def text(deltas: Sequence[ChatDelta]) -> str:
+    """What was said."""
+    return "".join(delta.text for delta in deltas)
+
+
+async def failure(model: ChatModel, said: list[str] | None = None, **asked: Any) -> ExecutorError:
+    """What it raised; what was heard before is added to ``said``."""
+
+    async def listen() -> None:
+        async for delta in model.stream(QUESTION, **asked):
+            if said is not None:
+                said.append(delta.text)
+
+    with pytest.raises(ExecutorError) as caught:
+        await listen()
+    return caught.value
+
+
+async def test_a_chat(lab: Lab, model: OpenAIChatModel) -> None:
+    """The text, why it ended, what it used, and who said it."""
+    deltas = await heard(model, temperature=0.5, max_tokens=99)
+    assert text(deltas) == ANSWER
+    assert deltas[-1] == ChatDelta("", "stop", ChatUsage(6, 11), "lab-chat-2026")
+    assert all(delta.finish_reason is None for delta in deltas[:-1])
+    assert lab.asked[0].body == {
+        "model": "lab-chat",
+        "stream": True,
+        "temperature": 0.5,
+        "max_tokens": 99,
+        "stream_options": {"include_usage": True},
+        "messages": [
+            {"role": "system", "content": "Be kind."},
+            {"role": "user", "content": "How do you do?"},
+        ],
+    }
+
+
+async def test_the_asked_model_wins(lab: Lab, model: OpenAIChatModel) -> None:
+    """A job may name a model of its own."""
+    async for _ in model.stream(QUESTION, model="better"):
+        pass
+    assert lab.asked[0].body["model"] == "better"
+
+
+async def test_a_long_conversation(lab: Lab, model: OpenAIChatModel) -> None:
+    """Megabytes of history go out as they are."""
+    history = [ChatMessage("user", "ü🦊 " * 300_000)]
+    async for _ in model.stream([*history, *QUESTION]):
+        pass
+    assert lab.asked[0].body["messages"][0]["content"] == history[0].content
+
+
+async def test_text_comes_while_it_is_written(lab: Lab, model: OpenAIChatModel) -> None:
+    """Nobody waits for the end to hear the beginning."""
+    lab.script(faults.Silence(after=2))
+    answer = model.stream(QUESTION)
+    said = ""
+    while said != "You said:":
+        said += (await asyncio.wait_for(anext(answer), 10)).text
+    await answer.aclose()
+
+
+async def test_a_hundred_streams_keep_to_the_limit(lab: Lab, openai_wire: OpenAIWire) -> None:
+    """A stream counts until it ends; all of them end."""
+    most = 0
+
+    def count(_: object) -> None:
+        nonlocal most
+        most = max(most, sum(not asked.over.is_set() for asked in lab.asked))
+
+    lab.on_asked = count
+    lab.script(faults.Slow(0.03, after=2), forever=True)
+    limits = CallLimits(concurrency=9, per_second=10_000)
+    model = OpenAIChatModel(openai_wire(limits=limits), model="m")
+    answers = await asyncio.gather(*(heard(model) for _ in range(100)))
+    assert all(text(answer) == ANSWER for answer in answers)
+    assert 7 <= most <= 9
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "expected"),
+    [
+        (faults.NoEnd(), ANSWER, ProviderUnavailable),
+        (faults.Cut(after=2), "You said:", ProviderUnavailable),
+        (ErrorInside(after=2), "You said:", ProviderUnavailable),
+        (ErrorInside(after=2, code="rate_limit_exceeded"), "You said:", RateLimited),
+        (ErrorInside(after=1, code="insufficient_quota"), "You", AccountRefused),
+        (ErrorInside(after=1, code="content_filter"), "You", ProviderRejected),
+        (ErrorInside(after=1, code="weird"), "You", ProviderUnavailable),
+        (faults.Html(), "", ProviderUnavailable),
+        (faults.Mislabelled("application/json"), "", ProviderUnavailable),
+        (faults.Mislabelled("image/png"), "", ProviderUnavailable),
+        (faults.Endless(), "", ProviderUnavailable),
+        (Status(400, "context_length_exceeded"), "", ProviderRejected),
+        (
+            Status(400, message="This model's maximum context length is 9 tokens."),
+            "",
+            ProviderRejected,
+        ),
+        (Status(400, "exceed_context_size_error"), "", ProviderRejected),
+        (Status(404, "model_not_found"), "", ProviderRejected),
+        (Status(400, "content_filter"), "", ProviderRejected),
+        (Status(429, "rate_limit_exceeded"), "", RateLimited),
+        (Status(429, "rate_limit_exceeded", "Request too large for m"), "", ProviderRejected),
+        (Status(429, "insufficient_quota"), "", AccountRefused),
+        (Status(529), "", ProviderUnavailable),
+    ],
+)
+async def test_faults_and_what_they_are(
+    lab: Lab, model: OpenAIChatModel, fault: Fault, said: str, expected: type[ExecutorError]
+) -> None:
+    """Each fault becomes one error; what was said before it was passed on; nothing is asked again."""
+    lab.script(fault)
+    pieces: list[str] = []
+    error = await failure(model, pieces)
+    assert type(error) is expected
+    # What a broken connection had brought in, and nobody had read yet, is lost with it.
+    broken = isinstance(fault, faults.Cut)
+    assert said.startswith("".join(pieces)) if broken else "".join(pieces) == said
+    assert len(lab.asked) == 1
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        faults.Shuffled(),
+        faults.Trailing(),
+        faults.Mislabelled("text/plain"),
+        faults.Slow(0.05, after=0),
+        faults.Slow(0.05, after=3),
+    ],
+)
+async def test_oddities_that_do_no_harm(lab: Lab, model: OpenAIChatModel, fault: Fault) -> None:
+    """An ending before the last words, words after the end, a wrong label, a pause."""
+    lab.script(fault)
+    deltas = await heard(model)
+    assert text(deltas) == ANSWER
+    assert deltas[-1].finish_reason == "stop"
+    assert sum(delta.finish_reason is not None for delta in deltas) == 1
+
+
+async def test_what_is_said_twice_is_heard_twice(lab: Lab, model: OpenAIChatModel) -> None:
+    """OpenAI's pieces have no numbers: a repeated piece cannot be told from a repeated word."""
+    lab.script(faults.Repeated())
+    deltas = await heard(model)
+    assert text(deltas).startswith("YouYou said: said:")
+    assert deltas[-1].usage == ChatUsage(6, 11)
+
+
+@pytest.mark.parametrize(
+    ("fault", "timeouts"),
+    [
+        (faults.Silence(), Timeouts(first_byte=0.3)),
+        (faults.Silence(after=0), Timeouts(idle=0.3)),
+        (faults.Silence(after=2), Timeouts(idle=0.3)),
+    ],
+    ids=["no head", "no first word", "no next word"],
+)
+async def test_silence_has_an_end(
+    lab: Lab, openai_wire: OpenAIWire, fault: Fault, timeouts: Timeouts
+) -> None:
+    """A vendor that stops talking, wherever it does, is given up in time."""
+    lab.script(fault)
+    error = await failure(OpenAIChatModel(openai_wire(timeouts=timeouts), model="m"))
+    assert type(error) is ProviderUnavailable
+    assert len(lab.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("refuses", "with_max", "with_schema"),
+    [
+        ({"stream_options"}, False, False),
+        ({"max_tokens"}, True, False),
+        ({"stream_options", "max_tokens"}, True, False),
+        ({"response_format"}, False, True),
+        ({"stream_options", "max_tokens", "response_format"}, True, True),
+    ],
+)
+async def test_servers_that_know_less(
+    lab: Lab,
+    openai_lab: OpenAILab,
+    model: OpenAIChatModel,
+    refuses: set[str],
+    with_max: bool,
+    with_schema: bool,
+) -> None:
+    """What a server refuses by name is put otherwise, at once; what it took is remembered."""
+    openai_lab.refuses = refuses
+    asked: dict[str, Any] = {"max_tokens": 9} if with_max else {}
+    asked |= {"schema": SCHEMA} if with_schema else {}
+    assert (await heard(model, **asked))[-1].finish_reason == "stop"
+    first = len(lab.asked)
+    assert 1 < first <= 5
+    body = lab.asked[-1].body
+    assert not refuses & set(body)
+    if with_max:
+        assert body["max_completion_tokens"] == 9
+    if with_schema:
+        assert json.dumps(SCHEMA) in body["messages"][0]["content"]
+    await heard(model, **asked)
+    assert len(lab.asked) == first + 1
+
+
+async def test_a_refusal_for_another_reason_is_one(lab: Lab, model: OpenAIChatModel) -> None:
+    """A limit that is too high is named as well, and no other name helps: two tries, then the truth."""
+    lab.script(
+        Status(400, "invalid_value", "max_tokens is too large: 9.", param="max_tokens"),
+        forever=True,
+    )
+    error = await failure(model, max_tokens=9)
+    assert type(error) is ProviderRejected
+    assert len(lab.asked) == 2
+
+
+async def test_openai_itself_is_sent_the_name_that_all_its_models_take(
+    openai_wire: OpenAIWire,
+) -> None:
+    """The rule of the names, by the host."""
+    wire = openai_wire(base_url="https://api.openai.com/v1")
+    assert OpenAIChatModel(wire, model="m")._usual.limit == "max_completion_tokens"
+
+
+async def test_a_document_by_a_schema(lab: Lab, model: OpenAIChatModel) -> None:
+    """A closed schema is held to strictly; an open one is sent all the same."""
+    deltas = await heard(model, schema=SCHEMA)
+    assert json.loads(text(deltas)) == {"name": "text"}
+    sent = lab.asked[0].body["response_format"]["json_schema"]
+    assert (sent["strict"], sent["schema"]) == (True, SCHEMA)
+    await heard(model, schema={"type": "object", "properties": {"name": {"type": "string"}}})
+    assert lab.asked[1].body["response_format"]["json_schema"]["strict"] is False
+
+
+# Streams that no laboratory invents: written byte by byte.
+
+
+@pytest.fixture
+async def raw(openai_wire: OpenAIWire) -> AsyncIterator[Any]:
+    """``raw(pieces)`` → a model whose server writes those pieces as they are."""
+    runners: list[web.AppRunner] = []
+
+    async def serve(pieces: Sequence[bytes], *, hold: bool = False) -> OpenAIChatModel:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+            await response.prepare(request)
+            for piece in pieces:
+                await response.write(piece)
+                await asyncio.sleep(0)
+            if hold:
+                await asyncio.Event().wait()
+            return response
+
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", answer)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        return OpenAIChatModel(openai_wire(base_url=url, patience=ONCE), model="m")
+
+    yield serve
+    for runner in runners:
+        await runner.cleanup()
+
+
+def chunk(content: Any = None, finish: str | None = None, **more: Any) -> bytes:
+    """One chunk of a stream, with escapes."""
+    delta = {} if content is None else {"content": content}
+    choice = {"index": 0, "delta": delta, "finish_reason": finish}
+    return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
+
+
+END = chunk(finish="stop") + b"data: [DONE]\n\n"
+
+
+@pytest.mark.parametrize(
+    ("stream", "expected"),
+    [
+        (chunk("a\0b") + END, "ab"),
+        (chunk("\ud83e") + chunk("\udd8a") + END, "🦊"),
+        (chunk("\ud83e") + chunk("x") + END, "x"),
+        (chunk([{"type": "thinking", "thinking": []}, {"type": "text", "text": "x"}]) + END, "x"),
+        (chunk(reasoning_content="hm") + chunk("x") + END, "x"),
+        (b"data: {}\n\n" + b'data: {"choices": null}\n\n' + chunk("x") + END, "x"),
+        (
+            b'data: {"choices": [{"index": 1, "delta": {"content": "no"}}]}\n\n' + chunk("x") + END,
+            "x",
+        ),
+        (b'data: {"choices": [{"delta": {"content": "x"}, "finish_reason": "eos"}]}\n\n', "x"),
+        (b'data: {"choices": [{"delta": {"reasoning": "hm"}}]}\n\n' + chunk("x") + END, "x"),
+        (b": ping\r\n\r\ndata:\n\n" + chunk("x").replace(b"\n", b"\r\n") + END, "x"),
+        (chunk("x") + chunk(finish="stop"), "x"),
+        (chunk("x") + chunk(finish="stop").rstrip(), "x"),
+        (chunk("x", "length", usage={"prompt_tokens": "many"}) + b"data: [DONE]\n\n", "x"),
+    ],
+)
+async def test_what_servers_write(raw: Any, stream: bytes, expected: str) -> None:
+    """Forms that were seen, and some that were not: the text is the text."""
+    model = await raw([stream])
+    deltas = await heard(model)
+    assert text(deltas) == expected
+    assert deltas[-1].finish_reason in {"stop", "length"}
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        chunk("x") + b"data: [DONE]\n\n",
+        chunk("x") + b"data: {\n\n",
+        chunk("x") + b"data: 7\n\n" + END,
+        chunk("x") + b'event: error\ndata: {"message": "out of memory"}\n\n',
+        chunk("x") + b'data: {"error": "out of memory"}\n\n',
+        chunk("x") + b'data: {"error": {"code": 502, "message": "out of memory"}}\n\n',
+        chunk("x", "error") + END,
+        chunk("x") + b"data: " + b"[" * 100_000 + b"\n\n",
+        chunk("x") + b"data: " + b"y" * 1_100_000 + b"\n\n" + END,
+    ],
+)
+async def test_streams_that_are_broken(raw: Any, stream: bytes) -> None:
+    """Ends without an ending, errors in every form, rubbish: all of them may be tried again."""
+    error = await failure(await raw([stream]))
+    assert type(error) is ProviderUnavailable
+    assert "memory" not in error.message
+
+
+async def test_a_server_that_never_hangs_up(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the answer has ended nobody waits for long that usage may follow."""
+    monkeypatch.setattr("executors.providers.openai.chat._LAST_WORDS", 0.1)
+    model = await raw([chunk("x") + chunk(finish="stop")], hold=True)
+    deltas = await asyncio.wait_for(heard(model), 10)
+    assert deltas[-1] == ChatDelta("", "stop")
+
+
+STREAM = b"".join(
+    [b'data: {"choices": [{"delta": {"role": "assistant", "content": null}}]}\r\n\r\n']
+    + [
+        b"data: "
+        + json.dumps({"choices": [{"delta": {"content": word}}]}, ensure_ascii=False).encode()
+        + b"\n\n"
+        for word in ("Grüße ", "🦊🦊 ", "日本", " — ", "fin")
+    ]
+    + [END]
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.sets(st.integers(1, len(STREAM) - 1), max_size=30))
+async def test_forty_ways_to_cut_the_same_stream(raw: Any, places: set[int]) -> None:
+    """However the network cut the bytes, within characters too, the text is the same."""
+    edges = [0, *sorted(places), len(STREAM)]
+    model = await raw([STREAM[a:b] for a, b in itertools.pairwise(edges)])
+    assert text(await heard(model)) == "Grüße 🦊🦊 日本 — fin"
+
+
+async def test_connections_of_chats_are_used_again(lab: Lab, model: OpenAIChatModel) -> None:
+    """A chat that was heard out gives its connection back: the next one shakes no hands."""
+    for _ in range(5):
+        await heard(model)
+    connector: Any = model._wire._session.connector
+    assert sum(map(len, connector._conns.values())) == 1
