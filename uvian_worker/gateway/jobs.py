@@ -7,7 +7,7 @@ __all__ = ["IdempotencyKey", "MaxCost", "Submitted", "idempotency_key_of", "job_
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, Field
@@ -27,8 +27,10 @@ MaxCost = Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=6)]
 _LISTED: Final = (
     "id", "type", "status", "run", "attempt", "stage", "progress", "progress_message", "cost::text",
     "error", "error_message", "result_id", "stages", "created_at", "started_at", "finished_at",
+    "input",
 )  # fmt: skip
-_SHOWN: Final = (*_LISTED, "input", "output")
+_SHOWN: Final = (*_LISTED, "output")
+_ASKED_LENGTH: Final = 200  #: characters of a text in a list
 
 
 class StageTiming(BaseModel):
@@ -50,8 +52,11 @@ class JobError(BaseModel):
     attempt: int = 0
 
 
+Plain = str | int | float | bool
+
+
 class JobSummary(BaseModel):
-    """A job in a list."""
+    """A job in a list. ``asked`` has the plain fields of its input, with long texts cut."""
 
     id: UUID
     type: str
@@ -69,6 +74,12 @@ class JobSummary(BaseModel):
     created_at: datetime
     started_at: datetime | None
     finished_at: datetime | None
+    asked: dict[str, Plain]
+
+    @classmethod
+    def of(cls, row: Row) -> Self:
+        """A row of ``jobs``."""
+        return cls(**row, asked=_asked(row["input"]))
 
 
 class Job(JobSummary):
@@ -243,10 +254,10 @@ class _Jobs:
         rows, cursor = await page_of(
             self._database, "jobs", columns=_LISTED, where=where, query=asked.query
         )
-        return Answer(JobPage(items=[JobSummary(**row) for row in rows], next_cursor=cursor))
+        return Answer(JobPage(items=[JobSummary.of(row) for row in rows], next_cursor=cursor))
 
     async def get(self, asked: Asked[JobPath, Any, Any]) -> Answer:
-        return Answer(Job(**await self._find(asked)))
+        return Answer(Job.of(await self._find(asked)))
 
     async def cancel(self, asked: Asked[JobPath, Any, Any]) -> Answer:
         job_id = str(asked.path.job_id)
@@ -280,3 +291,11 @@ def idempotency_key_of(asked: Asked[Any, Any, Any]) -> str | None:
     if key is not None and len(key) > 255:
         raise Problem("bad_request", "An idempotency key has at most 255 characters.")
     return key or None
+
+
+def _asked(job_input: Mapping[str, Any]) -> dict[str, Plain]:
+    return {
+        name: value[:_ASKED_LENGTH] if isinstance(value, str) else value
+        for name, value in job_input.items()
+        if isinstance(value, Plain)
+    }
