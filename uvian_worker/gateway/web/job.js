@@ -60,6 +60,12 @@ export class JobState {
     return Math.max(0, end - Date.parse(this.startedAt));
   }
 
+  /** What it is about, in its user's words; null where nothing says so. */
+  get subject() {
+    const asked = this.input ?? {};
+    return asked.refinement_prompt ?? asked.logo_description ?? asked.prompt ?? null;
+  }
+
   /** Stages to show: those that were, and while it is open those that are expected. */
   plan() {
     const begun = new Map(this.stages.map((stage) => [stage.name, stage]));
@@ -84,7 +90,7 @@ export class JobState {
     this.status = row.status;
     this.run = row.run;
     if (!this.isOpen) this.sealed = row.run;
-    this.input = row.input ?? this.input;
+    this.input = row.input ?? this.input ?? row.asked ?? null;
     this.output = row.output ?? this.output;
     this.progress = row.progress;
     this.progressMessage = row.progress_message;

@@ -34,16 +34,20 @@ export function explained(problem) {
 /** Why a job failed: its sentence, and whether another try makes sense. */
 export function endedBadly(job) {
   const sentence = job.errorMessage || job.error?.message || "It failed.";
-  const next = NEXT_OF_JOB[job.error?.code]
-    ?? (job.error?.retryable ? "Try again: such a thing often passes." : "Change what you ask for, then try again.");
+  const next = NEXT_OF_JOB[job.error?.code] ?? "Try again.";
   return [/[.!?]$/.test(sentence) ? sentence : `${sentence}.`, next];
 }
 
 const NEXT_OF_JOB = {
-  no_executor: "No worker does this kind of work at the moment. Try again later.",
-  worker_lost: "The workers that tried it crashed. Try again; if it stays, report it.",
-  timeout: "It took too long. Try again with less.",
-  rejected: "The provider refused it. Say it in other words.",
+  invalid_input: "Change what you ask for, then try again.",
+  not_found: "Something it needs has been deleted.",
+  provider_rejected: "Say it in other words, or tell whoever runs this service.",
+  provider_unavailable: "Such a thing often passes: try again in a while.",
+  rate_limited: "Try again in a while.",
+  timeout: "Try again, or ask for less.",
+  no_executor: "No worker does this kind of work at the moment: try again later.",
+  worker_lost: "Its workers crashed. Try again; if it stays, tell whoever runs this service.",
+  internal_error: "Try again; if it stays, tell whoever runs this service.",
 };
 
 function named(problem) {

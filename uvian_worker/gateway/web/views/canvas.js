@@ -31,14 +31,14 @@ export class Canvas {
   #notes = h("div", { class: "notes" });
   #actions = h("div", { class: "actions" });
   #problem = h("div", { class: "problem", role: "alert", hidden: true });
-  #grid = h("ul", { class: "variations" });
-  #gridHead = h("h3", { class: "overline" });
+  #grid = h("ul", { class: "pictures", "aria-label": "Pictures" });
   #lightbox;
 
   constructor(parts, { job = null, concept = null }) {
     this.#parts = parts;
     this.#job = new JobState(job);
     this.#base = new Tile(parts.files, "base", () => this.#openPicture("base"));
+    this.#base.element.append(h("div", { class: "about" }, this.#original, this.#facts, this.#problem, this.#actions));
     this.#lightbox = new Lightbox(parts, this.#job);
     this.element = h(
       "div",
@@ -47,8 +47,7 @@ export class Canvas {
       h("div", { class: "result-head" }, h("div", {}, this.#title, this.#theme), this.#clock),
       this.#stages.element,
       this.#notes,
-      h("div", { class: "hero" }, this.#base.element, h("div", { class: "hero-text" }, this.#original, this.#facts, this.#actions, this.#problem)),
-      h("section", { class: "variations-part" }, this.#gridHead, this.#grid),
+      h("div", { class: "pictures-place" }, this.#grid),
       this.#lightbox.element,
     );
     this.#show();
@@ -215,22 +214,17 @@ export class Canvas {
     const what = job.input?.logo_description ?? "the concept";
     const base = job.images.get("base");
     this.#base.show(base, { alt: `Base image: ${what}`, awaited: job.isOpen });
-    const count = job.expectedVariations;
-    const failed = job.warnings.length;
-    text(this.#gridHead, count === 0 ? "" : `${number(count, "variation")}`);
-    this.#gridHead.parentElement.hidden = count === 0 || (!job.isOpen && job.images.size <= 1 && failed === 0);
-    const made = [...job.images.keys()].filter((key) => key !== "base");
-    const places = job.isOpen ? Array.from({ length: count }, (_, at) => at) : made.sort((a, b) => a - b);
-    arrange(
-      this.#grid,
-      places.map((at) => {
-        let card = this.#cards.get(at);
-        if (card === undefined) this.#cards.set(at, (card = new Tile(this.#parts.files, at, () => this.#openPicture(at), "li")));
-        const picture = job.images.get(at);
-        card.show(picture, { alt: `${what}, in ${picture?.name ?? "another palette"}`, awaited: job.isOpen });
-        return card.element;
-      }),
-    );
+    const made = [...job.images.keys()].filter((key) => key !== "base").sort((a, b) => a - b);
+    const places = job.isOpen ? Array.from({ length: job.expectedVariations }, (_, at) => at) : made;
+    const cards = places.map((at) => {
+      let card = this.#cards.get(at);
+      if (card === undefined) this.#cards.set(at, (card = new Tile(this.#parts.files, at, () => this.#openPicture(at))));
+      const picture = job.images.get(at);
+      card.show(picture, { alt: `${what}, in ${picture?.name ?? "another palette"}`, awaited: job.isOpen });
+      return card.element;
+    });
+    attribute(this.#grid, "data-alone", cards.length === 0 ? "" : null);
+    arrange(this.#grid, [this.#base.element, ...cards]);
     this.#lightbox.update();
   }
 
@@ -286,11 +280,11 @@ class Tile {
   #caption;
   #shown = null;
 
-  constructor(files, key, open, tag = "div") {
+  constructor(files, key, open) {
     this.#picture = new Picture(files, "");
     this.#button = h("button", { class: "tile-open", type: "button", disabled: true, onclick: open }, this.#picture.element);
-    this.#caption = h("div", { class: "tile-caption" });
-    this.element = h(tag, { class: `tile ${key === "base" ? "is-base" : ""}`, data: { picture: key } }, this.#button, key === "base" ? null : this.#caption);
+    this.#caption = key === "base" ? null : h("div", { class: "tile-caption" });
+    this.element = h("li", { class: `tile ${key === "base" ? "is-base" : ""}`, data: { picture: key } }, this.#button, this.#caption);
   }
 
   show(picture, { alt, awaited }) {
@@ -299,6 +293,7 @@ class Tile {
     attribute(this.#button, "aria-label", picture ? `${alt}. Open` : null);
     if (picture === undefined) return;
     this.#picture.show(picture);
+    if (this.#caption === null) return;
     const told = JSON.stringify([picture.name, picture.palette]);
     if (told === this.#shown) return;
     this.#shown = told;

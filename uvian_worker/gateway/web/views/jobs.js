@@ -106,8 +106,8 @@ export class JobsView {
 
   #happened(event) {
     const job = this.#of(event.job_id);
-    if (job.createdAt === null && event.type !== "job.queued") {
-      // One that is not on this page, or of which nothing is known yet.
+    if (job.createdAt === null) {
+      // One that is not on this page, or that is new: its row says what was asked.
       this.#jobs.delete(event.job_id);
       if (event.type.startsWith("job.") && event.type !== "job.progress") this.#load();
       return;
@@ -204,9 +204,13 @@ class Row {
   }
 
   #title(job) {
-    const name = `${job.type?.[0].toUpperCase()}${job.type?.slice(1)}`;
-    const target = { generation: `#/create/${job.id}`, refinement: `#/create/${job.id}` }[job.type];
-    return target ? h("a", { class: "job-name", href: target }, name) : h("span", { class: "job-name" }, name);
+    const kind = `${job.type[0].toUpperCase()}${job.type.slice(1)}`;
+    const name = job.subject === null ? kind : shortened(job.subject, 90);
+    const address = addressOf(job);
+    return [
+      address ? h("a", { class: "job-name", href: address }, name) : h("span", { class: "job-name" }, name),
+      h("p", { class: "job-note" }, job.subject === null ? null : `${kind} · `, h("span", { class: "job-id" }, job.id.slice(0, 8))),
+    ];
   }
 
   #detail(job) {
@@ -223,8 +227,8 @@ class Row {
         h("span", {}, words),
       );
     }
-    if (job.status === "queued") return h("p", { class: "job-note" }, job.run > 1 ? `Waits for try ${job.run}` : "Waits for a worker");
-    return h("p", { class: "job-id" }, shortened(job.id, 13));
+    if (job.status === "queued") return h("p", { class: "job-note" }, job.run > 1 ? `Run ${job.run} waits for a worker` : "Waits for a worker");
+    return null;
   }
 
   #buttons(job) {
@@ -232,6 +236,13 @@ class Row {
     if (job.status === "completed") return null;
     return act("retry", "Retry", job, (id) => this.#act((api) => api.retry(id, job.run)));
   }
+}
+
+/** Where its result is to be seen. */
+function addressOf(job) {
+  if (job.type === "generation" || job.type === "refinement") return `#/create/${job.id}`;
+  if (job.type === "chat" && job.input?.conversation_id) return `#/chat/${job.input.conversation_id}`;
+  return null;
 }
 
 function act(drawing, label, job, does) {

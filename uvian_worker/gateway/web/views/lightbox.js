@@ -48,13 +48,7 @@ export class Lightbox {
     this.element = h(
       "dialog",
       { class: "lightbox", "aria-labelledby": "lightbox-title" },
-      h(
-        "div",
-        { class: "lightbox-stage" },
-        this.#place,
-        this.#previous,
-        this.#next,
-      ),
+      h("div", { class: "lightbox-stage" }, this.#place, this.#previous, this.#next),
       h(
         "div",
         { class: "lightbox-side" },
@@ -73,7 +67,7 @@ export class Lightbox {
     this.#show();
     if (!this.element.open) this.element.showModal();
     if (refine) this.#prompt.focus();
-    else this.#title.focus();
+    else this.#title.focus({ preventScroll: true });
   }
 
   /** Pictures may have come while one looked at another. */
@@ -146,14 +140,14 @@ export class Lightbox {
         text(said, "Copied");
         this.#parts.announcer.say(`${colour} copied.`);
       } catch {
-        text(said, "Not allowed");
+        text(said, "No");
       }
       setTimeout(() => text(said, colour), 1200);
     };
     return h(
       "li",
       {},
-      h("button", { class: "colour", type: "button", "aria-label": `Copy ${colour}`, onclick: copy }, h("span", { class: "colour-patch", style: { "--colour": colour } }), said),
+      h("button", { class: "colour", type: "button", "aria-label": `Copy ${colour}`, title: "Copy", onclick: copy }, h("span", { class: "colour-patch", style: { "--colour": colour } }), said),
     );
   }
 
