@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Gateway", "application"]
+__all__ = ["Gateway", "application", "document"]
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import orjson
 from aiohttp import web
@@ -68,7 +68,7 @@ class Gateway:
 
 def application(gateway: Gateway) -> web.Application:
     """All endpoints; starting and closing what they stand on is the caller's."""
-    operations = operations_of(gateway)
+    operations = _operations(gateway.database, gateway.client, gateway.images)
     feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
     sockets = LiveSockets(
         Rules(feeds, topics, gateway.verifier, gateway.limits), _live_admission(gateway)
@@ -85,7 +85,7 @@ def application(gateway: Gateway) -> web.Application:
     health = Health(gateway.checks)
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
-    app.router.add_get("/openapi.json", _document(operations))
+    app.router.add_get("/openapi.json", _document())
     app.router.add_post("/v1/wake", Wake(gateway.sweeper, gateway.wake_secret).handle)
     if isinstance(gateway.images, LocalImages):
         app.router.add_get("/v1/files/{path:.+}", FolderFiles(gateway.images).handle)
@@ -100,16 +100,22 @@ def application(gateway: Gateway) -> web.Application:
     return app
 
 
-def operations_of(gateway: Gateway) -> list[Operation]:
+def document() -> dict[str, Any]:
+    """The OpenAPI document: that of every gateway of this release."""
+    nothing: Any = None  # what is not asked needs nothing to stand on
+    return document_of(_operations(nothing, nothing, nothing), version=__version__)
+
+
+def _operations(database: Database, client: Client, images: ImageStore) -> list[Operation]:
     """All that takes JSON and answers JSON, for signed-in users."""
-    database, client, types = gateway.database, gateway.client, JobTypes(gateway.database)
+    types = JobTypes(database)
     return [
         *job_operations(database, client, types),
         *conversation_operations(database, client),
         *message_operations(database, client, types),
-        *concept_operations(database, gateway.images),
+        *concept_operations(database, images),
         *credit_operations(database),
-        *file_operations(gateway.images),
+        *file_operations(images),
         *executor_operations(database, types),
     ]
 
@@ -142,8 +148,8 @@ def _bearer(request: web.Request) -> str:
     return token.strip()
 
 
-def _document(operations: Sequence[Operation]) -> Handler:
-    body = orjson.dumps(document_of(operations, version=__version__))
+def _document() -> Handler:
+    body = orjson.dumps(document())
 
     async def handle(_: web.Request) -> web.Response:
         return web.Response(body=body, content_type="application/json")

@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from uvian_worker.gateway.operations import Operation
-from uvian_worker.gateway.problems import PROBLEMS
+from uvian_worker.gateway.plain_paths import PLAIN_PATHS, SCHEMES
+from uvian_worker.gateway.problems import PROBLEMS, answers_of
 
 _TEMPLATE: Final = "#/components/schemas/{model}"
 _PROBLEM: Final = {
@@ -41,10 +42,8 @@ Mode = Any
 Schemas = Mapping[Any, dict[str, Any]]
 
 
-def document_of(
-    operations: Sequence[Operation], *, version: str, extra_paths: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """The document of these operations; ``extra_paths`` are those that are not JSON in, JSON out."""
+def document_of(operations: Sequence[Operation], *, version: str) -> dict[str, Any]:
+    """The document of these operations, and of the few paths that are none."""
     models: list[tuple[type[BaseModel], Mode]] = []
     for operation in operations:
         models += [(answer, "serialization") for answer in operation.answers.values() if answer]
@@ -63,7 +62,7 @@ def document_of(
             "description": "Jobs, conversations and their results for signed-in users of a Supabase project.",
         },
         "security": [{"supabase": []}],
-        "paths": {**paths, **(extra_paths or {})},
+        "paths": {**paths, **PLAIN_PATHS},
         "components": {
             "schemas": {**definitions.get("$defs", {}), "Problem": _PROBLEM},
             "securitySchemes": {
@@ -72,7 +71,8 @@ def document_of(
                     "scheme": "bearer",
                     "bearerFormat": "JWT",
                     "description": "The access token of a signed-in user.",
-                }
+                },
+                **SCHEMES,
             },
         },
     }
@@ -87,7 +87,7 @@ def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
             *_parameters(operation.path, "path"),
             *_parameters(operation.query, "query"),
         ],
-        "responses": {**_answers(operation, schemas), **_problems(operation)},
+        "responses": {**_answers(operation, schemas), **answers_of(operation.all_problems)},
     }
     if operation.body is not None:
         schema = schemas[operation.body, "validation"]
@@ -122,18 +122,3 @@ def _answers(operation: Operation, schemas: Schemas) -> dict[str, Any]:
             answer["content"] = {"application/json": {"schema": schemas[model, "serialization"]}}
         answers[str(status)] = answer
     return answers
-
-
-def _problems(operation: Operation) -> dict[str, Any]:
-    by_status: dict[int, list[str]] = {}
-    for code in operation.all_problems:
-        by_status.setdefault(PROBLEMS[code].status, []).append(code)
-    return {
-        str(status): {
-            "description": " ".join(f"`{code}`: {PROBLEMS[code].title}" for code in codes),
-            "content": {
-                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
-            },
-        }
-        for status, codes in sorted(by_status.items())
-    }

@@ -74,11 +74,10 @@ class Operation:
     @property
     def all_problems(self) -> tuple[str, ...]:
         """With those that any request may meet."""
-        usual = ["unauthorized", "invalid_token", "token_expired", "rate_limited", "unavailable"]
-        if self.path is not Nothing or self.query is not Nothing or self.body is not None:
-            usual.append("invalid_input")
+        usual = ["bad_request", "unauthorized", "invalid_token", "token_expired", "invalid_input"]
+        usual += ["rate_limited", "unavailable"]
         if self.body is not None:
-            usual += ["bad_request", "input_too_large", "unsupported_media_type"]
+            usual += ["input_too_large", "unsupported_media_type"]
         return tuple(dict.fromkeys([*self.problems, *usual]))
 
 

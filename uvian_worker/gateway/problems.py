@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["PROBLEMS", "Kind", "Problem", "problem_of"]
+__all__ = ["PROBLEMS", "Kind", "Problem", "answers_of", "problem_of"]
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
@@ -94,6 +94,22 @@ class Problem(Exception):
             "instance": f"urn:uvian:request:{request_id}",
             **self.members,
         }
+
+
+def answers_of(codes: Iterable[str]) -> dict[str, Any]:
+    """The answers that these are, by status, in OpenAPI's words."""
+    by_status: dict[int, list[str]] = {}
+    for code in codes:
+        by_status.setdefault(PROBLEMS[code].status, []).append(code)
+    return {
+        str(status): {
+            "description": " ".join(f"`{code}`: {PROBLEMS[code].title}" for code in names),
+            "content": {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            },
+        }
+        for status, names in sorted(by_status.items())
+    }
 
 
 def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
