@@ -22,7 +22,7 @@ SCHEMES: Final[Mapping[str, Any]] = {
 }
 
 _LIVE: Final = ("unauthorized", "invalid_token", "token_expired", "rate_limited", "unavailable")
-_BY_TOKEN: Final = [{"supabase": []}, {"query": []}]
+_BY_TOKEN: Final[list[dict[str, list[str]]]] = [{"supabase": []}, {"query": []}]
 
 
 def _json(description: str, properties: Mapping[str, Any]) -> dict[str, Any]:
