@@ -10,6 +10,7 @@ __all__ = ["Health"]
 import orjson
 from aiohttp import web
 
+from uvian_worker.gateway.problems import Problem
 from uvian_worker.health import Checks
 
 
@@ -27,9 +28,14 @@ class Health:
         """Whether requests belong here: 503 when not."""
         parts = dict(await self._checks())
         faults = {name for name, state in parts.items() if state != "ok"}
-        status = "ok" if not faults else "degraded" if faults == {"redis"} else "unavailable"
-        return _said({"status": status, "checks": parts}, 503 if status == "unavailable" else 200)
+        if faults - {"redis"}:
+            raise Problem("unavailable", checks=parts)
+        return _said({"status": "degraded" if faults else "ok", "checks": parts})
 
 
-def _said(document: object, status: int = 200) -> web.Response:
-    return web.Response(body=orjson.dumps(document), status=status, content_type="application/json")
+def _said(document: object) -> web.Response:
+    return web.Response(
+        body=orjson.dumps(document),
+        headers={"Cache-Control": "no-store"},
+        content_type="application/json",
+    )

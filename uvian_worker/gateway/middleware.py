@@ -90,7 +90,7 @@ def _noted(error: Exception, request: web.Request) -> Problem:
     where = f"{request.method} {resource.canonical if resource else '?'} ({_id_of(request)})"
     if problem.kind.status == 500:
         log.error("%s: %s", where, error, exc_info=error)
-    elif problem.kind.status == 503:
+    elif problem.kind.status == 503 and problem is not error:
         log.warning("%s: %s: %s", where, type(error).__name__, error)
     return problem
 

@@ -8,16 +8,21 @@ from __future__ import annotations
 
 __all__ = ["Mistake", "mistakes_of"]
 
+import logging
 import operator
 import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
+from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
+
+log = logging.getLogger("uvian.gateway")
 
 Schema = Mapping[str, Any]
 
 _DEEPEST: Final = 40  #: schemas inside schemas; a reference may lead to itself
+_STEPS: Final = 50_000  #: values held against schemas: choices inside choices multiply
 _MOST: Final = 50  #: mistakes
 
 
@@ -30,23 +35,29 @@ class Mistake(NamedTuple):
 
 
 def mistakes_of(schema: Schema, document: Any, field: str = "") -> list[Mistake]:
-    """What keeps the document from being one of this schema, the first few of it."""
-    found: list[Mistake] = []
-    for mistake in _Check(schema).of(schema, document, field, 0):
-        found.append(mistake)
-        if len(found) == _MOST:
-            break
-    return found
+    """What keeps the document from being one of this schema, the first few of it.
+
+    A schema that makes no sense, or takes too long to follow, refuses nothing.
+    """
+    try:
+        return list(islice(_Check(schema).of(schema, document, field, 0), _MOST))
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        log.warning("A schema of job_types cannot be followed: %s: %s", type(error).__name__, error)
+        return []
 
 
 class _Check:
     def __init__(self, root: Schema) -> None:
         self._definitions = root.get("$defs", {})
+        self._steps = 0
 
     def of(self, schema: Any, value: Any, field: str, depth: int) -> Iterator[Mistake]:
         """The mistakes of one value."""
         if not isinstance(schema, Mapping) or depth > _DEEPEST:
             return
+        self._steps += 1
+        if self._steps > _STEPS:
+            raise ValueError("more choices than anybody can try")
         schema = self._resolved(schema)
         expected = str(schema.get("type", ""))
         is_one, name = _TYPES.get(expected, (_anything, ""))

@@ -46,7 +46,8 @@ function show({ first = false } = {}) {
   const [name = "", ...path] = location.hash.replace(/^#\/?/, "").split("/");
   if (VIEWS[name] === undefined) {
     if (location.hash !== "" && location.hash !== "#" && opened !== null) return undefined; // an anchor
-    return history.replaceState(null, "", "#/create") ?? show({ first });
+    history.replaceState(null, "", "#/create");
+    return show({ first });
   }
   const same = view instanceof VIEWS[name];
   opened = location.hash;

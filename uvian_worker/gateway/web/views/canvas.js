@@ -12,6 +12,7 @@ import { Picture } from "./picture.js";
 import { Stages } from "./stages.js";
 
 const TICK_MS = 100;
+const ASK_MS = 4000; // while the socket is away, and nobody tells us
 
 export class Canvas {
   #parts;
@@ -19,6 +20,7 @@ export class Canvas {
   #leave = () => {};
   #closed = false;
   #timer = null;
+  #asking = null;
   #announced = new Set();
   #stages = new Stages();
   #base;
@@ -59,6 +61,7 @@ export class Canvas {
     this.#closed = true;
     this.#leave();
     clearInterval(this.#timer);
+    clearInterval(this.#asking);
     this.#lightbox.close();
   }
 
@@ -71,6 +74,7 @@ export class Canvas {
       refused: () => this.#readRow(id),
     });
     this.#readRow(id); // the words are there before the socket is
+    this.#asking = setInterval(() => this.#job.isOpen && this.#parts.live.state !== "live" && this.#readRow(id), ASK_MS);
   }
 
   async #readRow(id) {

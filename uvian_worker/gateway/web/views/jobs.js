@@ -28,6 +28,7 @@ export class JobsView {
   #closed = false;
   #state = "loading"; // loading, ready or a problem
   #asked = 0;
+  #titles = null; // of conversations, by id; null before somebody needs them
   #timer;
   #onJob = (event) => this.#happened(event.detail);
   #onStale = () => this.#load();
@@ -96,6 +97,19 @@ export class JobsView {
     }
     this.#more.hidden = this.#cursor === null;
     this.#show();
+    if (this.#titles === null && [...this.#jobs.values()].some((job) => job.type === "chat")) this.#loadTitles();
+  }
+
+  /** A chat is known by what it is part of. */
+  async #loadTitles() {
+    this.#titles = new Map();
+    try {
+      const { items } = await this.#parts.api.conversations({ limit: 100 });
+      for (const { id, title } of items) this.#titles.set(id, title);
+      if (!this.#closed) this.#show();
+    } catch {
+      // They go on without.
+    }
   }
 
   #of(id) {
@@ -133,14 +147,14 @@ export class JobsView {
       jobs.map((job) => {
         let row = this.#rows.get(job.id);
         if (row === undefined) this.#rows.set(job.id, (row = new Row(job, (ask) => this.#act(ask))));
-        row.show(job);
+        row.show(job, this.#titles?.get(job.input?.conversation_id) ?? null);
         return row.element;
       }),
     );
   }
 
   #tick() {
-    for (const job of this.#jobs.values()) if (job.isOpen) this.#rows.get(job.id)?.show(job);
+    for (const job of this.#jobs.values()) if (job.isOpen) this.#rows.get(job.id)?.tick(job);
   }
 
   #empty() {
@@ -188,28 +202,35 @@ class Row {
     this.element = h("tr", { data: { job: job.id } }, Object.values(this.#cells));
   }
 
-  show(job) {
-    const { status, what, when, took, cost, acts } = this.#cells;
+  tick(job) {
+    const elapsed = job.elapsed();
+    text(this.#cells.when, ago(job.createdAt));
+    text(this.#cells.took, elapsed === null ? "–" : duration(job.isOpen ? Math.floor(elapsed / 1000) * 1000 : elapsed));
+  }
+
+  /** `title` is that of the conversation it is part of. */
+  show(job, title) {
+    const { status, what, cost, acts } = this.#cells;
     attribute(this.element, "data-status", job.status);
-    text(when, ago(job.createdAt));
-    text(took, job.elapsed() === null ? "–" : duration(job.isOpen ? Math.floor(job.elapsed() / 1000) * 1000 : job.elapsed()));
+    this.tick(job);
     text(cost, job.cost === null ? "–" : isNothing(job.cost) ? "Free" : credits(job.cost));
-    const told = JSON.stringify([job.status, job.progress, job.progressStage, job.errorMessage, job.run, job.resultId]);
+    const told = JSON.stringify([job.status, job.progress, job.progressStage, job.errorMessage, job.run, job.resultId, title]);
     if (told === this.#shown) return;
     const before = this.#shown === null ? null : JSON.parse(this.#shown)[0];
     this.#shown = told;
     fill(status, h("span", { class: "badge" }, WORDS[job.status]));
-    fill(what, this.#title(job), this.#detail(job));
+    fill(what, this.#title(job, title), this.#detail(job));
     if (before !== job.status) fill(acts, this.#buttons(job));
   }
 
-  #title(job) {
+  #title(job, title) {
     const kind = `${job.type[0].toUpperCase()}${job.type.slice(1)}`;
-    const name = job.subject === null ? kind : shortened(job.subject, 90);
+    const subject = job.subject ?? title;
+    const name = subject === null ? kind : shortened(subject, 90);
     const address = addressOf(job);
     return [
       address ? h("a", { class: "job-name", href: address }, name) : h("span", { class: "job-name" }, name),
-      h("p", { class: "job-note" }, job.subject === null ? null : `${kind} · `, h("span", { class: "job-id" }, job.id.slice(0, 8))),
+      h("p", { class: "job-note" }, subject === null ? null : `${kind} · `, h("span", { class: "job-id" }, job.id.slice(0, 8))),
     ];
   }
 
