@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Gateway", "application", "document"]
+__all__ = ["HANG_UP", "Gateway", "application", "document"]
 
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +25,7 @@ from uvian_worker.gateway.credits import credit_operations
 from uvian_worker.gateway.executors import executor_operations
 from uvian_worker.gateway.files import FolderFiles, file_operations
 from uvian_worker.gateway.health import Health
+from uvian_worker.gateway.in_flight import InFlight
 from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.jobs import job_operations
 from uvian_worker.gateway.limits import Limits
@@ -44,6 +45,9 @@ from uvian_worker.health import Checks
 from uvian_worker.sweeper import Sweeper
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: Asks live clients to come again, elsewhere, and waits so many seconds for requests to end.
+HANG_UP: Final[web.AppKey[Callable[[float], Awaitable[None]]]] = web.AppKey("hang up")
 
 _WRITES: Final = ("POST", "PATCH", "DELETE")
 
@@ -75,8 +79,11 @@ def application(gateway: Gateway) -> web.Application:
     )
     streams = JobStreams(feeds, topics, _live_admission(gateway), clock=time.time)
     preflight, allow = across_origins(gateway.origins)
-    app = web.Application(client_max_size=gateway.max_body, middlewares=[told, preflight])
-    app.on_response_prepare.extend((dressed, allow))
+    in_flight = InFlight()
+    app = web.Application(
+        client_max_size=gateway.max_body, middlewares=[in_flight.counted, told, preflight]
+    )
+    app.on_response_prepare.extend((dressed, allow, in_flight.said))
     for operation in operations:
         handler = handler_of(operation, _admission(gateway))
         app.router.add_route(operation.method, operation.route, handler)
@@ -91,12 +98,13 @@ def application(gateway: Gateway) -> web.Application:
         app.router.add_get("/v1/files/{path:.+}", FolderFiles(gateway.images).handle)
     app.router.add_routes(Page(pictures_from=gateway.pictures_from).routes())
 
-    async def hang_up(_: web.Application) -> None:
+    async def hang_up(seconds: float) -> None:
         streams.close()
         await sockets.close()
+        await in_flight.over(seconds)
         await feeds.close()
 
-    app.on_shutdown.append(hang_up)
+    app[HANG_UP] = hang_up
     return app
 
 

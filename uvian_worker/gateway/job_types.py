@@ -69,14 +69,15 @@ class JobTypes:
         self._clock = clock
         self._types: dict[str, JobType] = {}
         self._read_at: float | None = None
-        self._turn = asyncio.Lock()
+        self._reading: asyncio.Task[None] | None = None
 
     async def all(self) -> list[JobType]:
         """Every type, by name. Raises ``RepositoryError``."""
-        async with self._turn:  # whoever waited finds what the first one read
-            if self._read_at is None or self._clock() - self._read_at > self._lifetime:
-                self._types = await self._read()
-                self._read_at = self._clock()
+        if self._read_at is None or self._clock() - self._read_at > self._lifetime:
+            # One question for all who wait, and one answer: also when there is none.
+            if self._reading is None or self._reading.done():
+                self._reading = asyncio.create_task(self._read(), name="read job types")
+            await asyncio.shield(self._reading)
         return list(self._types.values())
 
     async def require_open(self, user: User, name: str) -> JobType:
@@ -93,13 +94,14 @@ class JobTypes:
             raise Problem("type_disabled")
         return found
 
-    async def _read(self) -> dict[str, JobType]:
+    async def _read(self) -> None:
         types, prices = await asyncio.gather(
             self._database.select("job_types", columns=_COLUMNS),
             self._database.select("job_prices", columns=("type", "amount::text")),
         )
         by_type = {row["type"]: Decimal(row["amount"]) for row in prices}
-        return {
+        self._types = {
             row["type"]: JobType(**row, price=by_type.get(row["type"], Decimal(0)))
             for row in sorted(types, key=lambda row: str(row["type"]))
         }
+        self._read_at = self._clock()

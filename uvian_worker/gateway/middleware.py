@@ -7,6 +7,7 @@ __all__ = ["across_origins", "dressed", "told"]
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from typing import Any, Final
 
 import orjson
@@ -26,6 +27,9 @@ _SECURITY_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Strict-Transport-Security": "max-age=31536000",
 }
+#: Of the request that this task answers: in its headers, in the log, in a problem's ``instance``.
+_ID: Final[ContextVar[str]] = ContextVar("uvian request")
+
 _ACROSS: Final = {
     "Access-Control-Allow-Methods": "GET, POST, PATCH, DELETE",
     "Access-Control-Allow-Headers": "Authorization, Content-Type, Idempotency-Key, Last-Event-ID",
@@ -37,14 +41,19 @@ _ACROSS: Final = {
 @web.middleware
 async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error becomes a problem document; what nobody foresaw is logged."""
+    _ID.set(secrets.token_hex(8))
     try:
         return await handler(request)
     except web.HTTPException as error:
         if error.status < 400:  # a redirection is no error
             raise
-        return _said(_of_aiohttp(error), request)
+        return _said(_of_aiohttp(error))
+    except ConnectionResetError:
+        if request.transport is None:
+            raise  # the client has gone, and hears nothing of it
+        return _said(Problem("unavailable"))
     except Exception as error:  # noqa: BLE001 - the client is told, and so is the log
-        return _said(_noted(error, request), request)
+        return _said(_noted(error, request))
 
 
 def across_origins(origins: frozenset[str]) -> tuple[Any, Any]:
@@ -69,25 +78,19 @@ def across_origins(origins: frozenset[str]) -> tuple[Any, Any]:
     return preflight, allow
 
 
-async def dressed(request: web.Request, response: web.StreamResponse) -> None:
+async def dressed(_: web.Request, response: web.StreamResponse) -> None:
     """The signal that gives every answer its headers, streams and sockets included."""
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Server"] = "uvian"
-    response.headers["X-Request-Id"] = _id_of(request)
-
-
-def _id_of(request: web.Request) -> str:
-    if "id" not in request:
-        request["id"] = secrets.token_hex(8)
-    return str(request["id"])
+    response.headers["X-Request-Id"] = _ID.get()
 
 
 def _noted(error: Exception, request: web.Request) -> Problem:
     problem = problem_of(error)
     # The route, not the path: ids of users stay out of the log, and tokens in a query even more so.
     resource = request.match_info.route.resource
-    where = f"{request.method} {resource.canonical if resource else '?'} ({_id_of(request)})"
+    where = f"{request.method} {resource.canonical if resource else '?'} ({_ID.get()})"
     if problem.kind.status == 500:
         log.error("%s: %s", where, error, exc_info=error)
     elif problem.kind.status == 503 and problem is not error:
@@ -107,9 +110,9 @@ def _of_aiohttp(error: web.HTTPException) -> Problem:
             return Problem("bad_request")
 
 
-def _said(problem: Problem, request: web.Request) -> web.Response:
+def _said(problem: Problem) -> web.Response:
     return web.Response(
-        body=orjson.dumps(problem.document(_id_of(request))),
+        body=orjson.dumps(problem.document(_ID.get())),
         status=problem.kind.status,
         headers={"Cache-Control": "no-store", **problem.headers},
         content_type="application/problem+json",

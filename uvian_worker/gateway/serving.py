@@ -21,7 +21,7 @@ from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.eventstream.reader import Reader
 from uvian_worker.followups import Messenger
-from uvian_worker.gateway.app import Gateway, application
+from uvian_worker.gateway.app import HANG_UP, Gateway, application
 from uvian_worker.gateway.auth import Jwks, TokenVerifier
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.health import postgres_state, redis_state, sweep_state
@@ -42,19 +42,24 @@ async def serving(config: Config) -> AsyncIterator[str]:
     Raises ``ConfigError`` and ``RepositoryError`` with the next step in their message.
     """
     async with open_gateway(config) as gateway:
+        app = application(gateway)
         runner = web.AppRunner(
-            application(gateway),
+            app,
             access_log=None,  # it would hold the tokens of those who send them in the query
             handle_signals=False,
-            shutdown_timeout=_FINISH_SECONDS,
+            shutdown_timeout=1.0,  # of what is under way then nobody knows when it ends
         )
         await runner.setup()
         try:
-            await _listen(runner, config)
+            site = await _listen(runner, config)
             url = _url(config.gateway_host, runner)
             log.info("gateway on %s", url)
-            yield url
-            log.info("ending: nothing new is taken")
+            try:
+                yield url
+            finally:
+                log.info("ending: nothing new is taken")
+                await site.stop()
+                await app[HANG_UP](_FINISH_SECONDS)
         finally:
             await runner.cleanup()
 
@@ -150,7 +155,7 @@ def _per_minute(config: Config) -> dict[str, int]:
     }
 
 
-async def _listen(runner: web.AppRunner, config: Config) -> None:
+async def _listen(runner: web.AppRunner, config: Config) -> web.TCPSite:
     site = web.TCPSite(runner, config.gateway_host, config.gateway_port)
     try:
         await site.start()
@@ -158,6 +163,7 @@ async def _listen(runner: web.AppRunner, config: Config) -> None:
         raise ConfigError(
             f"UVIAN_GATEWAY_HOST and UVIAN_GATEWAY_PORT: {error.strerror or error}"
         ) from error
+    return site
 
 
 def _url(host: str, runner: web.AppRunner) -> str:
