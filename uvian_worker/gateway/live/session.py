@@ -25,8 +25,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from repositories.errors import RepositoryError
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.reader import Resume, Snapshot
+from uvian_worker.eventstream.reader import Resume
 from uvian_worker.gateway.auth import InvalidToken, TokenVerifier, User
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.feeds import Answer, Feeds
@@ -154,7 +153,8 @@ class Session:
     async def until_over(self, lifetime: float) -> Close:
         """Wait for the end of the token or of ``lifetime``, looking again at what may be heard."""
         clock = self._rules.clock
-        ends, warned = clock() + lifetime, False
+        ends = clock() + lifetime
+        warned: User | None = None  #: of the end of this token
         while True:
             self._renewed.clear()
             now = clock()
@@ -163,13 +163,13 @@ class Session:
             if now >= ends:
                 return Close.LIFETIME
             left = self.user.expires_at - now
-            if left > WARN_BEFORE:
-                warned = False
-            elif not warned:
-                warned = True
+            if left <= WARN_BEFORE and warned is not self.user:
+                warned = self.user
                 self.outbox.say({"op": "expiring", "expires_in": round(left, 1)})
             await self._check()
-            soonest = min(ends - now, CHECK_EVERY, left if warned else left - WARN_BEFORE)
+            soonest = min(
+                ends - now, CHECK_EVERY, left if warned is self.user else left - WARN_BEFORE
+            )
             await self._wait(max(soonest, 0.05))
 
     def close(self) -> None:
@@ -256,12 +256,8 @@ class Session:
 
 def _answer_frames(answer: Answer) -> list[dict[str, Any]]:
     """``subscribed``, and as many ``events`` as it takes: no frame is endless."""
-    mode = "expired"
-    envelopes: tuple[Envelope, ...] = ()
-    if isinstance(answer, Resume):
-        mode, envelopes = "resume", answer.events
-    elif isinstance(answer, Snapshot):
-        mode, envelopes = "snapshot", answer.state
+    mode = type(answer).__name__.lower()
+    envelopes = answer.events if isinstance(answer, Resume) else answer.state
     documents = [document_of(envelope) for envelope in envelopes]
     first = {
         "op": "subscribed",

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.keys import job_topic
-from uvian_worker.eventstream.reader import Expired
+from uvian_worker.eventstream.reader import Resume
 from uvian_worker.gateway.auth import User
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import data_of
@@ -35,14 +35,10 @@ class _Stream:
 
     def answered(self, answer: Answer) -> None:
         """See ``feeds.Listener``."""
-        if isinstance(answer, Expired):
-            self._put(b"event: expired\nid: " + answer.cursor.encode() + b"\ndata: {}\n\n")
-            return
-        events = getattr(answer, "events", None)
-        if events is None:
-            self._put(b"event: snapshot\ndata: {}\n\n")
-            events = answer.state  # type: ignore[union-attr] # a Snapshot
-        for envelope in events:
+        if not isinstance(answer, Resume):
+            mode = type(answer).__name__.lower()  # what follows is the state, not what happened
+            self._put(f"event: {mode}\nid: {answer.cursor}\ndata: {{}}\n\n".encode())
+        for envelope in answer.events if isinstance(answer, Resume) else answer.state:
             self._put(_encoded(envelope))
 
     def heard(self, told: Told) -> None:
