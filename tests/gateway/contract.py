@@ -26,13 +26,16 @@ _SAFE = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Operation:
     """One endpoint, as it is documented."""
 
     method: str
     route: str
     document: dict[str, Any]
+
+    def __repr__(self) -> str:
+        return self.id
 
     @property
     def id(self) -> str:
