@@ -29,7 +29,8 @@ const live = new Live({
 const files = new Files(api);
 const feed = new Feed(api);
 const header = new Header({ announcer, live, feed, session, signOut });
-const parts = { api, live, files, feed, session, announcer, go };
+const begun = new Map(); // jobs of this page: what was asked, until their rows are read
+const parts = { api, live, files, feed, session, announcer, go, begun };
 
 let view = null;
 let opened = null; // the address of the view
@@ -62,7 +63,7 @@ function show({ first = false } = {}) {
   header.show(name === "concepts" ? "create" : name);
   if (!same && !first) {
     window.scrollTo(0, 0);
-    main.querySelector("h1")?.focus({ preventScroll: true });
+    if (!main.contains(document.activeElement)) main.querySelector("h1")?.focus({ preventScroll: true });
   }
   return undefined;
 }

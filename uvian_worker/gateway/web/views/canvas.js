@@ -38,7 +38,7 @@ export class Canvas {
 
   constructor(parts, { job = null, concept = null }) {
     this.#parts = parts;
-    this.#job = new JobState(job);
+    this.#job = Object.assign(new JobState(job), parts.begun.get(job));
     this.#base = new Tile(parts.files, "base", () => this.#openPicture("base"));
     this.#base.element.append(h("div", { class: "about" }, this.#original, this.#facts, this.#problem, this.#actions));
     this.#lightbox = new Lightbox(parts, this.#job);

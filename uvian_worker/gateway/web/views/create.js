@@ -137,6 +137,7 @@ class GenerationForm {
       const asked = this.#input();
       const made = await this.#parts.api.createJob("generation", asked, this.#key);
       this.#key = newKey();
+      this.#parts.begun.set(made.id, { type: "generation", input: asked });
       this.#parts.announcer.say(`Making a concept: ${shortened(asked.logo_description)}.`);
       this.#parts.go(`#/create/${made.id}`);
     } catch (problem) {

@@ -175,6 +175,7 @@ export class Lightbox {
       const input = { ...source, refinement_prompt: prompt, strength: this.#strength.value() };
       const made = await this.#parts.api.createJob("refinement", input, this.#request);
       this.#request = newKey();
+      this.#parts.begun.set(made.id, { type: "refinement", input });
       this.#parts.announcer.say("Refining the picture.");
       this.element.close();
       this.#parts.go(`#/create/${made.id}`);
