@@ -32,10 +32,9 @@ database: setup  ## tests on a real Postgres and a real Redis
 processes: setup  ## tests that start, kill and restart real workers and servers
 	@$(PARALLEL) --dist worksteal -m processes $(ARGS)
 
-e2e: setup  ## tests that need a pooler too: apt-get install pgbouncer
-	@PATH="$$PATH:/usr/sbin" command -v pgbouncer >/dev/null || \
-		{ echo "make e2e needs PgBouncer: apt-get install pgbouncer" >&2; exit 1; }
-	@$(VENV)/python -m pytest -q -m e2e $(ARGS)
+e2e: setup  ## tests in a browser and through a pooler: apt-get install chromium pgbouncer
+	@scripts/setup_e2e
+	@PYTHONPATH=.venv/e2e $(VENV)/python -m pytest -q -m e2e $(ARGS)
 
 openai: setup  ## a real OpenAI-compatible server, chosen by its base URL alone (llama.cpp; builds it once)
 	@scripts/llama_server

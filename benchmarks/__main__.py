@@ -13,12 +13,13 @@ from collections.abc import Callable
 
 import orjson
 
-from benchmarks import cancel, chats, pickup, supabase, throughput, variations
+from benchmarks import cancel, chats, gateway, pickup, supabase, throughput, variations
 from benchmarks.result import Result
 
 BENCHMARKS: dict[str, Callable[[], list[Result]]] = {
     "cancel": cancel.run,
     "chats": chats.run,
+    "gateway": gateway.run,
     "pickup": pickup.run,
     "throughput": throughput.run,
     "supabase": supabase.run,

@@ -59,9 +59,12 @@ class UserConversations:
         return await ConversationRepository(self.database).members(conversation_id)
 
     async def list(
-        self, *, limit: int = 20, before: Conversation | None = None
+        self, *, limit: int = 20, before: tuple[str, str] | None = None
     ) -> list[Conversation]:
-        """Those with the latest message first, and those that follow ``before``."""
+        """Those with the latest message first, from the beginning or after ``before``.
+
+        That is the ``last_message_at`` and ``id`` of the last one known.
+        """
         return await ConversationRepository(self.database).list(
             self.user_id, limit=limit, before=before
         )
@@ -118,10 +121,10 @@ class ConversationRepository:
         return Conversation(**rows[0])
 
     async def list(
-        self, user_id: str, *, limit: int = 20, before: Conversation | None = None
+        self, user_id: str, *, limit: int = 20, before: tuple[str, str] | None = None
     ) -> builtins.list[Conversation]:
-        """Those this user takes part in, the latest message first; then those that follow ``before``."""
-        cursor = before and {"last_message_at": before.last_message_at, "id": before.id}
+        """Those this user takes part in; see ``UserConversations.list``."""
+        cursor = before and {"last_message_at": before[0], "id": before[1]}
         answer = await self.database.call(
             "list_conversations", request={"user_id": user_id, "limit": limit, "before": cursor}
         )

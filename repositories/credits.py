@@ -24,6 +24,7 @@ class Account:
 class Entry:
     """One line of the books; ``kind`` is grant, reserve, charge or release."""
 
+    id: int  #: what is written later is higher
     kind: str
     amount: Decimal
     job_id: str | None
@@ -48,12 +49,17 @@ class CreditRepository:
             return Account(user_id, Decimal(0), Decimal(0), 0)
         return _account(rows[0])
 
-    async def entries(self, user_id: str, *, limit: int = 20) -> list[Entry]:
-        """The newest lines first."""
+    async def entries(
+        self, user_id: str, *, limit: int = 20, before: int | None = None
+    ) -> list[Entry]:
+        """The newest lines first; ``before`` is the id of the last one known."""
+        where = [Filter("user_id", "eq", user_id)]
+        if before is not None:
+            where.append(Filter("id", "lt", before))
         rows = await self.database.select(
             "credit_entries",
-            columns=("kind", "amount::text", "job_id", "reference", "created_at"),
-            where=[Filter("user_id", "eq", user_id)],
+            columns=("id", "kind", "amount::text", "job_id", "reference", "created_at"),
+            where=where,
             order=[Order("id", descending=True)],
             limit=limit,
         )

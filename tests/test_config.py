@@ -106,3 +106,63 @@ def test_no_secret_is_shown(environment: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as wrong:
         _load(environment, UVIAN_DATABASE="supabase", UVIAN_IMAGES="nonsense")
     assert "hidden" not in str(wrong.value)
+
+
+# ─── the gateway ─────────────────────────────────────────────────────────────────────────────────
+
+SECRET = "a-legacy-secret-of-at-least-thirty-two-characters"
+
+
+def test_a_project_says_where_its_keys_are_and_who_issues_tokens(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """Two settings less for everybody; each can be said otherwise."""
+    config = _load(environment, UVIAN_SUPABASE_URL="https://x.supabase.co/")
+    assert config.token_keys_url() == "https://x.supabase.co/auth/v1/.well-known/jwks.json"
+    assert config.token_issuer() == "https://x.supabase.co/auth/v1"
+    config = _load(environment, UVIAN_JWKS_URL="http://kong/jwks", UVIAN_JWT_ISSUER="http://me")
+    assert (config.token_keys_url(), config.token_issuer()) == ("http://kong/jwks", "http://me")
+
+
+def test_a_gateway_that_could_recognise_nobody_says_what_is_missing(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """A project, or the secret that it signs with."""
+    with pytest.raises(ConfigError, match=r"UVIAN_SUPABASE_URL.*UVIAN_JWT_SECRETS"):
+        _load(environment).require_tokens()
+    _load(environment, UVIAN_JWT_SECRETS=SECRET).require_tokens()
+
+
+def test_secrets_and_origins_are_lists(environment: pytest.MonkeyPatch) -> None:
+    """Separated by commas, with or without spaces; empty ones are none."""
+    config = _load(
+        environment,
+        UVIAN_JWT_SECRETS=f"{SECRET}, {SECRET}2,",
+        UVIAN_GATEWAY_ORIGINS="https://app.example/, http://localhost:3000",
+    )
+    assert config.token_secrets() == [SECRET, f"{SECRET}2"]
+    assert config.origins() == {"https://app.example", "http://localhost:3000"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"UVIAN_JWT_SECRETS": "short"}, "at least 32 characters"),
+        ({"UVIAN_WAKE_SECRET": "short"}, "UVIAN_WAKE_SECRET needs at least 16 characters"),
+        ({"UVIAN_GATEWAY_ORIGINS": "app.example"}, "app.example is not an origin"),
+        ({"UVIAN_GATEWAY_ORIGINS": "https://app.example/path"}, "without a path"),
+        ({"UVIAN_GATEWAY_ORIGINS": "https://u:p@app.example"}, "not an origin"),
+        ({"UVIAN_GATEWAY_PORT": "70000"}, "UVIAN_GATEWAY_PORT"),
+        ({"UVIAN_LIMIT_WRITE": "0"}, "UVIAN_LIMIT_WRITE"),
+        ({"UVIAN_GATEWAY_MAX_BODY": "1"}, "UVIAN_GATEWAY_MAX_BODY"),
+        ({"UVIAN_IMAGES_URL": "/v1/files", "UVIAN_IMAGES_SECRET": "x" * 16}, "UVIAN_IMAGES_URL"),
+    ],
+    ids=str,
+)
+def test_what_a_gateway_cannot_work_with_is_named(
+    environment: pytest.MonkeyPatch, settings: dict[str, str], words: str
+) -> None:
+    """The setting and what it has to be, and not what it is."""
+    with pytest.raises(ConfigError, match=words) as error:
+        _load(environment, **settings)
+    assert "short" not in str(error.value)

@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from uvian_worker import services
+from uvian_worker import health
 from uvian_worker.dispatch import Dispatcher
 from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.health import HealthServer
@@ -41,15 +41,15 @@ async def test_a_probe_is_answered_though_everything_hangs(
     mute: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis and Postgres accept and never answer: 503 with a sentence for each, before a probe gives up."""
-    monkeypatch.setattr(services, "CHECK_SECONDS", 0.2)
+    monkeypatch.setattr(health, "CHECK_SECONDS", 0.2)
     redis = redis_from_url(mute, patience=3)
     dispatcher = Dispatcher(redis, "uvian")
 
     async def checks() -> dict[str, str]:
         database: Any = MuteDatabase()
         return {
-            "redis": await services._redis_state(dispatcher),
-            "postgres": await services._postgres_state(database),
+            "redis": await health.redis_state(dispatcher),
+            "postgres": await health.postgres_state(database),
         }
 
     server = HealthServer("127.0.0.1", 0, checks)

@@ -99,6 +99,8 @@ _TYPES: Final = {
     "idempotency_key": "text",
     "job_id": "uuid",
     "max_cost": "numeric",
+    "member": "uuid",
+    "members": "jsonb",
     "metadata": "jsonb",
     "on_busy": "text",
     "options": "jsonb",
@@ -107,11 +109,13 @@ _TYPES: Final = {
     "user_id": "uuid",
 }
 #: Functions whose only values that could be wrong are ids.
-_BY_ID: Final = frozenset({"cancel_job", "retry_job", "stop_answer"})
+_BY_ID: Final = frozenset(
+    {"cancel_job", "delete_conversation", "remove_member", "retry_job", "stop_answer"}
+)
 
 
 def _text(value: Any) -> str | None:
-    if isinstance(value, dict):
+    if isinstance(value, dict | list):
         return _as_json(value).decode()
     return None if value is None else str(value)
 

@@ -17,7 +17,7 @@ import asyncio
 import logging
 import random
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,6 +66,7 @@ class PostedMessage:
     """A message that was stored, and the chat that answers it."""
 
     id: str
+    position: int  #: in its conversation: what comes later stands later
     job: JobHandle
     answer_id: str  #: the id that the answer will have
 
@@ -260,7 +261,7 @@ class Client:
         await self._follow_up(answer)
         message, job = answer["message"], answer["job"]
         handle = _handle(job, created=answer["created"] or not idempotency_key)
-        return PostedMessage(message["id"], handle, answer_id(job["id"]))
+        return PostedMessage(message["id"], message["position"], handle, answer_id(job["id"]))
 
     async def stop(self, conversation_id: str, *, user_id: str | None = None) -> bool:
         """Stop the answer that is being written, or is about to be; whether there was one.
@@ -272,6 +273,52 @@ class Client:
         answer = await self._persist("stop_answer", arguments)
         await self._follow_up(answer)
         return bool(answer["stopped"])
+
+    async def update_conversation(
+        self,
+        conversation_id: str,
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        """Change title or metadata; None leaves what there is.
+
+        With ``user_id``, here and in the three below, only what that user may do is done: others hear
+        ``not_found`` or ``owner_only``. Raises ``JobRefused``.
+        """
+        arguments = {
+            "conversation_id": conversation_id,
+            "title": title,
+            "metadata": None if metadata is None else dict(metadata),
+            "user_id": user_id,
+        }
+        await self._persist("update_conversation", arguments)
+
+    async def delete_conversation(
+        self, conversation_id: str, *, user_id: str | None = None
+    ) -> None:
+        """Delete a conversation with its messages; what is being answered in it is cancelled first."""
+        arguments = {"conversation_id": conversation_id, "user_id": user_id}
+        await self._follow_up(await self._persist("delete_conversation", arguments))
+
+    async def add_members(
+        self, conversation_id: str, members: Sequence[str], *, user_id: str | None = None
+    ) -> None:
+        """Let users take part; those who do already are fine. Raises ``JobRefused`` (``unknown_user``)."""
+        arguments = {
+            "conversation_id": conversation_id,
+            "members": list(members),
+            "user_id": user_id,
+        }
+        await self._persist("add_members", arguments)
+
+    async def remove_member(
+        self, conversation_id: str, member: str, *, user_id: str | None = None
+    ) -> None:
+        """Let a user take part no more, as the owner or that user may; their open chats are cancelled."""
+        arguments = {"conversation_id": conversation_id, "member": member, "user_id": user_id}
+        await self._follow_up(await self._persist("remove_member", arguments))
 
     async def follow_conversation(
         self, conversation_id: str, cursor: str | None = None

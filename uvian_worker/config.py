@@ -7,6 +7,7 @@ __all__ = ["Config", "ConfigError", "names_in", "numbers_in"]
 import difflib
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -28,6 +29,9 @@ from repositories.dsn import is_transaction_pool
 PREFIX = "UVIAN_"
 
 Seconds = Annotated[float, Field(gt=0)]
+PerMinute = Annotated[int, Field(ge=1)]
+
+_ORIGIN = re.compile(r"https?://[^/?#@\s;,'\"]+")
 
 
 class ConfigError(Exception):
@@ -133,6 +137,32 @@ class Config(BaseSettings):
     log_format: Literal["text", "json"] = "text"
     """One line of text, or one JSON object, per record."""
 
+    # The gateway
+    gateway_host: str = "127.0.0.1"
+    """Address it listens on; `0.0.0.0` in a container."""
+    gateway_port: Annotated[int, Field(ge=0, le=65535)] = 8787
+    """Port it listens on; 0 picks a free one."""
+    gateway_origins: str = ""
+    """Pages of other origins that may call it, separated by commas: `https://app.example`, or `*`."""
+    gateway_max_body: Annotated[int, Field(ge=1024)] = 1024 * 1024
+    """Largest body of a request, in bytes."""
+    jwt_secrets: SecretStr = SecretStr("")
+    """Legacy JWT secrets (HS256) whose tokens count, separated by commas: the new and the old one."""
+    jwks_url: str | None = None
+    """Where the project's signing keys are published; by default at `supabase_url`."""
+    jwt_issuer: str | None = None
+    """Who tokens have to come from (`iss`); by default the Auth of `supabase_url`, if that is set."""
+    wake_secret: SecretStr = SecretStr("")
+    """Of a Supabase Database Webhook, in its header `X-Uvian-Wake`; without it `POST /v1/wake` is closed."""
+    limit_write: PerMinute = 60
+    """Requests a minute that change something (jobs, messages), per user."""
+    limit_read: PerMinute = 600
+    """Requests a minute that read, per user."""
+    limit_connect: PerMinute = 120
+    """Sockets and event streams opened a minute, per user."""
+    limit_subscribe: PerMinute = 600
+    """Topics subscribed to a minute, per user."""
+
     # Models
     image_model: Annotated[
         str, _order("local", "openai", "fal", "runpod", "jigsawstack"), Field(min_length=1)
@@ -223,6 +253,24 @@ class Config(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
+    @field_validator("images_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None and not _ORIGIN.match(value):
+            raise ValueError("it reads https://gateway.example/v1/files")
+        return value
+
+    @field_validator("gateway_origins")
+    @classmethod
+    def _origins(cls, value: str) -> str:
+        for origin in _listed(value):
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"{origin} is not an origin; one reads https://app.example or "
+                    "http://localhost:3000, without a path"
+                )
+        return value
+
     @field_validator(
         "openai_timeouts",
         "openai_limits",
@@ -255,6 +303,14 @@ class Config(BaseSettings):
             raise ValueError(
                 "UVIAN_IMAGES_SECRET needs at least 16 characters when UVIAN_IMAGES_URL is set"
             )
+        for secret in self.token_secrets():
+            if len(secret) < 32:
+                raise ValueError(
+                    "UVIAN_JWT_SECRETS: a secret has at least 32 characters; whoever guesses it is "
+                    "everybody"
+                )
+        if 0 < len(self.wake_secret.get_secret_value()) < 16:
+            raise ValueError("UVIAN_WAKE_SECRET needs at least 16 characters")
         for setting in ("database", "images"):
             if getattr(self, setting) == "supabase" and not (
                 self.supabase_url and self.supabase_key
@@ -299,12 +355,43 @@ class Config(BaseSettings):
             )
         return self.database_url.get_secret_value()
 
+    def origins(self) -> frozenset[str]:
+        """Who may call the gateway from another page."""
+        return frozenset(_listed(self.gateway_origins))
+
+    def token_secrets(self) -> list[str]:
+        """What HS256 tokens may be signed with."""
+        return _listed(self.jwt_secrets.get_secret_value())
+
+    def token_keys_url(self) -> str | None:
+        """Where the project publishes its signing keys."""
+        return self.jwks_url or self._auth("/.well-known/jwks.json")
+
+    def token_issuer(self) -> str | None:
+        """Who tokens have to come from, if we know."""
+        return self.jwt_issuer or self._auth()
+
+    def require_tokens(self) -> None:
+        """Raise ``ConfigError`` unless somebody could be recognised by a token."""
+        if not self.token_secrets() and self.token_keys_url() is None:
+            raise ConfigError(
+                "Nobody could sign in: set UVIAN_SUPABASE_URL (the project's keys are found there), or "
+                "UVIAN_JWT_SECRETS where the project still signs with its legacy JWT secret."
+            )
+
+    def _auth(self, path: str = "") -> str | None:
+        return f"{self.supabase_url.rstrip('/')}/auth/v1{path}" if self.supabase_url else None
+
     def listen_url(self) -> str | None:
         """A connection that allows LISTEN, if there is one."""
         if self.database_direct_url is not None:
             return self.database_direct_url.get_secret_value()
         url = self.database_url.get_secret_value() if self.database_url else None
         return None if url is None or is_transaction_pool(url) else url
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
 
 
 def _completed(text: str, numbers: dict[str, float]) -> str:

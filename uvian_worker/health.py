@@ -1,15 +1,54 @@
-"""The worker's own health endpoint: two paths for an orchestrator, nothing else."""
+"""Whether a process can do its work, part by part, and the worker's own endpoint that says so."""
 
 from __future__ import annotations
 
-__all__ = ["HealthServer"]
+__all__ = ["Checks", "HealthServer", "postgres_state", "redis_state", "sweep_state"]
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
 
 import orjson
 from aiohttp import web
 
+from repositories.database import Database
+from repositories.errors import RepositoryError
+from uvian_worker.dispatch import Dispatcher
+from uvian_worker.eventstream.connection import FAULTS
+
 Checks = Callable[[], Awaitable[Mapping[str, str]]]
+
+CHECK_SECONDS: Final = 2.0  #: an orchestrator's probe does not wait longer
+_OLDEST_SWEEP: Final = 10.0  #: seconds; an older one means that lost jobs are not found
+
+
+async def redis_state(dispatcher: Dispatcher) -> str:
+    """``ok``, or a sentence."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await dispatcher.depth()
+    except FAULTS:
+        return "Redis does not answer"
+    return "ok"
+
+
+async def postgres_state(database: Database) -> str:
+    """``ok``, or a sentence."""
+    try:
+        async with asyncio.timeout(CHECK_SECONDS):
+            await database.select("schema_migrations", columns=("version",), limit=1)
+    except RepositoryError as error:
+        return str(error)
+    except TimeoutError:
+        return "Postgres does not answer"
+    return "ok"
+
+
+def sweep_state(age: float | None) -> str:
+    """``ok``, or a sentence; ``age`` is the sweeper's."""
+    if age is None or age > _OLDEST_SWEEP:
+        return "no sweep yet" if age is None else f"the last sweep is {age:.0f} s old"
+    return "ok"
 
 
 class HealthServer:

@@ -6,7 +6,7 @@ __all__ = ["DEVELOPMENT_USER", "ENV_FILE", "FOLDER", "LocalServers", "local_serv
 
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +54,13 @@ class LocalServers:
         }
 
     @contextlib.contextmanager
-    def written_down(self) -> Iterator[Path]:
-        """The settings in a file that only this user can read, for as long as they are true."""
+    def written_down(self, more: Mapping[str, str]) -> Iterator[Path]:
+        """The settings, and more, in a file that only this user can read, for as long as they are true."""
         file = self.folder / ENV_FILE
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
-        file.write_text("".join(f"{name}={value}\n" for name, value in self.settings().items()))
+        lines = (f"{name}={value}\n" for name, value in {**self.settings(), **more}.items())
+        file.write_text("".join(lines))
         try:
             yield file
         finally:

@@ -30,19 +30,16 @@ from repositories.messages import UserMessages
 from uvian_worker import __version__
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher, Taker
-from uvian_worker.eventstream.connection import FAULTS, redis_from_url
+from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.control import Control
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.followups import Messenger
-from uvian_worker.health import HealthServer
+from uvian_worker.health import HealthServer, postgres_state, redis_state, sweep_state
 from uvian_worker.providers import open_models
 from uvian_worker.stores import Stores
 from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.worker")
-
-CHECK_SECONDS = 2.0  #: an orchestrator's probe does not wait longer
-OLDEST_SWEEP = 10.0  #: seconds; an older one means that lost jobs are not found
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +164,10 @@ async def _retire(jobs: JobRepository) -> None:
 async def _serve_health(services: Services, dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
     async def checks() -> dict[str, str]:
         redis, postgres = await asyncio.gather(
-            _redis_state(dispatcher), _postgres_state(services.database)
+            redis_state(dispatcher), postgres_state(services.database)
         )
-        return {"redis": redis, "postgres": postgres, "sweep": _sweep_state(services.sweeper)}
+        sweep = sweep_state(services.sweeper.age)
+        return {"redis": redis, "postgres": postgres, "sweep": sweep}
 
     config = services.config
     server = HealthServer(config.health_host, config.health_port or 0, checks)
@@ -181,30 +179,3 @@ async def _serve_health(services: Services, dispatcher: Dispatcher, stack: Async
             f"UVIAN_HEALTH_HOST and UVIAN_HEALTH_PORT: {error.strerror or error}"
         ) from error
     log.info("health on http://%s:%d/health/ready", config.health_host, server.port)
-
-
-async def _redis_state(dispatcher: Dispatcher) -> str:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await dispatcher.depth()
-    except FAULTS:
-        return "Redis does not answer"
-    return "ok"
-
-
-async def _postgres_state(database: Database) -> str:
-    try:
-        async with asyncio.timeout(CHECK_SECONDS):
-            await database.select("schema_migrations", columns=("version",), limit=1)
-    except RepositoryError as error:
-        return str(error)
-    except TimeoutError:
-        return "Postgres does not answer"
-    return "ok"
-
-
-def _sweep_state(sweeper: Sweeper) -> str:
-    age = sweeper.age
-    if age is None or age > OLDEST_SWEEP:
-        return "no sweep yet" if age is None else f"the last sweep is {age:.0f} s old"
-    return "ok"

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["Stores", "place", "require_schema"]
+__all__ = ["Stores", "calls_over", "place", "require_schema"]
 
 from contextlib import AsyncExitStack
 from datetime import datetime
+from typing import Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from repositories.database import Database
-from repositories.errors import Unavailable
+from repositories.database import Database, Function
+from repositories.errors import DataError, Refused, Transient, Unavailable
 from repositories.images import ImageStore
 from repositories.local_images import LocalImages
 from repositories.postgres import PostgresDatabase
 from repositories.supabase import SupabaseDatabase
 from repositories.supabase_client import Supabase, connect_supabase
 from repositories.supabase_images import SupabaseImages
+from uvian_worker.calls import Call, DatabaseAway, JobRefused, bad_value
 from uvian_worker.config import Config
 from uvian_worker.ledger import Applied, compare, load
 
@@ -91,6 +93,22 @@ async def require_schema(database: Database) -> None:
         Applied(**{**row, "applied_at": datetime.fromisoformat(row["applied_at"])}) for row in rows
     ]
     compare(ledger, load()).require_usable()
+
+
+def calls_over(database: Database) -> Call:
+    """The functions of a database that is open already, in the client's words."""
+
+    async def call(function: str, arguments: dict[str, Any]) -> Any:
+        try:
+            return await database.call(cast("Function", function), **arguments)
+        except Transient as error:
+            raise DatabaseAway(str(error)) from error
+        except Refused as error:
+            raise JobRefused(error.code, {"message": str(error)}) from error
+        except DataError as error:
+            raise bad_value(function, str(error)) from error
+
+    return call
 
 
 def place(url: str) -> str:

@@ -41,6 +41,7 @@ def test_help_loads_neither_arq_nor_a_server_nor_numpy() -> None:
         ["demo"],
         ["dev"],
         ["worker"],
+        ["gateway"],
         ["migrate"],
         ["submit"],
         ["watch"],

@@ -116,9 +116,11 @@ async def test_conversations_are_listed_by_their_latest_message(
     await conversations.create(other)
     await messages.insert(said(ids[1], "the latest"))
     listed: list[Conversation] = []
-    while page := await conversations.list(user, limit=2, before=listed[-1] if listed else None):
+    place: tuple[str, str] | None = None
+    while page := await conversations.list(user, limit=2, before=place):
         assert len(page) == 2
         listed += page
+        place = (page[-1].last_message_at, page[-1].id)
     assert [c.id for c in listed[:2]] == [ids[1], shared]
     assert sorted(c.id for c in listed) == sorted([*ids, shared])
     assert await UserConversations(world.service, user).list() == listed

@@ -17,6 +17,7 @@ from uvian_worker.cli.credit import app as credits_app
 from uvian_worker.cli.demo import demo
 from uvian_worker.cli.dev import dev
 from uvian_worker.cli.endings import keep_traces
+from uvian_worker.cli.gateway import gateway
 from uvian_worker.cli.jobs import app as jobs_app
 from uvian_worker.cli.schema import migrate
 from uvian_worker.cli.submit import submit, watch
@@ -57,6 +58,7 @@ _SITE = "On your project"
 app.command(rich_help_panel=_HERE)(demo)
 app.command(rich_help_panel=_HERE)(dev)
 app.command(rich_help_panel=_SITE)(worker)
+app.command(rich_help_panel=_SITE)(gateway)
 app.command(rich_help_panel=_SITE)(migrate)
 app.command(rich_help_panel=_SITE)(submit)
 app.command(rich_help_panel=_SITE)(watch)

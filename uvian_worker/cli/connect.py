@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Site", "load_config", "open_site", "require_usable"]
+__all__ = ["Site", "load_config", "open_site", "require_redis_url", "require_usable"]
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
 from urllib.parse import unquote
 
 from redis.asyncio import Redis
@@ -17,14 +16,15 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError, ResponseError
 
-from repositories.database import Database, Function
-from repositories.errors import DataError, Refused, Transient, Unavailable
-from uvian_worker.calls import DatabaseAway, JobRefused, bad_value
+from repositories.database import Database
+from repositories.errors import Unavailable
 from uvian_worker.cli.endings import ExitCode, Fault
 from uvian_worker.client import Client
 from uvian_worker.config import Config
 from uvian_worker.local_servers import DEVELOPMENT_USER, ENV_FILE, FOLDER
-from uvian_worker.stores import Stores, place
+from uvian_worker.stores import Stores, calls_over, place
+
+log = logging.getLogger("uvian.cli")
 
 _SECONDS = 3.0  #: to wait for a server that does not answer
 
@@ -64,7 +64,7 @@ async def open_site(*, redis: bool = True) -> AsyncIterator[Site]:
             await _require_redis(config)
         database = await _open_database(config, stack)
         client = Client.over(
-            partial(_call, database),
+            calls_over(database),
             config.redis_url.get_secret_value(),
             namespace=config.namespace,
         )
@@ -80,23 +80,21 @@ async def require_usable(config: Config) -> None:
         await _open_database(config, stack)
 
 
+async def require_redis_url(config: Config) -> None:
+    """Raise ``Fault`` for a setting that is wrong; a Redis that is away may come back."""
+    try:
+        await _require_redis(config)
+    except Fault as fault:
+        if fault.code is not ExitCode.UNREACHABLE:
+            raise
+        log.warning("%s Jobs are taken all the same, and run when it is back.", fault.message)
+
+
 async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
     try:
         return await Stores(config, stack).database()
     except Unavailable as error:
         raise Fault(str(error), ExitCode.UNREACHABLE, hint=_next_step(config)) from error
-
-
-async def _call(database: Database, function: str, arguments: dict[str, Any]) -> Any:
-    """A function of the schema, in the client's words."""
-    try:
-        return await database.call(cast("Function", function), **arguments)
-    except Transient as error:
-        raise DatabaseAway(str(error)) from error
-    except Refused as error:
-        raise JobRefused(error.code, {"message": str(error)}) from error
-    except DataError as error:
-        raise bad_value(function, str(error)) from error
 
 
 async def _require_redis(config: Config) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def dev() -> None:
-    """Run Postgres, Redis and a worker here until Ctrl-C, and say how to connect.
+    """Run Postgres, Redis, a worker and a gateway here until Ctrl-C, and say how to connect.
 
     Other commands in this folder then find the servers by themselves. Nothing is written outside
     of ./.uvian; your .env counts for the worker, except for where its servers are.
@@ -66,9 +66,13 @@ def _introduce(development: Development) -> None:
     facts.add_row("User", servers.user_id)
     facts.add_row("", Text("dev@localhost, free of charge", style="dim"))
     screen.print()
-    screen.print(Text.assemble(("● ", "green"), ("Postgres, Redis and a worker are up", "bold")))
+    screen.print(
+        Text.assemble(("● ", "green"), ("Postgres, Redis, a worker and a gateway are up", "bold"))
+    )
     screen.print()
     # Whole lines, however long: they are there to be copied.
+    screen.print(Text(development.page_url, style="cyan"), soft_wrap=True)
+    screen.print()
     for name in ("UVIAN_DATABASE_URL", "UVIAN_REDIS_URL"):
         screen.print(Text(f"{name}={servers.settings()[name]}", style="cyan"), soft_wrap=True)
     screen.print()

@@ -159,7 +159,7 @@ class Reader:
                         if envelope.ends_job and topic.startswith("job:"):
                             return
                         continue
-                answer = await self._read_patiently(topic, known)
+                answer = await self.read_patiently(topic, known)
                 for event in answer.events if isinstance(answer, Resume) else (answer,):
                     yield event
                 known = answer.cursor
@@ -167,7 +167,8 @@ class Reader:
                 if answer.ended:
                     return
 
-    async def _read_patiently(self, topic: str, cursor: str) -> Resume | Snapshot | Expired:
+    async def read_patiently(self, topic: str, cursor: str) -> Resume | Snapshot | Expired:
+        """Like ``read``, but waits while Redis is away; an empty cursor is none."""
         pause = 0.05
         while True:
             try:

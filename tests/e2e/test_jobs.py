@@ -1,0 +1,108 @@
+"""The list of jobs: as they are at the moment, and what can be done with them."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.async_api import expect
+
+from tests.e2e.conftest import Visit
+from tests.e2e.site import Site
+from tests.e2e.visitor import PHONE
+from tests.e2e.words import FORBIDDEN, SLOW
+
+pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="package")]
+
+
+async def test_jobs_are_listed_with_status_duration_cost_and_error(
+    site: Site, visit: Visit
+) -> None:
+    """One that is done, one that failed with its stage and sentence, and an answer."""
+    visitor = await visit()
+    page = await visitor.open()
+    done = await visitor.submit("A kite", "Wind and sky", palettes=1)
+    await visitor.has_result()
+    await visitor.go("#/create")
+    failed = await visitor.submit(f"Something {FORBIDDEN}", "Red")
+    await visitor.has_result("failed")
+    await visitor.go("#/chat/new")
+    await visitor.say("What can you do?")
+    await visitor.answer("completed")
+
+    await visitor.go("#/jobs")
+    row = page.locator(f"tr[data-job='{done}']")
+    await expect(row).to_contain_text("Completed")
+    await expect(row.get_by_role("link", name="A kite")).to_be_visible()
+    await expect(row).to_contain_text("Free")
+    assert (await row.locator(".cell-took").text_content() or "").endswith("s")
+    row = page.locator(f"tr[data-job='{failed}']")
+    await expect(row.locator(".badge")).to_have_text("Failed")
+    await expect(row.locator(".job-stage")).to_have_text("Base image")
+    await expect(row).to_contain_text("content policy forbids it")
+    await expect(page.get_by_role("link", name="What can you do?")).to_be_visible()
+
+    await page.get_by_role("button", name="Failed", exact=True).click()
+    await expect(page.locator("tbody tr")).to_have_count(1)
+    await row.get_by_role("link").click()
+    await expect(page.get_by_role("heading", name=f"Something {FORBIDDEN}")).to_be_visible()
+
+
+async def test_a_running_job_is_cancelled_and_tried_again_from_the_list(
+    site: Site, visit: Visit
+) -> None:
+    """The list follows by itself: running, cancelled, running again, cancelled again."""
+    visitor = await visit()
+    page = await visitor.open()
+    job = await visitor.submit(f"A snail that moves {SLOW}", "Green", palettes=1)
+    await visitor.go("#/jobs")
+    row = page.locator(f"tr[data-job='{job}']")
+    for run in (1, 2):
+        await expect(row.locator(".badge")).to_have_text("Running")
+        await row.get_by_role("button", name="Cancel").click()
+        await expect(row.locator(".badge")).to_have_text("Cancelled")
+        assert (await site.row("jobs", "id", job))["run"] == run
+        if run == 1:
+            await row.get_by_role("button", name="Retry").click()
+
+
+async def test_a_job_is_cancelled_where_it_is_shown_and_run_again(visit: Visit) -> None:
+    """The page of one job follows its next run, on the same topic."""
+    visitor = await visit()
+    page = await visitor.open()
+    await visitor.submit(f"A snail that moves {SLOW}", "Green", palettes=1)
+    for _ in range(2):
+        await expect(page.locator(".stage-item[data-status=running]")).to_have_count(1)
+        await page.get_by_role("button", name="Cancel").click()
+        await visitor.has_result("cancelled")
+        await page.get_by_role("button", name="Try again").click()
+        await visitor.has_result("processing")
+    await page.get_by_role("button", name="Cancel").click()
+    await visitor.has_result("cancelled")
+
+
+async def test_jobs_made_elsewhere_appear_by_themselves(site: Site, visit: Visit) -> None:
+    """In a window that lists them while another one makes them."""
+    listing = await visit()
+    page = await listing.open("#/jobs")
+    await expect(page.get_by_text("Nothing has been done yet")).to_be_visible()
+    making = await visit(listing.person)
+    await making.open()
+    job = await making.submit("A boat", "Sea", palettes=1)
+    row = page.locator(f"tr[data-job='{job}']")
+    await expect(row.get_by_role("link", name="A boat")).to_be_visible()
+    await expect(row.locator(".badge")).to_have_text("Completed")
+
+
+async def test_on_a_phone_jobs_are_cards_with_everything_on_them(visit: Visit) -> None:
+    """No sideways scrolling, and the same actions."""
+    visitor = await visit(**PHONE)
+    page = await visitor.open()
+    job = await visitor.submit(f"A snail that moves {SLOW}", "Green", palettes=1)
+    await visitor.go("#/jobs")
+    card = page.locator(f"tr[data-job='{job}']")
+    await expect(card.locator(".badge")).to_have_text("Running")
+    await card.get_by_role("button", name="Cancel").tap()
+    await expect(card.locator(".badge")).to_have_text("Cancelled")
+    box = await card.bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= 390

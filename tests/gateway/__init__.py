@@ -1,0 +1,1 @@
+"""The gateway, from tokens to pictures in a browser."""

@@ -1,0 +1,1 @@
+"""Live topics: queues, feeds, sessions, sockets."""

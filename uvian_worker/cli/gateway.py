@@ -1,0 +1,40 @@
+"""``uvian gateway``: the HTTP and WebSocket side, until it is told to end."""
+
+from __future__ import annotations
+
+__all__ = ["gateway"]
+
+import typer
+
+from uvian_worker.cli.endings import ExitCode, run
+
+
+def gateway() -> None:
+    """Run a gateway: jobs, conversations and live events for signed-in users.
+
+    SIGTERM and Ctrl-C end it in good order: requests finish, live clients are asked to come again.
+    """
+    try:
+        run(_serve())
+    except typer.Exit as ending:
+        # Being told to is how this command ends.
+        raise typer.Exit(
+            ExitCode.OK if ending.exit_code == ExitCode.INTERRUPTED else ending.exit_code
+        ) from None
+
+
+async def _serve() -> None:
+    import asyncio
+
+    from uvian_worker import logs
+    from uvian_worker.cli.connect import require_redis_url
+    from uvian_worker.config import Config
+    from uvian_worker.gateway.serving import serving
+
+    # Not what `uvian dev` has written down: a gateway belongs to the servers it was configured for.
+    config = Config.load()
+    config.require_database()
+    logs.configure(config.log_level, config.log_format)
+    await require_redis_url(config)
+    async with serving(config):
+        await asyncio.Event().wait()

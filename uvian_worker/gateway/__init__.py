@@ -1,0 +1,1 @@
+"""REST, WebSocket and SSE for browsers: a stateless service, any number of them."""

@@ -1,0 +1,165 @@
+"""The application: every operation on one router, behind the same few rules."""
+
+from __future__ import annotations
+
+__all__ = ["HANG_UP", "Gateway", "application", "document"]
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from repositories.database import Database
+from repositories.images import ImageStore
+from repositories.local_images import LocalImages
+from uvian_worker import __version__
+from uvian_worker.client import Client
+from uvian_worker.eventstream.reader import Reader
+from uvian_worker.gateway.auth import TokenVerifier, User
+from uvian_worker.gateway.concepts import concept_operations
+from uvian_worker.gateway.conversations import conversation_operations
+from uvian_worker.gateway.credits import credit_operations
+from uvian_worker.gateway.executors import executor_operations
+from uvian_worker.gateway.files import FolderFiles, file_operations
+from uvian_worker.gateway.health import Health
+from uvian_worker.gateway.in_flight import InFlight
+from uvian_worker.gateway.job_types import JobTypes
+from uvian_worker.gateway.jobs import job_operations
+from uvian_worker.gateway.limits import Limits
+from uvian_worker.gateway.live.feeds import Feeds
+from uvian_worker.gateway.live.session import Rules
+from uvian_worker.gateway.live.sse import JobStreams
+from uvian_worker.gateway.live.topics import Topics
+from uvian_worker.gateway.live.websocket import LiveSockets
+from uvian_worker.gateway.messages import message_operations
+from uvian_worker.gateway.middleware import across_origins, dressed, told
+from uvian_worker.gateway.openapi import document_of
+from uvian_worker.gateway.operations import Operation, handler_of
+from uvian_worker.gateway.page import Page
+from uvian_worker.gateway.problems import Problem
+from uvian_worker.gateway.wake import Wake
+from uvian_worker.health import Checks
+from uvian_worker.sweeper import Sweeper
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+#: Asks live clients to come again, elsewhere, and waits so many seconds for requests to end.
+HANG_UP: Final[web.AppKey[Callable[[float], Awaitable[None]]]] = web.AppKey("hang up")
+
+_WRITES: Final = ("POST", "PATCH", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """What the endpoints stand on: built once per process, by ``uvian_worker.gateway.serving``."""
+
+    database: Database
+    client: Client
+    reader: Reader
+    images: ImageStore
+    verifier: TokenVerifier
+    limits: Limits
+    sweeper: Sweeper
+    checks: Checks
+    origins: frozenset[str]  #: that may call from a browser; "*" is all
+    pictures_from: tuple[str, ...]  #: other origins that signed addresses have
+    max_body: int  #: bytes
+    wake_secret: str  #: empty: nobody may wake it
+
+
+def application(gateway: Gateway) -> web.Application:
+    """All endpoints; starting and closing what they stand on is the caller's."""
+    operations = _operations(gateway.database, gateway.client, gateway.images)
+    feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
+    sockets = LiveSockets(
+        Rules(feeds, topics, gateway.verifier, gateway.limits), _live_admission(gateway)
+    )
+    streams = JobStreams(feeds, topics, _live_admission(gateway), clock=time.time)
+    preflight, allow = across_origins(gateway.origins)
+    in_flight = InFlight()
+    app = web.Application(
+        client_max_size=gateway.max_body, middlewares=[in_flight.counted, told, preflight]
+    )
+    app.on_response_prepare.extend((dressed, allow, in_flight.said))
+    for operation in operations:
+        handler = handler_of(operation, _admission(gateway))
+        app.router.add_route(operation.method, operation.route, handler)
+    app.router.add_get("/v1/live", sockets.handle)
+    app.router.add_get("/v1/jobs/{job_id}/events", streams.handle)
+    health = Health(gateway.checks)
+    app.router.add_get("/health/live", health.live)
+    app.router.add_get("/health/ready", health.ready)
+    app.router.add_get("/openapi.json", _document())
+    app.router.add_post("/v1/wake", Wake(gateway.sweeper, gateway.wake_secret).handle)
+    if isinstance(gateway.images, LocalImages):
+        app.router.add_get("/v1/files/{path:.+}", FolderFiles(gateway.images).handle)
+    app.router.add_routes(Page(pictures_from=gateway.pictures_from).routes())
+
+    async def hang_up(seconds: float) -> None:
+        streams.close()
+        await sockets.close()
+        await in_flight.over(seconds)
+        await feeds.close()
+
+    app[HANG_UP] = hang_up
+    return app
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI document: that of every gateway of this release."""
+    nothing: Any = None  # what is not asked needs nothing to stand on
+    return document_of(_operations(nothing, nothing, nothing), version=__version__)
+
+
+def _operations(database: Database, client: Client, images: ImageStore) -> list[Operation]:
+    """All that takes JSON and answers JSON, for signed-in users."""
+    types = JobTypes(database)
+    return [
+        *job_operations(database, client, types),
+        *conversation_operations(database, client),
+        *message_operations(database, client, types),
+        *concept_operations(database, images),
+        *credit_operations(database),
+        *file_operations(images),
+        *executor_operations(database, types),
+    ]
+
+
+def _admission(gateway: Gateway) -> Callable[[web.Request, Operation], Awaitable[User]]:
+    async def admit(request: web.Request, operation: Operation) -> User:
+        user = await gateway.verifier.verify(_bearer(request))
+        kind = "write" if operation.method in _WRITES else "read"
+        await gateway.limits.spend(kind, user.id)
+        return user
+
+    return admit
+
+
+def _live_admission(gateway: Gateway) -> Callable[[web.Request, str], Awaitable[User]]:
+    async def admit(_: web.Request, token: str) -> User:
+        if not token:
+            raise Problem("unauthorized", "Send the access token.")
+        user = await gateway.verifier.verify(token)
+        await gateway.limits.spend("connect", user.id)
+        return user
+
+    return admit
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Problem("unauthorized", "Send the access token: Authorization: Bearer <token>.")
+    return token.strip()
+
+
+def _document() -> Handler:
+    body = orjson.dumps(document())
+
+    async def handle(_: web.Request) -> web.Response:
+        return web.Response(body=body, content_type="application/json")
+
+    return handle

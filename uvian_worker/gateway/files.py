@@ -1,0 +1,92 @@
+"""Pictures by addresses that work for a while: Supabase Storage signs its own, we those of a folder."""
+
+from __future__ import annotations
+
+__all__ = ["LIFETIME", "FolderFiles", "file_operations", "signed"]
+
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel, Field
+
+from repositories.images import ImageStore, UserImages, content_type_of
+from repositories.local_images import LocalImages
+from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.problems import Problem
+
+LIFETIME: Final = 600  #: seconds that an address works, unless it is asked for otherwise
+
+
+class Sign(Parameters):
+    """Paths of your pictures, as rows and events have them."""
+
+    paths: Annotated[
+        list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=100)
+    ]
+    expires_in: Annotated[int, Field(ge=60, le=3600)] = LIFETIME
+
+
+class SignedFiles(BaseModel):
+    """An address per path. What is missing, or another's, is left out."""
+
+    urls: dict[str, str]
+    expires_at: datetime
+
+
+def file_operations(images: ImageStore) -> Sequence[Operation]:
+    """The endpoints of files."""
+
+    async def sign(asked: Asked[Any, Any, Sign]) -> Answer:
+        expires_in = asked.body.expires_in
+        expires_at = datetime.fromtimestamp(int(time.time()) + expires_in, UTC)
+        urls = await signed(images, asked.user.id, asked.body.paths, expires_in=expires_in)
+        return Answer(SignedFiles(urls=dict(urls), expires_at=expires_at))
+
+    return (
+        Operation(
+            id="signFiles",
+            method="POST",
+            route="/v1/files/sign",
+            summary="Addresses of your pictures that work for a while, without a token",
+            tag="files",
+            handle=sign,
+            body=Sign,
+            answers={200: SignedFiles},
+        ),
+    )
+
+
+async def signed(
+    images: ImageStore, user_id: str, paths: Sequence[str], *, expires_in: int = LIFETIME
+) -> Mapping[str, str]:
+    """Addresses by path, of those that exist and are this user's."""
+    own = UserImages(images, user_id)
+    urls = await own.sign(list(dict.fromkeys(paths)), expires_in=expires_in)
+    # A folder that nobody serves has paths of this machine, which are nobody's business.
+    return {path: url for path, url in urls.items() if not url.startswith("file:")}
+
+
+class FolderFiles:
+    """``GET /v1/files/<path>?expires&signature``: the local folder, for whoever has a signed address."""
+
+    def __init__(self, images: LocalImages) -> None:
+        self._images = images
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One picture."""
+        path = request.match_info["path"]
+        expires = request.query.get("expires", "")
+        signature = request.query.get("signature", "")
+        if not self._images.verify(path, expires=expires, signature=signature):
+            raise Problem(
+                "forbidden", "The address was not signed, or has expired: ask for another."
+            )
+        left = max(0, int(expires) - int(time.time()))
+        return web.Response(
+            body=await self._images.get(path),
+            content_type=content_type_of(path),
+            headers={"Cache-Control": f"private, max-age={left}, immutable"},
+        )

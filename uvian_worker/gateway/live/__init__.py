@@ -1,0 +1,1 @@
+"""Live topics for browsers: one subscription per topic and process, however many sockets."""

@@ -1,0 +1,165 @@
+"""What waits to be sent to one socket: bounded, in order, and honest about what did not fit.
+
+A slow reader must cost neither the others nor memory. So deltas of one message grow together while
+nothing else of their topic came in between, only the latest progress of a job waits, and a topic
+that fills its share is given up: its events go, and the client is told from where to resume. The
+endings among them are answered, for a client must hear of those whatever happens.
+"""
+
+from __future__ import annotations
+
+__all__ = ["Outbox", "Told"]
+
+import asyncio
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.gateway.live.frames import event_frame, frame_of
+
+MAX_EVENTS: Final = 500  #: of one topic
+MAX_BYTES: Final = 512 * 1024  #: of one topic
+
+
+class Told:
+    """An event on its way to any number of sockets: encoded once."""
+
+    __slots__ = ("envelope", "frame")
+
+    def __init__(self, envelope: Envelope) -> None:
+        self.envelope = envelope
+        self.frame = event_frame(envelope)
+
+
+@dataclass(slots=True, eq=False)
+class _Waiting:
+    """A frame in the queue. With an envelope it is an event, and may grow."""
+
+    frame: bytes
+    size: int
+    envelope: Envelope | None = None  #: the latest, where it has grown
+    begin: Envelope | None = None  #: the first
+    pieces: list[str] = field(default_factory=list)  #: what a delta has grown by
+    void: bool = False
+
+    def sent(self) -> bytes:
+        """The frame, with all that it has grown by."""
+        if not self.pieces or self.envelope is None or self.begin is None:
+            return self.frame
+        text = self.begin.data["text"] + "".join(self.pieces)
+        # It continues the text where the first began, and the cursor is that of the last.
+        return event_frame(replace(self.envelope, data={**self.begin.data, "text": text}))
+
+
+@dataclass(slots=True)
+class _Share:
+    """What one topic has in the queue."""
+
+    events: int = 0
+    size: int = 0
+    last: _Waiting | None = None
+    progress: _Waiting | None = None
+
+
+class Outbox:
+    """The queue of one socket. ``take`` waits for what is next; everything else never blocks."""
+
+    def __init__(self, *, max_events: int = MAX_EVENTS, max_bytes: int = MAX_BYTES) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._queue: deque[_Waiting] = deque()
+        self._shares: dict[str, _Share] = {}
+        self._arrived = asyncio.Event()
+
+    def say(self, document: dict[str, Any]) -> None:
+        """Queue a frame that is no event."""
+        frame = frame_of(document)
+        self._push(_Waiting(frame, len(frame)))
+
+    def tell(self, told: Told) -> bool:
+        """Queue an event; False when its topic's share is full: give the topic up."""
+        share = self._shares.setdefault(told.envelope.topic, _Share())
+        if _continues(share.last, told.envelope):
+            self._grow(share, told.envelope)
+        else:
+            self._add(share, told)
+        return share.events <= self._max_events and share.size <= self._max_bytes
+
+    def give_up(self, topic: str) -> list[Envelope]:
+        """Take a topic's events out of the queue; answers the endings among them."""
+        self._shares.pop(topic, None)
+        endings = []
+        for waiting in self._queue:
+            if waiting.void or waiting.envelope is None or waiting.envelope.topic != topic:
+                continue
+            waiting.void = True
+            if waiting.envelope.ends_job:
+                endings.append(waiting.envelope)
+        return endings
+
+    async def take(self) -> bytes:
+        """The next frame, once there is one."""
+        while True:
+            while self._queue:
+                waiting = self._queue.popleft()
+                if not waiting.void:
+                    self._forget(waiting)
+                    return waiting.sent()
+            self._arrived.clear()
+            await self._arrived.wait()
+
+    @property
+    def waiting(self) -> int:
+        """How many frames have not been taken."""
+        return sum(not waiting.void for waiting in self._queue)
+
+    def _add(self, share: _Share, told: Told) -> None:
+        waiting = _Waiting(told.frame, len(told.frame), told.envelope, told.envelope)
+        if told.envelope.type == "job.progress":
+            if share.progress is not None:
+                share.progress.void = True
+                share.events -= 1
+                share.size -= share.progress.size
+            share.progress = waiting
+        share.events += 1
+        share.size += waiting.size
+        share.last = waiting
+        self._push(waiting)
+
+    def _grow(self, share: _Share, envelope: Envelope) -> None:
+        assert share.last is not None  # noqa: S101 - it continues the last one
+        text: str = envelope.data["text"]
+        share.last.pieces.append(text)
+        share.last.envelope = envelope
+        more = len(text.encode())
+        share.last.size += more
+        share.size += more
+
+    def _forget(self, waiting: _Waiting) -> None:
+        if waiting.envelope is None:
+            return
+        share = self._shares[waiting.envelope.topic]
+        share.events -= 1
+        share.size -= waiting.size
+        if share.last is waiting:
+            share.last = None
+        if share.progress is waiting:
+            share.progress = None
+        if not share.events:
+            del self._shares[waiting.envelope.topic]
+
+    def _push(self, waiting: _Waiting) -> None:
+        self._queue.append(waiting)
+        self._arrived.set()
+
+
+def _continues(last: _Waiting | None, envelope: Envelope) -> bool:
+    if last is None or last.envelope is None:
+        return False
+    before = last.envelope
+    return (
+        before.type == envelope.type == "message.delta"
+        and before.run == envelope.run
+        and before.data["message_id"] == envelope.data["message_id"]
+    )

@@ -1,0 +1,126 @@
+"""``GET /v1/jobs/{id}/events``: one job's events as Server-Sent Events, on from ``Last-Event-ID``."""
+
+from __future__ import annotations
+
+__all__ = ["JobStreams"]
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import web
+
+from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.eventstream.keys import job_topic
+from uvian_worker.eventstream.reader import Resume
+from uvian_worker.gateway.auth import User
+from uvian_worker.gateway.live.feeds import Answer, Feeds
+from uvian_worker.gateway.live.frames import data_of
+from uvian_worker.gateway.live.outbox import Told
+from uvian_worker.gateway.live.topics import Topics
+from uvian_worker.gateway.live.websocket import token_of
+from uvian_worker.gateway.problems import Problem
+
+_SILENCE: Final = 15.0  #: seconds, after which a comment says that we are still there
+_SEND_SECONDS: Final = 30.0
+_WAITING: Final = 500  #: events; a client that reads no faster comes again with its last id
+
+
+class _Stream:
+    """What one client has yet to read."""
+
+    def __init__(self) -> None:
+        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self.full = False
+
+    def answered(self, answer: Answer) -> None:
+        """See ``feeds.Listener``."""
+        if not isinstance(answer, Resume):
+            mode = type(answer).__name__.lower()  # what follows is the state, not what happened
+            self._put(f"event: {mode}\nid: {answer.cursor}\ndata: {{}}\n\n".encode())
+        for envelope in answer.events if isinstance(answer, Resume) else answer.state:
+            self._put(_encoded(envelope))
+
+    def heard(self, told: Told) -> None:
+        """See ``feeds.Listener``."""
+        if self.queue.qsize() >= _WAITING:
+            self.full = True
+            self.queue.put_nowait(None)
+        else:
+            self._put(_encoded(told.envelope))
+
+    def ended(self) -> None:
+        """See ``feeds.Listener``."""
+        self.queue.put_nowait(None)
+
+    def _put(self, chunk: bytes) -> None:
+        if not self.full:
+            self.queue.put_nowait(chunk)
+
+
+class JobStreams:
+    """Streams of single jobs, over the same feeds as the sockets."""
+
+    def __init__(
+        self,
+        feeds: Feeds,
+        topics: Topics,
+        admit: Callable[[web.Request, str], Awaitable[User]],
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._feeds = feeds
+        self._topics = topics
+        self._admit = admit
+        self._clock = clock
+        self._open: set[_Stream] = set()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One stream, until the job ends, the token expires, or somebody leaves."""
+        user = await self._admit(request, token_of(request))
+        topic = job_topic(request.match_info["job_id"])
+        if not await self._topics.may_hear(user.id, topic):
+            raise Problem("not_found", "There is no such job.")
+        response = web.StreamResponse(
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-store",
+                "X-Accel-Buffering": "no",  # nginx would wait for more
+            }
+        )
+        stream = _Stream()
+        self._open.add(stream)
+        leave = self._feeds.listen(topic, request.headers.get("Last-Event-ID"), stream)
+        try:
+            await response.prepare(request)
+            async with asyncio.timeout(max(user.expires_at - self._clock(), 0)):
+                await self._send(response, stream)
+        except (TimeoutError, ConnectionError):
+            pass  # the client comes again, with its last id and a token that holds
+        finally:
+            leave()
+            self._open.discard(stream)
+        return response
+
+    def close(self) -> None:
+        """End every stream: its client comes again, elsewhere, with its last id."""
+        for stream in self._open:
+            stream.ended()
+
+    async def _send(self, response: web.StreamResponse, stream: _Stream) -> None:
+        await response.write(b"retry: 1000\n\n")
+        while True:
+            try:
+                async with asyncio.timeout(_SILENCE):
+                    chunk = await stream.queue.get()
+            except TimeoutError:
+                chunk = b": still here\n\n"
+            if chunk is None:
+                return
+            async with asyncio.timeout(_SEND_SECONDS):
+                await response.write(chunk)
+
+
+def _encoded(envelope: Envelope) -> bytes:
+    head = f"id: {envelope.id}\nevent: {envelope.type}\ndata: "
+    return head.encode() + data_of(envelope) + b"\n\n"

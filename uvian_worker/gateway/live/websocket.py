@@ -1,0 +1,121 @@
+"""``GET /v1/live``: many topics on one WebSocket. The protocol is ``session``'s, the wire is here.
+
+A browser cannot set headers on a WebSocket. Its token comes as a subprotocol (``new WebSocket(url,
+["uvian", "bearer.<token>"])``), or as ``?access_token=``, which no log of ours ever holds.
+"""
+
+from __future__ import annotations
+
+__all__ = ["LiveSockets", "token_of"]
+
+import asyncio
+import contextlib
+import random
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from aiohttp import WSMsgType, web
+
+from uvian_worker.gateway.auth import User
+from uvian_worker.gateway.live.session import Close, Rules, Session
+
+PROTOCOL: Final = "uvian"
+_BEARER: Final = "bearer."
+_FRAME_BYTES: Final = 16 * 1024  #: of a client's frame; a token is the longest thing it says
+_HEARTBEAT: Final = 20.0  #: seconds between pings; a socket that answers none is closed
+_SEND_SECONDS: Final = 30.0  #: that one frame may wait for the client to read
+
+
+class LiveSockets:
+    """The sockets of this process. ``admit`` says who asks, by token; it raises what it refuses with."""
+
+    def __init__(
+        self,
+        rules: Rules,
+        admit: Callable[[web.Request, str], Awaitable[User]],
+        *,
+        lifetime: float = 3600.0,
+    ) -> None:
+        self._rules = rules
+        self._admit = admit
+        self._lifetime = lifetime
+        self._open: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One socket, from the upgrade to its end."""
+        user = await self._admit(request, token_of(request))
+        socket = web.WebSocketResponse(
+            protocols=(PROTOCOL,),
+            heartbeat=_HEARTBEAT,
+            max_msg_size=_FRAME_BYTES,
+            compress=False,  # a kilobyte of state per socket and message is worth more than its bytes
+        )
+        await socket.prepare(request)
+        self._open.add(socket)
+        session = Session(user, self._rules)
+        try:
+            await self._converse(socket, session)
+        finally:
+            session.close()
+        return socket
+
+    async def close(self) -> None:
+        """Ask every client to come again, elsewhere."""
+        sockets = list(self._open)
+        closing = (socket.close(code=Close.GOING_AWAY, message=b"going away") for socket in sockets)
+        await asyncio.gather(*closing, return_exceptions=True)
+
+    async def _converse(self, socket: web.WebSocketResponse, session: Session) -> None:
+        # Not all at the same moment: a thousand sockets were opened after the last deploy.
+        lifetime = self._lifetime * random.uniform(0.8, 1)  # noqa: S311 - jitter
+        parts = {
+            asyncio.create_task(_hear(socket, session), name="live hear"),
+            asyncio.create_task(_speak(socket, session), name="live speak"),
+            asyncio.create_task(session.until_over(lifetime), name="live watch"),
+        }
+        try:
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            reasons = [task.result() for task in done]
+            reason = next((each for each in reasons if each is not None), None)
+        finally:
+            for task in parts:
+                task.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
+        if reason is not None:
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                async with asyncio.timeout(5):
+                    await socket.close(code=reason, message=reason.name.lower().encode())
+
+
+async def _hear(socket: web.WebSocketResponse, session: Session) -> Close | None:
+    async for message in socket:
+        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+            reason = await session.receive(message.data)
+            if reason is not None:
+                return reason
+    return None
+
+
+async def _speak(socket: web.WebSocketResponse, session: Session) -> Close | None:
+    while True:
+        frame = await session.outbox.take()
+        try:
+            async with asyncio.timeout(_SEND_SECONDS):
+                await socket.send_str(frame.decode())
+        except TimeoutError:
+            return Close.SLOW
+        except (ConnectionError, RuntimeError):  # closed while we spoke
+            return None
+
+
+def token_of(request: web.Request) -> str:
+    """The access token: of the header, a subprotocol or the query; empty when there is none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return token.strip()
+    for offered in request.headers.getall("Sec-WebSocket-Protocol", ()):
+        for protocol in offered.split(","):
+            if protocol.strip().startswith(_BEARER):
+                return protocol.strip().removeprefix(_BEARER)
+    return request.query.get("access_token", "")

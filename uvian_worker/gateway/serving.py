@@ -1,0 +1,171 @@
+"""A gateway as a process: what its endpoints stand on, its port, and its end."""
+
+from __future__ import annotations
+
+__all__ = ["open_gateway", "serving"]
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, Final
+
+import aiohttp
+from aiohttp import web
+from yarl import URL
+
+from uvian_worker.client import Client
+from uvian_worker.config import Config, ConfigError
+from uvian_worker.dispatch import Dispatcher
+from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.eventstream.publisher import Publisher
+from uvian_worker.eventstream.reader import Reader
+from uvian_worker.followups import Messenger
+from uvian_worker.gateway.app import HANG_UP, Gateway, application
+from uvian_worker.gateway.auth import Jwks, TokenVerifier
+from uvian_worker.gateway.limits import Limits
+from uvian_worker.health import postgres_state, redis_state, sweep_state
+from uvian_worker.stores import Stores, calls_over
+from uvian_worker.sweeper import Sweeper
+
+log = logging.getLogger("uvian.gateway")
+
+_KEYS_SECONDS: Final = 3.0  #: that a request with a new key's token waits for the project's Auth
+_FINISH_SECONDS: Final = 10.0  #: that requests may take to end once we were told to
+
+
+@asynccontextmanager
+async def serving(config: Config) -> AsyncIterator[str]:
+    """A gateway that listens; where. At the end it takes nothing new, asks live clients to come
+    again, waits for the requests that are under way, and closes what it stands on.
+
+    Raises ``ConfigError`` and ``RepositoryError`` with the next step in their message.
+    """
+    async with open_gateway(config) as gateway:
+        app = application(gateway)
+        runner = web.AppRunner(
+            app,
+            access_log=None,  # it would hold the tokens of those who send them in the query
+            handle_signals=False,
+            shutdown_timeout=1.0,  # of what is under way then nobody knows when it ends
+        )
+        await runner.setup()
+        try:
+            site = await _listen(runner, config)
+            url = _url(config.gateway_host, runner)
+            log.info("gateway on %s", url)
+            try:
+                yield url
+            finally:
+                log.info("ending: nothing new is taken")
+                await site.stop()
+                await app[HANG_UP](_FINISH_SECONDS)
+        finally:
+            await runner.cleanup()
+
+
+@asynccontextmanager
+async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
+    """Open everything the endpoints need; what was opened last closes first, after a half start too."""
+    config.require_tokens()
+    async with AsyncExitStack() as stack:
+        stores = Stores(config, stack)
+        database = await stores.database()
+        images = await stores.images()
+
+        redis = redis_from_url(config.redis_url.get_secret_value(), patience=2.0)
+        stack.push_async_callback(redis.aclose)
+        client = Client(calls_over(database), redis, namespace=config.namespace)
+        await stack.enter_async_context(client)
+        reader = Reader(redis, config.namespace)
+        stack.push_async_callback(reader.close)
+        publisher = Publisher(redis, config.namespace)
+        stack.push_async_callback(publisher.close)
+        dispatcher = Dispatcher(redis, config.namespace)
+        stack.push_async_callback(dispatcher.close)
+        messenger = Messenger(dispatcher, publisher)
+        stack.push_async_callback(messenger.close)
+        sweeper = Sweeper(
+            database=database,
+            dispatcher=dispatcher,
+            messenger=messenger,
+            interval=config.sweep_every,
+            lease_seconds=config.lease,
+        )
+        sweeper.start()
+        stack.push_async_callback(sweeper.close)
+
+        async def checks() -> dict[str, str]:
+            redis_is, postgres_is = await asyncio.gather(
+                redis_state(dispatcher), postgres_state(database)
+            )
+            return {"redis": redis_is, "postgres": postgres_is, "sweep": sweep_state(sweeper.age)}
+
+        yield Gateway(
+            database=database,
+            client=client,
+            reader=reader,
+            images=images,
+            verifier=await _verifier(config, stack),
+            limits=Limits(redis, config.namespace, _per_minute(config)),
+            sweeper=sweeper,
+            checks=checks,
+            origins=config.origins(),
+            pictures_from=_pictures_from(config),
+            max_body=config.gateway_max_body,
+            wake_secret=config.wake_secret.get_secret_value(),
+        )
+
+
+async def _verifier(config: Config, stack: AsyncExitStack) -> TokenVerifier:
+    url, jwks = config.token_keys_url(), None
+    if url is not None:
+        timeout = aiohttp.ClientTimeout(total=_KEYS_SECONDS)
+        session = await stack.enter_async_context(aiohttp.ClientSession(timeout=timeout))
+        jwks = Jwks(_fetch(session, url))
+    return TokenVerifier(secrets=config.token_secrets(), jwks=jwks, issuer=config.token_issuer())
+
+
+def _fetch(session: aiohttp.ClientSession, url: str) -> Callable[[], Awaitable[Any]]:
+    async def fetch() -> Any:
+        async with session.get(url, raise_for_status=True, allow_redirects=False) as response:
+            return await response.json(content_type=None)
+
+    return fetch
+
+
+def _pictures_from(config: Config) -> tuple[str, ...]:
+    url = config.supabase_url if config.images == "supabase" else config.images_url
+    if url is None:
+        log.warning(
+            "pictures of %s have no address: set UVIAN_IMAGES_URL to where this gateway is reached, "
+            "with /v1/files, and UVIAN_IMAGES_SECRET",
+            config.images_dir,
+        )
+        return ()
+    return (str(URL(url).origin()),)
+
+
+def _per_minute(config: Config) -> dict[str, int]:
+    return {
+        "write": config.limit_write,
+        "read": config.limit_read,
+        "connect": config.limit_connect,
+        "subscribe": config.limit_subscribe,
+    }
+
+
+async def _listen(runner: web.AppRunner, config: Config) -> web.TCPSite:
+    site = web.TCPSite(runner, config.gateway_host, config.gateway_port)
+    try:
+        await site.start()
+    except OSError as error:
+        raise ConfigError(
+            f"UVIAN_GATEWAY_HOST and UVIAN_GATEWAY_PORT: {error.strerror or error}"
+        ) from error
+    return site
+
+
+def _url(host: str, runner: web.AppRunner) -> str:
+    port = runner.addresses[0][1]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

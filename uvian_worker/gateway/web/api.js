@@ -1,0 +1,166 @@
+/** The REST side of the gateway: one method per thing that can be asked. */
+
+/** An answer that is an error, or none at all (`code` is then `network`). */
+export class Problem extends Error {
+  constructor({ code, status = 0, title = "", detail = "", errors = [], ...members }) {
+    super(detail || title || code);
+    this.name = "Problem";
+    this.code = code;
+    this.status = status;
+    this.title = title;
+    this.detail = detail;
+    this.errors = errors;
+    this.members = members;
+  }
+
+  /** Whether the same request may succeed a moment later. */
+  get passes() {
+    return this.code === "network" || this.code === "unavailable" || this.code === "rate_limited";
+  }
+}
+
+const TRIES = 3;
+const PATIENCE_MS = 20_000;
+const LONGEST_PAUSE_S = 10;
+
+/**
+ * `token` answers the access token; `refused` is told when it is not accepted. What changes nothing,
+ * or carries an idempotency key, is tried again by itself when the network fails.
+ */
+export class Api {
+  constructor({ base, token, refused = () => {} }) {
+    this.base = base;
+    this.token = token;
+    this.refused = refused;
+  }
+
+  createJob(type, input, key) {
+    return this.#ask("POST", "v1/jobs", { body: { type, input, idempotency_key: key }, repeat: true });
+  }
+
+  jobs({ status, type, cursor, limit = 20 } = {}) {
+    return this.#ask("GET", "v1/jobs", { query: { status, type, cursor, limit } });
+  }
+
+  job(id) {
+    return this.#ask("GET", `v1/jobs/${id}`);
+  }
+
+  cancel(id) {
+    return this.#ask("POST", `v1/jobs/${id}/cancel`, { repeat: true });
+  }
+
+  retry(id, run) {
+    return this.#ask("POST", `v1/jobs/${id}/retry`, { body: { expected_run: run }, repeat: true });
+  }
+
+  cost(type, input) {
+    return this.#ask("POST", "v1/cost", { body: { type, input }, repeat: true });
+  }
+
+  credits() {
+    return this.#ask("GET", "v1/credits");
+  }
+
+  concepts({ cursor, limit = 12 } = {}) {
+    return this.#ask("GET", "v1/concepts", { query: { cursor, limit } });
+  }
+
+  concept(id) {
+    return this.#ask("GET", `v1/concepts/${id}`);
+  }
+
+  sign(paths) {
+    return this.#ask("POST", "v1/files/sign", { body: { paths }, repeat: true });
+  }
+
+  conversations({ cursor, limit = 30 } = {}) {
+    return this.#ask("GET", "v1/conversations", { query: { cursor, limit } });
+  }
+
+  conversation(id) {
+    return this.#ask("GET", `v1/conversations/${id}`);
+  }
+
+  createConversation(title) {
+    return this.#ask("POST", "v1/conversations", { body: { title } });
+  }
+
+  deleteConversation(id) {
+    return this.#ask("DELETE", `v1/conversations/${id}`, { repeat: true });
+  }
+
+  messages(conversation, { before, limit = 50 } = {}) {
+    return this.#ask("GET", `v1/conversations/${conversation}/messages`, { query: { before, limit } });
+  }
+
+  post(conversation, content, key) {
+    return this.#ask("POST", `v1/conversations/${conversation}/messages`, {
+      body: { content, idempotency_key: key },
+      repeat: true,
+    });
+  }
+
+  stop(conversation) {
+    return this.#ask("POST", `v1/conversations/${conversation}/stop`, { repeat: true });
+  }
+
+  async #ask(method, path, { query = {}, body, repeat = method === "GET" } = {}) {
+    for (let tried = 1; ; tried += 1) {
+      try {
+        return await this.#once(method, path, query, body);
+      } catch (problem) {
+        if (problem.code === "unauthorized" || problem.status === 401) this.refused(problem);
+        if (!(repeat && problem.passes && tried < TRIES)) throw problem;
+        await pause(problem, tried);
+      }
+    }
+  }
+
+  async #once(method, path, query, body) {
+    const url = new URL(path, this.base);
+    for (const [name, value] of Object.entries(query)) {
+      if (value !== undefined && value !== null) url.searchParams.set(name, value);
+    }
+    let response;
+    let document = null;
+    try {
+      response = await fetch(url, {
+        method,
+        headers: {
+          Authorization: `Bearer ${this.token() ?? ""}`,
+          ...(body === undefined ? {} : { "Content-Type": "application/json" }),
+        },
+        body: body === undefined ? undefined : JSON.stringify(body),
+        signal: AbortSignal.timeout(PATIENCE_MS),
+      });
+      if (response.status !== 204) document = await response.json();
+    } catch {
+      throw new Problem({ code: "network", title: "The server cannot be reached." });
+    }
+    if (!response.ok) {
+      const after = Number(response.headers.get("Retry-After"));
+      throw new Problem({ status: response.status, code: "internal_error", ...document, ...(after ? { after } : {}) });
+    }
+    return document;
+  }
+}
+
+function pause(problem, tried) {
+  const seconds = problem.members.after ?? 0.4 * 2 ** tried * (0.5 + Math.random() / 2);
+  return new Promise((go) => setTimeout(go, Math.min(seconds, LONGEST_PAUSE_S) * 1000));
+}
+
+/** A key under which a repeated request is the same request. */
+export function newKey() {
+  return newId();
+}
+
+/** A random UUID, also on pages that were not loaded over https. */
+export function newId() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  bytes[6] = (bytes[6] & 0x0f) | 0x40;
+  bytes[8] = (bytes[8] & 0x3f) | 0x80;
+  const hex = [...bytes].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+}

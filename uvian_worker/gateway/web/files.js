@@ -1,0 +1,58 @@
+/** Addresses of stored pictures: signed by the gateway, many at a time, and kept while they work. */
+
+const MARGIN_MS = 60_000;
+const MOST = 100; // paths in one request
+
+export class Files {
+  #api;
+  #known = new Map(); // path → {url, until}
+  #wanted = new Map(); // path → [resolve, …]
+  #timer = null;
+
+  constructor(api) {
+    this.#api = api;
+  }
+
+  /** Keep an address that came along with a row; those work for ten minutes. */
+  keep(path, url) {
+    if (url) this.#known.set(path, { url, until: Date.now() + 9 * 60_000 });
+  }
+
+  /** The address of a picture; null where there is none. */
+  url(path) {
+    const known = this.#known.get(path);
+    if (known !== undefined && known.until > Date.now()) return Promise.resolve(known.url);
+    return new Promise((resolve) => {
+      this.#wanted.set(path, [...(this.#wanted.get(path) ?? []), resolve]);
+      this.#timer ??= setTimeout(() => this.#ask(), 15);
+    });
+  }
+
+  /** Forget one that did not work. */
+  drop(path) {
+    this.#known.delete(path);
+  }
+
+  /** Forget everything: somebody else signs in. */
+  clear() {
+    this.#known.clear();
+  }
+
+  async #ask() {
+    this.#timer = null;
+    const wanted = [...this.#wanted].slice(0, MOST);
+    for (const [path] of wanted) this.#wanted.delete(path);
+    if (this.#wanted.size > 0) this.#timer = setTimeout(() => this.#ask(), 0);
+    let urls = {};
+    try {
+      const answer = await this.#api.sign(wanted.map(([path]) => path));
+      urls = answer.urls;
+      for (const [path, url] of Object.entries(urls)) {
+        this.#known.set(path, { url, until: Date.parse(answer.expires_at) - MARGIN_MS });
+      }
+    } catch {
+      // The picture's place says that it is not there, and offers to try again.
+    }
+    for (const [path, resolves] of wanted) for (const resolve of resolves) resolve(urls[path] ?? null);
+  }
+}

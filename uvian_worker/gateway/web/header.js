@@ -1,0 +1,131 @@
+/** The bar at the top: where one is, whether what is shown is live, what one may spend, day or night. */
+
+import { attribute, fill, h, text } from "./dom.js";
+import { credits, isNothing } from "./format.js";
+import { icon } from "./icons.js";
+
+export const TABS = [
+  { name: "create", label: "Create" },
+  { name: "chat", label: "Chat" },
+  { name: "jobs", label: "Jobs" },
+];
+
+const SAID = {
+  live: ["Live", "Connected: everything here is up to date."],
+  connecting: ["Connecting", "Connecting to the server."],
+  waiting: ["Reconnecting", "The connection was lost. It comes back by itself; nothing is missed."],
+  offline: ["Offline", "Your device is offline. What is missed meanwhile is caught up with."],
+  refused: ["Signed out", "Sign in to go on."],
+  closed: ["Not connected", "Not connected to the server."],
+};
+
+const THEMES = ["auto", "light", "dark"];
+const SETTLED_MS = 1500; // a hiccup shorter than this is nobody's business
+
+export class Header {
+  #announcer;
+  #tabs;
+  #connection;
+  #credits;
+  #timer = null;
+  #said = "live";
+
+  constructor({ announcer, live, feed, session, signOut }) {
+    this.#announcer = announcer;
+    this.#tabs = fill(document.querySelector(".tabs"), ...TABS.map(tab));
+    this.#connection = connection(() => live.retry());
+    this.#credits = h("span", { class: "credits", hidden: true });
+    fill(document.querySelector(".status"), this.#connection, this.#credits, themeButton(), leaveButton(session, signOut));
+    live.addEventListener("change", () => this.#connected(live));
+    feed.addEventListener("account", () => this.#spend(feed.account));
+    session.addEventListener("change", () => this.#spend(null));
+  }
+
+  /** Mark the tab that is open. */
+  show(name) {
+    for (const link of this.#tabs.children) attribute(link, "aria-current", link.dataset.tab === name ? "page" : null);
+  }
+
+  /** Without anybody there is nothing to choose from. */
+  enable(signedIn) {
+    document.body.classList.toggle("signed-out", !signedIn);
+  }
+
+  #connected(live) {
+    clearTimeout(this.#timer);
+    const state = live.state;
+    const show = () => {
+      const [word, sentence] = SAID[state];
+      this.#connection.dataset.state = state;
+      this.#connection.title = sentence;
+      text(this.#connection.querySelector(".connection-word"), word);
+      this.#connection.disabled = state !== "waiting";
+      if (["live", "waiting", "offline"].includes(state) && state !== this.#said) {
+        if (state !== "live" || this.#said !== "connecting") this.#announcer.say(sentence);
+        this.#said = state;
+      }
+    };
+    const hiccup = state === "waiting" || state === "connecting";
+    if (hiccup && this.#said === "live" && this.#connection.dataset.state === "live") this.#timer = setTimeout(show, SETTLED_MS);
+    else show();
+  }
+
+  #spend(account) {
+    // Where nothing was ever booked nothing has a price, and a 0 would only worry people.
+    this.#credits.hidden = account === null || account.version === 0;
+    if (account === null) return;
+    const held = isNothing(account.reserved) ? "" : `, ${credits(account.reserved)} held by open jobs`;
+    this.#credits.title = `${credits(account.balance)} credits to spend${held}`;
+    fill(this.#credits, h("b", {}, credits(account.balance)), h("span", { class: "credits-word" }, " credits"));
+  }
+}
+
+function tab({ name, label }) {
+  return h("a", { href: `#/${name}`, data: { tab: name } }, icon(name), h("span", {}, label));
+}
+
+function connection(retry) {
+  return h(
+    "button",
+    { class: "connection", type: "button", disabled: true, data: { state: "connecting" }, onclick: retry },
+    h("span", { class: "connection-dot", "aria-hidden": "true" }),
+    h("span", { class: "connection-word" }, "Connecting"),
+  );
+}
+
+function leaveButton(session, signOut) {
+  const button = h(
+    "button",
+    { class: "quiet leave", type: "button", "aria-label": "Sign out", onclick: signOut },
+    icon("leave"),
+  );
+  const name = () => {
+    button.title = `Sign out${session.name ? ` (${session.name})` : ""}`;
+  };
+  session.addEventListener("change", name);
+  name();
+  return button;
+}
+
+function themeButton() {
+  const button = h("button", { class: "quiet", type: "button" });
+  const show = (theme) => {
+    fill(button, icon(theme));
+    button.setAttribute("aria-label", `Colours: ${theme === "auto" ? "as the system" : theme}`);
+    button.title = button.getAttribute("aria-label");
+  };
+  let theme = document.documentElement.dataset.theme ?? "auto";
+  button.addEventListener("click", () => {
+    theme = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    try {
+      localStorage.setItem("uvian.theme", theme);
+    } catch {
+      // Storage is blocked: until the page is left.
+    }
+    show(theme);
+  });
+  show(theme);
+  return button;
+}

@@ -1,0 +1,58 @@
+/** What went wrong as a sentence, and what to do next. */
+
+import { credits } from "./format.js";
+
+const NEXT = {
+  network: ["The server cannot be reached.", "Check your connection; nothing you typed is lost."],
+  unavailable: ["The service is not available at the moment.", "Try again in a few seconds."],
+  rate_limited: ["That was too fast.", "Wait a moment, then try again."],
+  too_many_queued: ["Too many of your jobs are waiting already.", "Wait until some are done, or cancel one under Jobs."],
+  unknown_type: ["No worker here does this kind of work.", "Ask whoever runs this service to enable it."],
+  type_disabled: ["This kind of work is switched off.", "Ask whoever runs this service to enable it."],
+  type_not_open: ["This kind of work is not open to you.", "Ask whoever runs this service to open it."],
+  not_retryable: ["This job is not one that can run again.", "Start a new one instead."],
+  conversation_busy: ["An answer is still being written.", "Wait for it, or stop it."],
+  input_too_large: ["That is too long.", "Shorten it and try again."],
+  unauthorized: ["You are not signed in.", "Sign in and try again."],
+  token_expired: ["Your session has ended.", "Sign in and try again."],
+  invalid_token: ["Your access token is not accepted here.", "Sign in with another one."],
+  not_found: ["This is not here.", "It may have been deleted, or belongs to another account."],
+};
+
+/** `[what is wrong, the next step]` for a problem of the gateway. */
+export function explained(problem) {
+  if (problem.code === "insufficient_credits") {
+    const { cost, balance } = problem.members;
+    const numbers = cost === undefined ? "" : ` This costs ${credits(cost)}, and you have ${credits(balance)}.`;
+    return [`There are not enough credits.${numbers}`, "Ask for less, or top up your account."];
+  }
+  if (problem.code === "invalid_input") return [named(problem) || "Something in it is not valid.", "Correct it and try again."];
+  if (NEXT[problem.code]) return NEXT[problem.code];
+  return [problem.detail || problem.title || "Something went wrong here.", "Try again; if it stays, tell whoever runs this service."];
+}
+
+/** Why a job failed: its sentence, and whether another try makes sense. */
+export function endedBadly(job) {
+  const sentence = job.errorMessage || job.error?.message || "It failed.";
+  const next = NEXT_OF_JOB[job.error?.code] ?? "Try again.";
+  return [/[.!?]$/.test(sentence) ? sentence : `${sentence}.`, next];
+}
+
+const NEXT_OF_JOB = {
+  invalid_input: "Change what you ask for, then try again.",
+  not_found: "Something it needs has been deleted.",
+  provider_rejected: "Say it in other words, or tell whoever runs this service.",
+  provider_unavailable: "Such a thing often passes: try again in a while.",
+  rate_limited: "Try again in a while.",
+  timeout: "Try again, or ask for less.",
+  no_executor: "No worker does this kind of work at the moment: try again later.",
+  worker_lost: "Its workers crashed. Try again; if it stays, tell whoever runs this service.",
+  internal_error: "Try again; if it stays, tell whoever runs this service.",
+};
+
+function named(problem) {
+  const first = problem.errors[0];
+  if (!first) return problem.detail;
+  const field = first.field ? first.field.split(".").at(-1).replaceAll("_", " ") : "";
+  return field ? `${field[0].toUpperCase()}${field.slice(1)}: ${first.message}` : first.message;
+}

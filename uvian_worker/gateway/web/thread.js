@@ -1,0 +1,209 @@
+/**
+ * One conversation as far as it is known: its rows, the answers that are being written, and the questions
+ * that wait for theirs. Knows no page; whoever shows it is told by `changed`.
+ */
+
+import { newKey } from "./api.js";
+import { isWhole, MessageAssembler } from "./messages.js";
+
+const ASKED_FOR = 5; // questions without an answer whose jobs are looked at when a conversation is opened
+
+export class Thread {
+  #api;
+  #id;
+  #changed;
+  #rows = new Map(); // id → row
+  #assembler = new MessageAssembler();
+  #waiting = new Map(); // question's id → {jobId, run, status, errorMessage, error}
+  #sending = []; // {key, content, problem}
+
+  constructor(api, id, changed) {
+    this.#api = api;
+    this.#id = id;
+    this.#changed = changed;
+    this.loaded = false;
+    this.hasEarlier = false;
+  }
+
+  // ─── what is heard ────────────────────────────────────────────────────────────────────────────
+
+  /** A listener for the conversation's topic. */
+  listener({ refused }) {
+    return {
+      restart: () => this.#assembler.forget(),
+      event: (event) => this.#happened(event),
+      placed: ({ mode }) => (mode === "resume" && this.loaded ? undefined : this.load()),
+      refused,
+    };
+  }
+
+  #happened(event) {
+    const message = this.#assembler.apply(event);
+    if (message === null) return;
+    const row = this.#rows.get(message.id);
+    if (row !== undefined && message.state !== "writing") this.#finish(message, event);
+    else if (event.type === "message.completed") this.#finish(message, event);
+    else this.#changed({ event, message });
+  }
+
+  async #finish(message, event) {
+    this.#changed({ event, message });
+    // What is shown must be what is stored: where it is not for sure, the row says.
+    if (event.type === "message.completed" && !(await isWhole(message))) await this.load();
+  }
+
+  /** What happened to a job; some of them are chats of ours. */
+  jobHappened({ type, job_id: jobId, run, data }) {
+    const [question, waiting] = [...this.#waiting].find(([, each]) => each.jobId === jobId) ?? [];
+    if (waiting === undefined) return;
+    const status = STATUS_AFTER[type];
+    if (status === undefined || run < waiting.run) return;
+    this.#waiting.set(question, { ...waiting, run, status, error: data.error ?? null, errorMessage: data.error_message ?? null });
+    this.#changed({});
+  }
+
+  // ─── what is asked ────────────────────────────────────────────────────────────────────────────
+
+  /** Read the latest rows, and what became of questions without an answer. */
+  async load() {
+    const page = await this.#api.messages(this.#id);
+    if (!this.loaded) this.hasEarlier = page.more;
+    this.#take(page.items);
+    this.loaded = true;
+    this.#changed({});
+    await this.#askForOpen();
+  }
+
+  async loadEarlier() {
+    const first = Math.min(...[...this.#rows.values()].map((row) => row.position));
+    const page = await this.#api.messages(this.#id, { before: first });
+    this.hasEarlier = page.more;
+    this.#take(page.items);
+    this.#changed({});
+  }
+
+  /** Post a message; it is shown at once, and stays with its problem when it cannot be sent. */
+  async send(content) {
+    const sending = { key: newKey(), content, problem: null };
+    this.#sending.push(sending);
+    await this.#post(sending);
+  }
+
+  async sendAgain(key) {
+    const sending = this.#sending.find((each) => each.key === key);
+    if (sending !== undefined) await this.#post(sending);
+  }
+
+  /** Take a message that could not be sent back; answers its text. */
+  takeBack(key) {
+    const at = this.#sending.findIndex((each) => each.key === key);
+    const [sending] = at < 0 ? [null] : this.#sending.splice(at, 1);
+    this.#changed({});
+    return sending?.content ?? "";
+  }
+
+  stop() {
+    return this.#api.stop(this.#id);
+  }
+
+  /** Have a question answered whose chat has failed. */
+  async retry(question) {
+    const { jobId, run } = this.#waiting.get(question);
+    const again = await this.#api.retry(jobId, run);
+    this.#waiting.set(question, { jobId, run: again.run, status: again.status, error: null, errorMessage: null });
+    this.#changed({});
+  }
+
+  async #post(sending) {
+    sending.problem = null;
+    this.#changed({ sent: true });
+    try {
+      const { id, position, job } = await this.#api.post(this.#id, sending.content, sending.key);
+      this.#sending = this.#sending.filter((each) => each !== sending);
+      const known = this.#rows.get(id);
+      this.#take([known ?? { id, position, role: "user", content: sending.content, status: "completed", job_id: job.id, reply_to: null, created_at: new Date().toISOString() }]);
+      if (!this.#isAnswered(id)) this.#waiting.set(id, { jobId: job.id, run: job.run, status: job.status, error: null, errorMessage: null });
+    } catch (problem) {
+      sending.problem = problem;
+    }
+    this.#changed({ sent: true });
+  }
+
+  #take(rows) {
+    for (const row of rows) this.#rows.set(row.id, row);
+  }
+
+  async #askForOpen() {
+    const open = [...this.#rows.values()]
+      .filter((row) => row.role === "user" && row.job_id && !this.#isAnswered(row.id) && !this.#waiting.has(row.id))
+      .slice(-ASKED_FOR);
+    for (const row of open) {
+      try {
+        const job = await this.#api.job(row.job_id);
+        if (job.status === "completed" || this.#isAnswered(row.id)) continue;
+        this.#waiting.set(row.id, { jobId: job.id, run: job.run, status: job.status, error: job.error, errorMessage: job.error_message });
+      } catch {
+        // Another member's job, or one that is gone: nothing to say about it.
+      }
+    }
+    if (open.length > 0) this.#changed({});
+  }
+
+  // ─── what there is ────────────────────────────────────────────────────────────────────────────
+
+  #isAnswered(question) {
+    const told = [...this.#assembler.messages.values()].some((each) => each.replyTo === question && each.state !== "void" && each.state !== "unknown");
+    return told || [...this.#rows.values()].some((row) => row.reply_to === question);
+  }
+
+  /** Whether an answer is being written or awaited. */
+  get isAnswering() {
+    return this.entries().some((entry) => entry.state === "writing" || entry.state === "waiting");
+  }
+
+  /**
+   * What to show, every answer beneath its question:
+   * `{key, role, state, text, question?, job?, problem?, usage?, at?}`; `state` is completed, cancelled,
+   * writing, waiting, failed, sending or unsent.
+   */
+  entries() {
+    const entries = [...this.#rows.values()].map(rowEntry);
+    const positions = new Map([...this.#rows.values()].map((row) => [row.id, row.position]));
+    for (const message of this.#assembler.messages.values()) {
+      if (message.state === "void" || this.#rows.has(message.id)) continue;
+      if (message.state === "unknown" && message.bytes === 0) continue;
+      const state = message.state === "unknown" ? "writing" : message.state;
+      entries.push({ key: message.id, role: "assistant", state, text: message.text, question: message.replyTo, place: Infinity });
+    }
+    for (const [question, job] of this.#waiting) {
+      if (this.#isAnswered(question)) continue;
+      const state = job.status === "failed" ? "failed" : job.status === "cancelled" ? "stopped" : "waiting";
+      entries.push({ key: `waiting ${question}`, role: "assistant", state, text: "", question, job, place: Infinity });
+    }
+    const group = (entry) => positions.get(entry.question) ?? entry.place;
+    entries.sort((a, b) => group(a) - group(b) || (a.place === b.place ? 0 : a.place - b.place));
+    const unsent = this.#sending.map(({ key, content, problem }) => ({ key, role: "user", state: problem ? "unsent" : "sending", text: content, problem }));
+    return [...entries, ...unsent];
+  }
+}
+
+function rowEntry(row) {
+  return {
+    key: row.id,
+    role: row.role,
+    state: row.status,
+    text: row.content,
+    question: row.reply_to,
+    usage: row.usage,
+    at: row.created_at,
+    place: row.position,
+  };
+}
+
+const STATUS_AFTER = {
+  "job.queued": "queued",
+  "job.requeued": "queued",
+  "job.started": "processing",
+  "job.failed": "failed",
+  "job.cancelled": "cancelled",
+};
