@@ -86,7 +86,7 @@ class Round:
     @property
     def cpu_per_token(self) -> float:
         """Microseconds for one token at one socket."""
-        return self.cpu * SECONDS * 1e6 / self.report["heard"]
+        return self.cpu * SECONDS * 1e6 / float(self.report["heard"])
 
 
 def run() -> list[Result]:
@@ -105,10 +105,16 @@ def _latency() -> list[Result]:
         direct = asyncio.run(_without_gateway(servers))
     name = "Client and Reader without a gateway"
     return [
-        Result("submit → job.completed at a WebSocket, p50", quantile(ours, 0.5), "ms", 12,
-               peer=quantile(direct, 0.5), peer_name=name),
+        Result(
+            "submit → job.completed at a WebSocket, p50",
+            quantile(ours, 0.5),
+            "ms",
+            12,
+            peer=quantile(direct, 0.5),
+            peer_name=name,
+        ),
         Result("… p99", quantile(ours, 0.99), "ms", peer=quantile(direct, 0.99), peer_name=name),
-    ]  # fmt: skip
+    ]
 
 
 def _one_conversation() -> list[Result]:
@@ -133,8 +139,9 @@ def _against_peer(label: str, rooms: list[str], each: int, *, rate: float) -> li
             print("without python-socketio: scripts/setup_socketio installs it", file=sys.stderr)
 
     def result(name: str, unit: str, of: Any, target: float | None = None) -> Result:
-        return Result(name, of(ours), unit, target, peer=of(peer) if peer else None,
-                      peer_name=_PEER_NAME)  # fmt: skip
+        return Result(
+            name, of(ours), unit, target, peer=of(peer) if peer else None, peer_name=_PEER_NAME
+        )
 
     return [
         result(f"{label}: late, p99", "ms", lambda it: it.report["p99"]),
@@ -149,7 +156,7 @@ def _against_peer(label: str, rooms: list[str], each: int, *, rate: float) -> li
 def _stalled() -> list[Result]:
     """A reader that stops, among those that do not; what it misses is more than its share."""
     rooms = [f"conversation:{uuid.uuid4()}"]
-    speech = {"rate": 10.0, "pad": 9_000}
+    speech: dict[str, Any] = {"rate": 10.0, "pad": 9_000}
     with site() as servers, _ours(servers) as gateway:
         asyncio.run(_conversations(servers, rooms))
         healthy = [_round(servers, gateway, rooms, HEALTHY, **speech)]
@@ -159,12 +166,18 @@ def _stalled() -> list[Result]:
     without = sum(each.report["p95"] for each in healthy) / len(healthy)
     report = stalled.report
     return [
-        Result(f"{HEALTHY} sockets while one more stalls: late, p95", report["p95"], "ms",
-               1.25 * without + 5, peer=without, peer_name="none stalls"),
+        Result(
+            f"{HEALTHY} sockets while one more stalls: late, p95",
+            report["p95"],
+            "ms",
+            1.25 * without + 5,
+            peer=without,
+            peer_name="none stalls",
+        ),
         Result("… the stalled one has all, after it reads again", report["converged"], "s", 5),
         Result("… gaps it was told of", report["gaps"], "", 1, at_least=True),
         Result("… tokens lost", report["lost"], "", 0),
-    ]  # fmt: skip
+    ]
 
 
 def _round(
@@ -185,15 +198,28 @@ def _round(
     with _ended(clients):
         assert clients.stdin is not None
         assert clients.stdout is not None
-        asked = {"url": gateway.url, "token": gateway.token, "rooms": sockets, "tokens": count,
-                 "patience": LEAD + SECONDS + PATIENCE, "stall": stall * (LEAD + SECONDS + 1)}  # fmt: skip
+        asked = {
+            "url": gateway.url,
+            "token": gateway.token,
+            "rooms": sockets,
+            "tokens": count,
+            "patience": LEAD + SECONDS + PATIENCE,
+            "stall": stall * (LEAD + SECONDS + 1),
+        }
         clients.stdin.write(orjson.dumps(asked) + b"\n")
         clients.stdin.flush()
         ready = clients.stdout.readline().split()
         assert ready[:1] == [b"ready"], "the clients could not subscribe"
         grown = gateway.rss() - before
         at = float(ready[1]) + LEAD
-        speech = {"redis": servers.redis.url, "at": at, "rate": rate, "count": count, "pad": pad, "rooms": rooms}  # fmt: skip
+        speech = {
+            "redis": servers.redis.url,
+            "at": at,
+            "rate": rate,
+            "count": count,
+            "pad": pad,
+            "rooms": rooms,
+        }
         with _ended(_speaking(gateway, speech)):
             time.sleep(max(at - time.time(), 0))
             cpu = gateway.cpu()
@@ -236,8 +262,12 @@ def _ours(servers: Site) -> Iterator[Server]:
         "UVIAN_IMAGES_DIR": str(servers.folder / "images"),
         **_SETTINGS,
     }
-    claims = {"sub": servers.user_id, "role": "authenticated", "aud": "authenticated",
-              "exp": int(time.time()) + 3600}  # fmt: skip
+    claims = {
+        "sub": servers.user_id,
+        "role": "authenticated",
+        "aud": "authenticated",
+        "exp": int(time.time()) + 3600,
+    }
     command = [sys.executable, "-m", "uvian_worker.cli", "gateway"]
     with _serving(command, servers.folder / "gateway.log", settings) as (url, process):
         yield Server(url, process, jwt.encode(claims, _SECRET))
@@ -310,7 +340,10 @@ async def _without_gateway(servers: Site) -> list[float]:
             began = time.perf_counter()
             job = await client.submit(servers.user_id, "noop", {})
             async for event in events:
-                if isinstance(event, Envelope) and (event.type, event.job_id) == ("job.completed", job.id):  # fmt: skip
+                if isinstance(event, Envelope) and (event.type, event.job_id) == (
+                    "job.completed",
+                    job.id,
+                ):
                     break
             return (time.perf_counter() - began) * 1000
 
