@@ -21,9 +21,11 @@ from uvian_worker.embedded import EmbeddedRedis
 async def site(database: CleanDatabase, tmp_path: Path) -> AsyncIterator[Site]:
     """Gateway and worker on a real Postgres, and a Redis that may be flushed."""
     with EmbeddedRedis(tmp_path / "redis", binary=REDIS_BINARY) as redis:
-        async with opened_workers(OverPostgres(database), redis, tmp_path) as workers:
-            async with opened(workers, tmp_path) as site:
-                yield site
+        async with (
+            opened_workers(OverPostgres(database), redis, tmp_path) as workers,
+            opened(workers, tmp_path) as site,
+        ):
+            yield site
 
 
 @pytest.fixture

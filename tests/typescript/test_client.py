@@ -34,7 +34,7 @@ def test_its_event_types_and_its_script_are_ours() -> None:
 def test_its_script_has_the_bytes_of_ours() -> None:
     """What stands in the template literal, read as JavaScript reads it."""
     source = (PACKAGE / "src" / "dispatch_script.ts").read_text()
-    literal = source.partition("`")[2].rpartition("`")[0]
+    literal = source.partition("= `")[2].rpartition("`")[0]
     text = re.sub(r"\\([\\`$])", r"\1", literal)
     assert hashlib.sha1(text.encode()).hexdigest() == DISPATCH_SCRIPT.sha
 
@@ -73,8 +73,12 @@ async def test_it_does_what_it_says_on_real_servers(
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
     )
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
+    assert process.stdout is not None
+    said = b""
+    async for line in process.stdout:
+        print(line.decode(), end="")  # noqa: T201 - shown when it fails, or hangs
+        said += line
+    assert await process.wait() == 0, said.decode()
 
 
 def _require_node() -> None:

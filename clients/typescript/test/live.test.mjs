@@ -28,8 +28,8 @@ async function chat(t, person, options) {
   const posted = await ask(person, "POST", `/v1/conversations/${id}/messages`, { content: QUESTION });
   const message = () => assembler.messages.get(posted.answer_id);
   const stored = async () => {
-    const { messages } = await ask(person, "GET", `/v1/conversations/${id}/messages`);
-    return messages.find((each) => each.id === posted.answer_id);
+    const { items } = await ask(person, "GET", `/v1/conversations/${id}/messages`);
+    return items.find((each) => each.id === posted.answer_id);
   };
   await until(() => (message()?.text.length ?? 0) > 10);
   return { live, seen, message, stored };
