@@ -1,0 +1,98 @@
+import assert from "node:assert/strict";
+import { after, test } from "node:test";
+import { createClient as createSupabase } from "@supabase/supabase-js";
+import { Redis } from "ioredis";
+import { createClient } from "redis";
+import WebSocket from "ws";
+import { Client, DatabaseAway, JobRefused, NotSetUp, overPostgrest, overSupabase } from "uvian-client";
+import { follow, hand, ioredis, liveOf, overIoredis, project, redisUrl, rest, until, uvian } from "./place.mjs";
+
+after(() => ioredis.disconnect());
+
+const input = { logo_description: "A fox", theme_description: "autumn", size: 256, num_palettes: 1 };
+const generation = (person, more = {}) => ({ userId: person.id, type: "generation", input, ...more });
+
+test("a job is enqueued, and its completion is heard live", async (t) => {
+  const person = await hand("person");
+  const job = await uvian.submit(generation(person));
+  assert.deepEqual([job.created, job.dispatched, job.run], [true, "queued", 1]);
+  const told = follow(liveOf(t, person), `job:${job.id}`);
+  await until(() => told.end);
+  assert.deepEqual(told.end, { reason: "ended" });
+  assert.deepEqual(told.events.map((event) => event.seq), told.events.map((_, n) => n + 1));
+  assert.equal(told.events[0].type, "job.queued");
+  assert.equal(told.events.at(-1).type, "job.completed");
+  assert.equal(told.following.cursor, told.events.at(-1).id);
+});
+
+test("over supabase-js and node-redis it is the same", async (t) => {
+  const redis = await createClient({ url: redisUrl }).connect();
+  t.after(() => redis.destroy());
+  const supabase = createSupabase(project.url, project.key, { realtime: { transport: WebSocket } });
+  const client = new Client({
+    call: overSupabase(supabase),
+    redis: { eval: (script, keys, args) => redis.eval(script, { keys, arguments: args }) },
+  });
+  const person = await hand("person");
+  const [job, refused] = await client.createJobs([generation(person), generation(person, { type: "nothing" })]);
+  assert.equal(job.dispatched, "queued");
+  assert.ok(refused instanceof JobRefused);
+  assert.equal(refused.code, "unknown_type");
+  await assert.rejects(client.cancel("no id"), { name: "JobRefused", code: "not_found" });
+});
+
+test("a reply that was lost makes no second job", async () => {
+  const person = await hand("person");
+  let lost = 0;
+  const lossy = async (...request) => {
+    const answer = await fetch(...request);
+    lost += 1;
+    if (lost === 1) throw new TypeError("fetch failed");
+    return answer;
+  };
+  const client = new Client({ call: overPostgrest({ ...rest, fetch: lossy }), redis: overIoredis(ioredis) });
+  const job = await client.submit(generation(person, { idempotencyKey: "once" }));
+  assert.equal(lost, 2);
+  assert.equal(job.created, true);
+  const again = await client.submit(generation(person, { idempotencyKey: "once" }));
+  assert.deepEqual([again.id, again.created], [job.id, false]);
+});
+
+test("without Redis the job runs all the same, found by the sweeper", async (t) => {
+  const nowhere = new Redis("redis://127.0.0.1:1", { maxRetriesPerRequest: null });
+  nowhere.on("error", () => {});
+  t.after(() => nowhere.disconnect());
+  const client = new Client({ call: overPostgrest(rest), redis: overIoredis(nowhere) });
+  const person = await hand("person");
+  const job = await client.submit(generation(person));
+  assert.equal(job.dispatched, "lost");
+  const told = follow(liveOf(t, person), `job:${job.id}`);
+  await until(() => told.events.at(-1)?.type === "job.completed");
+});
+
+test("a running job is cancelled, and run again", async (t) => {
+  const person = await hand("person");
+  const slow = { ...input, logo_description: "painted slowly" };
+  const job = await uvian.submit(generation(person, { input: slow }));
+  const told = follow(liveOf(t, person), `job:${job.id}`);
+  await until(() => told.events.some((event) => event.type === "job.started"));
+  await assert.rejects(uvian.cancel(job.id, { userId: (await hand("person")).id }), { code: "not_found" });
+  await uvian.cancel(job.id, { userId: person.id });
+  await until(() => told.end);
+  assert.equal(told.events.at(-1).type, "job.cancelled");
+  const again = await uvian.retry(job.id, { expectedRun: 1, userId: person.id });
+  assert.deepEqual([again.run, again.status], [2, "queued"]);
+  const rest = follow(liveOf(t, person), `job:${job.id}`, told.following.cursor);
+  await until(() => rest.events.some((event) => event.type === "job.started" && event.run === 2));
+  assert.equal(rest.events[0].seq, told.events.at(-1).seq + 1);
+  await uvian.cancel(job.id);
+  await until(() => rest.end);
+});
+
+test("what is wrong is said: the key, and a database that is away", async () => {
+  const redis = overIoredis(ioredis);
+  const stranger = new Client({ call: overPostgrest({ ...rest, key: "sb_secret_wrong" }), redis });
+  await assert.rejects(stranger.cancel(crypto.randomUUID()), (error) => error instanceof NotSetUp);
+  const nowhere = new Client({ call: overPostgrest({ ...rest, url: "http://127.0.0.1:1" }), redis });
+  await assert.rejects(nowhere.cancel(crypto.randomUUID()), (error) => error instanceof DatabaseAway);
+});
