@@ -53,6 +53,9 @@ def test_what_is_used_up_is_waited_for() -> None:
         "x-ratelimit-reset-tokens": "30s",
     }
     assert wait_of(429, headers) == 30
+    headers["x-ratelimit-remaining-requests"] = "0"
+    assert wait_of(429, headers) == 30
+    headers["x-ratelimit-remaining-requests"] = "99"
     headers["x-ratelimit-remaining-tokens"] = "5"
     assert wait_of(429, headers) == pytest.approx(0.008)
 

@@ -9,6 +9,7 @@ import traceback
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from executors.errors import (
     AccountRefused,
@@ -19,7 +20,7 @@ from executors.errors import (
 )
 from executors.providers.http import Call, Patience, Timeouts
 from executors.providers.limits import CallLimits
-from executors.providers.vendor import VendorFault
+from executors.providers.vendor import Refusal, Vendor, VendorFault
 from tests.providers.conftest import ONCE, OpenAIWire
 from tests.providers.lab import faults
 from tests.providers.lab.faults import Status
@@ -274,6 +275,28 @@ async def test_no_key_in_anything_that_is_said(
     assert LAB_KEY[3:] not in told
     for word in ("Traceback", "nginx", "laboratory", "Bearer", "127.0.0.1"):
         assert word not in error.message
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "plain0123456789 is not valid",
+        "in Bearer plain0123456789, which",
+        "Incorrect API key provided: sk-proj-********wxyz.",
+        "key-0123456789abcdef and fal_0123456789abcdef:ff",
+    ],
+)
+def test_keys_are_taken_out_whatever_they_look_like(said: str) -> None:
+    """Ours by what it is, everybody's by what it looks like, half masked too; the rest stays."""
+    auth = {"Authorization": SecretStr("Bearer plain0123456789")}
+    vendor = Vendor(name="v", label="V", auth=auth)
+    with pytest.raises(ProviderRejected) as caught:
+        vendor.refuse(Refusal(status=400, message=f"Well, {said}"))
+    told = str(caught.value.__cause__)
+    assert told.startswith("v: 400 Well, ")
+    assert "[key]" in told
+    for secret in ("plain0123456789", "wxyz", "0123456789abcdef"):
+        assert secret not in told
 
 
 async def test_the_vendors_words_are_in_the_log(lab: Lab, openai_wire: OpenAIWire) -> None:
