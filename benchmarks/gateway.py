@@ -16,9 +16,8 @@ import resource
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +27,13 @@ import jwt
 import orjson
 import psutil
 
+from benchmarks.gateway_speech import Speech
 from benchmarks.result import Result
 from benchmarks.site import ROOT, Site, quantile, site, wait_until
 from uvian_worker.client import Client
 from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import user_topic
+from uvian_worker.eventstream.keys import conversation_topic, user_topic
 from uvian_worker.eventstream.reader import Reader
 
 JOBS = 200
@@ -73,6 +73,17 @@ class Server:
     def rss(self) -> int:
         """Bytes."""
         return int(self.process.memory_info().rss)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Who says what to how many."""
+
+    chats: int
+    each: int  #: sockets of one chat
+    rate: float  #: tokens a second and chat
+    pad: int = 0  #: bytes that a token is longer
+    stall: bool = False  #: the last socket reads nothing until all is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,30 +129,29 @@ def _latency() -> list[Result]:
 
 
 def _one_conversation() -> list[Result]:
-    label = f"one chat to {SOCKETS:,} sockets"
-    return _against_peer(label, [f"conversation:{uuid.uuid4()}"], SOCKETS, rate=5)
+    return _against_peer(f"one chat to {SOCKETS:,} sockets", Load(1, SOCKETS, rate=5))
 
 
 def _many_chats() -> list[Result]:
-    rooms = [f"conversation:{uuid.uuid4()}" for _ in range(CHATS)]
-    return _against_peer(f"{CHATS} chats x 50 tokens/s to {CHATS} sockets", rooms, 1, rate=50)
+    return _against_peer(f"{CHATS} chats x 50 tokens/s to {CHATS} sockets", Load(CHATS, 1, rate=50))
 
 
-def _against_peer(label: str, rooms: list[str], each: int, *, rate: float) -> list[Result]:
-    with site() as servers, _ours(servers) as gateway:
-        asyncio.run(_conversations(servers, rooms))
-        ours = _round(servers, gateway, rooms, each, rate=rate)
-        peer = None
+def _against_peer(label: str, load: Load) -> list[Result]:
+    peer = None
+    with site() as servers:
+        with _ours(servers) as gateway:
+            ours = _round(servers, gateway, load)
         if _PEER.exists():
-            with _socketio(servers) as other:
-                peer = _round(servers, other, rooms, each, rate=rate)
+            with _socketio(servers) as gateway:
+                peer = _round(servers, gateway, load)
         else:
             print("without python-socketio: scripts/setup_socketio installs it", file=sys.stderr)
 
-    def result(name: str, unit: str, of: Any, target: float | None = None) -> Result:
-        return Result(
-            name, of(ours), unit, target, peer=of(peer) if peer else None, peer_name=_PEER_NAME
-        )
+    def result(
+        name: str, unit: str, of: Callable[[Round], float], target: float | None = None
+    ) -> Result:
+        other = of(peer) if peer else None
+        return Result(name, of(ours), unit, target, peer=other, peer_name=_PEER_NAME)
 
     return [
         result(f"{label}: late, p99", "ms", lambda it: it.report["p99"]),
@@ -155,13 +165,11 @@ def _against_peer(label: str, rooms: list[str], each: int, *, rate: float) -> li
 
 def _stalled() -> list[Result]:
     """A reader that stops, among those that do not; what it misses is more than its share."""
-    rooms = [f"conversation:{uuid.uuid4()}"]
-    speech: dict[str, Any] = {"rate": 10.0, "pad": 9_000}
+    alone = Load(1, HEALTHY, rate=5, pad=18_000)
     with site() as servers, _ours(servers) as gateway:
-        asyncio.run(_conversations(servers, rooms))
-        healthy = [_round(servers, gateway, rooms, HEALTHY, **speech)]
-        stalled = _round(servers, gateway, rooms, HEALTHY + 1, stall=True, **speech)
-        healthy.append(_round(servers, gateway, rooms, HEALTHY, **speech))
+        healthy = [_round(servers, gateway, alone)]
+        stalled = _round(servers, gateway, replace(alone, each=HEALTHY + 1, stall=True))
+        healthy.append(_round(servers, gateway, alone))
     # Before and after, since the machine is not as fast in one minute as in the next.
     without = sum(each.report["p95"] for each in healthy) / len(healthy)
     report = stalled.report
@@ -175,25 +183,22 @@ def _stalled() -> list[Result]:
             peer_name="none stalls",
         ),
         Result("… the stalled one has all, after it reads again", report["converged"], "s", 5),
-        Result("… gaps it was told of", report["gaps"], "", 1, at_least=True),
+        Result(
+            "… in so many frames",
+            report["stalled_frames"],
+            "",
+            peer=int(alone.rate * SECONDS),
+            peer_name="tokens",
+        ),
         Result("… tokens lost", report["lost"], "", 0),
     ]
 
 
-def _round(
-    servers: Site,
-    gateway: Server,
-    rooms: list[str],
-    each: int,
-    *,
-    rate: float,
-    pad: int = 0,
-    stall: bool = False,
-) -> Round:
-    """``each`` sockets a room, and what they hear of a speech there."""
-    count = int(rate * SECONDS)
+def _round(servers: Site, gateway: Server, load: Load) -> Round:
+    """New chats, their sockets, and what these hear."""
+    rooms = asyncio.run(_conversations(servers, load.chats))
+    count = int(load.rate * SECONDS)
     before = gateway.rss()
-    sockets = rooms * each
     clients = _started([sys.executable, "-m", "benchmarks.gateway_clients"])
     with _ended(clients):
         assert clients.stdin is not None
@@ -201,35 +206,28 @@ def _round(
         asked = {
             "url": gateway.url,
             "token": gateway.token,
-            "rooms": sockets,
+            "rooms": rooms * load.each,
             "tokens": count,
             "patience": LEAD + SECONDS + PATIENCE,
-            "stall": stall * (LEAD + SECONDS + 1),
+            "stall": LEAD + SECONDS + 1 if load.stall else 0,
         }
         clients.stdin.write(orjson.dumps(asked) + b"\n")
         clients.stdin.flush()
         ready = clients.stdout.readline().split()
-        assert ready[:1] == [b"ready"], "the clients could not subscribe"
+        assert ready, "the clients could not subscribe"
         grown = gateway.rss() - before
         at = float(ready[1]) + LEAD
-        speech = {
-            "redis": servers.redis.url,
-            "at": at,
-            "rate": rate,
-            "count": count,
-            "pad": pad,
-            "rooms": rooms,
-        }
+        speech = Speech(servers.redis.url, at, load.rate, count, rooms, load.pad)
         with _ended(_speaking(gateway, speech)):
             time.sleep(max(at - time.time(), 0))
             cpu = gateway.cpu()
             time.sleep(max(at + SECONDS - time.time(), 0))
             cpu = gateway.cpu() - cpu
             report = orjson.loads(clients.communicate()[0])
-    return Round(report, cpu / SECONDS, grown / 1024 / len(sockets))
+    return Round(report, cpu / SECONDS, grown / 1024 / (load.chats * load.each))
 
 
-def _speaking(gateway: Server, speech: dict[str, Any]) -> subprocess.Popen[bytes]:
+def _speaking(gateway: Server, speech: Speech) -> subprocess.Popen[bytes]:
     ours = [sys.executable, "-m", "benchmarks.gateway_speech"]
     process = _started(
         ours if gateway.token else [str(_PEER), "-m", "benchmarks.gateway_socketio", "speak"]
@@ -340,10 +338,8 @@ async def _without_gateway(servers: Site) -> list[float]:
             began = time.perf_counter()
             job = await client.submit(servers.user_id, "noop", {})
             async for event in events:
-                if isinstance(event, Envelope) and (event.type, event.job_id) == (
-                    "job.completed",
-                    job.id,
-                ):
+                assert isinstance(event, Envelope), "nothing is missed"
+                if event.type == "job.completed" and event.job_id == job.id:
                     break
             return (time.perf_counter() - began) * 1000
 
@@ -353,7 +349,7 @@ async def _without_gateway(servers: Site) -> list[float]:
     return times
 
 
-async def _measured(one: Any) -> list[float]:
+async def _measured(one: Callable[[], Awaitable[float]]) -> list[float]:
     async with asyncio.timeout(60):
         for _ in range(WARM_UP):
             await one()
@@ -366,13 +362,13 @@ async def _open_to_browsers(servers: Site) -> None:
     await connection.close()
 
 
-async def _conversations(servers: Site, rooms: Sequence[str]) -> None:
-    """Rows that make the user a member of each."""
-    connection = await asyncpg.connect(servers.postgres.migrator_dsn)
-    for room in rooms:
-        await connection.execute(
-            "select uvian.create_conversation(user_id => $1, conversation_id => $2)",
-            servers.user_id,
-            room.removeprefix("conversation:"),
-        )
-    await connection.close()
+async def _conversations(servers: Site, count: int) -> list[str]:
+    """Topics that the user may hear."""
+    client = await Client.connect(
+        database_url=servers.postgres.migrator_dsn, redis_url=servers.redis.url
+    )
+    async with client:
+        return [
+            conversation_topic(await client.create_conversation(servers.user_id))
+            for _ in range(count)
+        ]

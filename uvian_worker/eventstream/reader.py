@@ -81,13 +81,12 @@ class Merge:
         if place is not None:
             self._epoch, self._seq = place.epoch, place.seq
 
-    def knows(self, envelope: Envelope) -> bool:
-        """Whether this event was seen already."""
-        return envelope.cursor.epoch == self._epoch and envelope.seq <= self._seq
+    def knows(self, place: Cursor) -> bool:
+        """Whether the event of this place was seen already."""
+        return place.epoch == self._epoch and place.seq <= self._seq
 
-    def continues(self, envelope: Envelope) -> bool:
-        """Whether this event is the very next one; if so it is known from now on."""
-        place = envelope.cursor
+    def continues(self, place: Cursor) -> bool:
+        """Whether this is the place of the very next event; if so it is known from now on."""
         if place.epoch != self._epoch or place.seq != self._seq + 1:
             return False
         self._seq = place.seq
@@ -151,9 +150,10 @@ class Reader:
                 heard = await inbox.get(self._silence)
                 if heard is not STALE:
                     envelope = Envelope.parse(heard)
-                    if merge.knows(envelope):
+                    place = envelope.cursor
+                    if merge.knows(place):
                         continue
-                    if merge.continues(envelope):
+                    if merge.continues(place):
                         known = envelope.id
                         yield envelope
                         if envelope.ends_job and topic.startswith("job:"):

@@ -48,9 +48,9 @@ class _Subscription:
 
     def offer(self, told: Told) -> bool:
         """Hand the event on if it is the next one; False when there is a gap before it."""
-        if self.merge.knows(told.envelope):
+        if self.merge.knows(told.place):
             return True
-        if not self.merge.continues(told.envelope):
+        if not self.merge.continues(told.place):
             return False
         self.cursor = told.envelope.id
         self.listener.heard(told)

@@ -23,12 +23,13 @@ MAX_BYTES: Final = 512 * 1024  #: of one topic
 
 
 class Told:
-    """An event on its way to any number of sockets: encoded once."""
+    """An event on its way to any number of sockets: encoded once, its cursor parsed once."""
 
-    __slots__ = ("envelope", "frame")
+    __slots__ = ("envelope", "frame", "place")
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
+        self.place = envelope.cursor
         self.frame = event_frame(envelope)
 
 
