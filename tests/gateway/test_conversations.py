@@ -104,7 +104,7 @@ async def test_nobody_is_let_in_who_does_not_exist(site: Site) -> None:
     owner, guest = await site.user(), await site.user()
     at = await begun(owner)
     reply = await owner.post(f"{at}/members", {"user_ids": [guest.user_id, someone()]})
-    assert (reply.status, reply.code) == (404, "unknown_user")
+    assert (reply.status, reply.code) == (422, "unknown_user")
     assert len((await owner.get(f"{at}/members")).body["items"]) == 1
     many = await owner.post(f"{at}/members", {"user_ids": [someone() for _ in range(101)]})
     assert many.code == "invalid_input"

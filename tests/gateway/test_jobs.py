@@ -110,9 +110,11 @@ async def test_an_input_is_checked_field_by_field_before_anything_is_made(site: 
 
 
 async def test_a_user_who_was_deleted_makes_nothing(site: Site) -> None:
-    """Though their token is still valid."""
+    """Though their token is still valid: they are told to sign in anew."""
     ghost = site.caller(someone())
-    assert (await ghost.post("/v1/jobs", {"type": "noop"})).code == "unknown_user"
+    for path, body in (("/v1/jobs", {"type": "noop"}), ("/v1/conversations", {})):
+        reply = await ghost.post(path, body)
+        assert (reply.status, reply.code) == (401, "invalid_token")
 
 
 async def test_a_list_goes_on_where_it_ended_while_jobs_are_added(site: Site) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from pathlib import Path
 
@@ -46,6 +47,10 @@ async def test_no_token_is_ever_written_down(
             for token in tokens:
                 await socket.send_json({"op": "auth", "token": token})
                 answers.append((await socket.receive()).data.encode())
+        answers.append(await rubbish(site, f"GET /v1/live?access_token={user.token}\x01 HTTP/1.1"))
+        answers.append(
+            await rubbish(site, f"GET / HTTP/1.1\r\nAuthorization: Bearer {user.token}\x00")
+        )
         headers = {"X-Uvian-Wake": "a wrong secret of the webhook"}
         answers.append((await site.nobody.post("/v1/wake", {}, headers=headers)).raw)
         secrets = [*tokens, SECRET, "a secret of the webhook", "a wrong secret of the webhook"]
@@ -57,6 +62,16 @@ async def test_no_token_is_ever_written_down(
             assert secret.encode() not in b"\n".join(answers)
         assert "part-of-the-address" not in said
         assert "uvian.gateway" in said  # something was listened to
+
+
+async def rubbish(site: Site, head: str) -> bytes:
+    """The status line of what is answered to something that is almost HTTP."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.config.gateway_port)
+    writer.write(f"{head}\r\nHost: x\r\n\r\n".encode("latin-1"))
+    line = await reader.readline()
+    writer.close()
+    assert b" 400 " in line
+    return line
 
 
 async def test_settings_describe_themselves_without_their_secrets(site: Site) -> None:

@@ -95,7 +95,7 @@ def application(gateway: Gateway) -> web.Application:
     app.router.add_get("/openapi.json", _document())
     app.router.add_post("/v1/wake", Wake(gateway.sweeper, gateway.wake_secret).handle)
     if isinstance(gateway.images, LocalImages):
-        app.router.add_get("/v1/files/{path:.+}", FolderFiles(gateway.images).handle)
+        app.router.add_get("/v1/files/{user_id}/{name}", FolderFiles(gateway.images).handle)
     app.router.add_routes(Page(pictures_from=gateway.pictures_from).routes())
 
     async def hang_up(seconds: float) -> None:

@@ -13,11 +13,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from repositories.conversations import UserConversations
 from repositories.database import Database
-from uvian_worker.client import Client
-from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.client import Client, JobRefused
+from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters
 from uvian_worker.gateway.pages import Page, PageQuery, Place
+from uvian_worker.gateway.problems import Problem
 
-Title = Annotated[str, Field(min_length=1, max_length=200)]
+Title = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
 
 
 class Conversation(BaseModel):
@@ -106,7 +107,7 @@ def conversation_operations(database: Database, client: Client) -> Sequence[Oper
             handle=conversations.create,
             body=NewConversation,
             answers={201: Conversation},
-            problems=("invalid_conversation", "unknown_user"),
+            problems=("invalid_conversation",),
             **common,
         ),
         Operation(
@@ -246,11 +247,15 @@ class _Conversations:
         return Answer(await self._members(asked))
 
     async def add_members(self, asked: Asked[ConversationPath, Any, NewMembers]) -> Answer:
-        await self._client.add_members(
-            str(asked.path.conversation_id),
-            [str(user_id) for user_id in asked.body.user_ids],
-            user_id=asked.user.id,
-        )
+        members = [str(user_id) for user_id in asked.body.user_ids]
+        try:
+            await self._client.add_members(
+                str(asked.path.conversation_id), members, user_id=asked.user.id
+            )
+        except JobRefused as refused:
+            if refused.code == "unknown_user":  # here it is not who asks
+                raise Problem("unknown_user") from refused
+            raise
         return Answer(await self._members(asked))
 
     async def remove_member(self, asked: Asked[MemberPath, Any, Any]) -> Answer:

@@ -6,12 +6,13 @@ __all__ = ["executor_operations"]
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from repositories.database import Database
 from uvian_worker.gateway.job_types import JobTypes
+from uvian_worker.gateway.jobs import TypeName
 from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
 
 
@@ -41,7 +42,7 @@ class Executors(BaseModel):
 class CostQuestion(Parameters):
     """A job that might be made."""
 
-    type: Annotated[str, Field(min_length=1, max_length=80)]
+    type: TypeName
     input: dict[str, Any] = Field(default_factory=dict)
 
 

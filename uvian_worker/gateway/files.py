@@ -77,7 +77,7 @@ class FolderFiles:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One picture."""
-        path = request.match_info["path"]
+        path = "{user_id}/{name}".format_map(request.match_info)
         expires = request.query.get("expires", "")
         signature = request.query.get("signature", "")
         if not self._images.verify(path, expires=expires, signature=signature):

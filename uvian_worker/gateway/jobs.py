@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["IdempotencyKey", "MaxCost", "Submitted", "idempotency_key_of", "job_operations"]
+__all__ = [
+    "IdempotencyKey",
+    "MaxCost",
+    "Submitted",
+    "TypeName",
+    "idempotency_key_of",
+    "job_operations",
+]
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -10,19 +17,31 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, WithJsonSchema
 
 from repositories.database import Database, Filter, Row
 from uvian_worker.client import Client, JobHandle
 from uvian_worker.gateway.job_types import JobTypes
-from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters
 from uvian_worker.gateway.pages import Page, PageQuery, page_of
 from uvian_worker.gateway.problems import Problem
 
 Status = Literal["queued", "processing", "completed", "failed", "cancelled"]
 
-IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255)]
-MaxCost = Annotated[Decimal, Field(ge=0, max_digits=20, decimal_places=6)]
+IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=STORABLE)]
+TypeName = Annotated[str, Field(min_length=1, max_length=80, pattern=STORABLE)]
+MaxCost = Annotated[
+    Decimal,
+    Field(ge=0, max_digits=20, decimal_places=6),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 0, "maximum": 10**12},
+                {"type": "string", "pattern": r"^[0-9]{1,14}(\.[0-9]{1,6})?$"},
+            ]
+        }
+    ),
+]
 
 _LISTED: Final = (
     "id", "type", "status", "run", "attempt", "stage", "progress", "progress_message", "cost::text",
@@ -119,7 +138,7 @@ class Submitted(BaseModel):
 class NewJob(Parameters):
     """A job to be made. The same ``idempotency_key`` of a user makes one job."""
 
-    type: Annotated[str, Field(min_length=1, max_length=80)]
+    type: TypeName
     input: dict[str, Any] = Field(default_factory=dict)
     idempotency_key: IdempotencyKey | None = None
     max_cost: MaxCost | None = None
@@ -135,7 +154,7 @@ class JobQuery(PageQuery):
     """Which jobs."""
 
     status: Status | None = None
-    type: Annotated[str, Field(max_length=80)] | None = None
+    type: TypeName | None = None
 
 
 class Retry(Parameters):
@@ -161,7 +180,6 @@ def job_operations(database: Database, client: Client, types: JobTypes) -> Seque
                 "type_not_open",
                 "unknown_type",
                 "type_disabled",
-                "unknown_user",
                 "not_found",
                 "insufficient_credits",
                 "too_many_queued",

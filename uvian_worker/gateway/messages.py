@@ -18,7 +18,7 @@ from uvian_worker.client import Client
 from uvian_worker.gateway.conversations import ConversationPath
 from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.jobs import IdempotencyKey, MaxCost, Submitted, idempotency_key_of
-from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters
 
 Position = Annotated[int, Field(ge=0, lt=2**63)]
 
@@ -65,7 +65,7 @@ class MessageQuery(Parameters):
 class NewMessage(Parameters):
     """A message, and how it is to be answered."""
 
-    content: Annotated[str, Field(min_length=1)]
+    content: Annotated[str, Field(min_length=1, pattern=STORABLE)]
     on_busy: Literal["enqueue", "reject", "interrupt"] = "enqueue"
     """While another one is being answered: wait, be refused, or take its place."""
     options: dict[str, Any] = Field(default_factory=dict)
@@ -123,7 +123,6 @@ def message_operations(database: Database, client: Client, types: JobTypes) -> S
                 "type_not_open",
                 "type_disabled",
                 "unknown_type",
-                "unknown_user",
                 "insufficient_credits",
                 "too_many_queued",
                 "cost_exceeds_max",

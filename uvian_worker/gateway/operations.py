@@ -5,7 +5,7 @@ Routing, validation and the OpenAPI document are made of it, so they cannot disa
 
 from __future__ import annotations
 
-__all__ = ["Answer", "Asked", "Operation", "Parameters", "handler_of"]
+__all__ = ["STORABLE", "Answer", "Asked", "Operation", "Parameters", "handler_of"]
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +24,10 @@ class Parameters(BaseModel):
     """Base of what is taken from a path, a query or a body: what is not declared is refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+#: Of text that Postgres can hold.
+STORABLE: Final = r"^[^\x00]*$"
 
 
 class Nothing(Parameters):

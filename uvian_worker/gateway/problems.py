@@ -32,7 +32,6 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "type_not_open": Kind(403, "This type of job is not open to you."),
     "owner_only": Kind(403, "Only the owner of the conversation may do this."),
     "not_found": Kind(404, "There is no such thing."),
-    "unknown_user": Kind(404, "There is no such user."),
     "method_not_allowed": Kind(405, "There is no such method here."),
     "conflict": Kind(409, "It is not in the state that this needs."),
     "idempotency_conflict": Kind(409, "The idempotency key was used for another request."),
@@ -46,6 +45,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "invalid_conversation": Kind(422, "Title or metadata are not valid."),
     "invalid_message": Kind(422, "The message is not valid."),
     "too_many_members": Kind(422, "There are too many members."),
+    "unknown_user": Kind(422, "There is no such user."),
     "unknown_type": Kind(422, "There is no such type of job."),
     "type_disabled": Kind(422, "This type of job is switched off."),
     "unknown_parent": Kind(422, "There is no such parent job."),
@@ -137,6 +137,8 @@ def _refused(error: JobRefused | Refused) -> Problem:
     details = error.details if isinstance(error, JobRefused) else {}
     if error.code == "invalid_input":  # what Postgres says of it is not for its author
         return Problem("invalid_input", _NOT_STORED)
+    if error.code == "unknown_user":
+        return Problem("invalid_token", "The user of this token does not exist any more.")
     if error.code not in PROBLEMS:
         return Problem("internal_error")
     detail = details.get("message")

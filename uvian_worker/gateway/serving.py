@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import aiohttp
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from uvian_worker.client import Client
@@ -46,6 +47,7 @@ async def serving(config: Config) -> AsyncIterator[str]:
         runner = web.AppRunner(
             app,
             access_log=None,  # it would hold the tokens of those who send them in the query
+            logger=_http_log(),
             handle_signals=False,
             shutdown_timeout=1.0,  # of what is under way then nobody knows when it ends
         )
@@ -115,6 +117,17 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             max_body=config.gateway_max_body,
             wake_secret=config.wake_secret.get_secret_value(),
         )
+
+
+def _http_log() -> logging.Logger:
+    """Of aiohttp, which quotes a line that is no HTTP, whatever secret it has."""
+    http_log = logging.getLogger("uvian.gateway.http")
+    http_log.addFilter(_is_no_bad_request)  # adding it twice is fine
+    return http_log
+
+
+def _is_no_bad_request(record: logging.LogRecord) -> bool:
+    return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 async def _verifier(config: Config, stack: AsyncExitStack) -> TokenVerifier:

@@ -86,9 +86,9 @@ export class JobState {
 
   /** Take over a row, which is the truth. */
   take(row) {
+    if (row.run > this.run) this.#begin(row.run);
     this.type = row.type;
     this.status = row.status;
-    this.run = row.run;
     if (!this.isOpen) this.sealed = row.run;
     this.input = row.input ?? this.input ?? row.asked ?? null;
     this.output = row.output ?? this.output;

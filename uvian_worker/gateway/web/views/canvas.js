@@ -294,7 +294,8 @@ class Tile {
   show(picture, { alt, awaited }) {
     attribute(this.element, "data-state", picture ? "ready" : awaited ? "awaited" : "absent");
     this.#button.disabled = picture === undefined;
-    attribute(this.#button, "aria-label", picture ? `${alt}. Open` : null);
+    this.#button.hidden = picture === undefined && !awaited;
+    attribute(this.#button, "aria-label", `${alt}. ${picture ? "Open" : "Not ready yet"}`);
     if (picture === undefined) return;
     this.#picture.show(picture);
     if (this.#caption === null) return;
