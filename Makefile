@@ -32,7 +32,7 @@ database: setup  ## tests on a real Postgres and a real Redis
 processes: setup  ## tests that start, kill and restart real workers and servers
 	@$(PARALLEL) --dist worksteal -m processes $(ARGS)
 
-e2e: setup  ## tests in a browser and through a pooler: apt-get install chromium pgbouncer
+e2e: setup  ## tests in a browser, through a pooler and with Node 20: apt-get install chromium pgbouncer
 	@scripts/setup_e2e
 	@PYTHONPATH=.venv/e2e $(VENV)/python -m pytest -q -m e2e $(ARGS)
 
@@ -67,4 +67,4 @@ lock: setup  ## resolve poetry.lock again
 	@.venv/poetry/bin/poetry lock
 
 clean:  ## remove what was built and downloaded
-	rm -rf .venv .uvian .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .uvian .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis clients/typescript/node_modules clients/typescript/dist
