@@ -109,8 +109,8 @@ def test_without_any_key_the_gateway_does_not_start() -> None:
         {"exp": None},
         {"exp": "never"},
         {"exp": float("inf")},
-        {"nbf": time.time() + 3600},
-        {"iat": time.time() + 3600},
+        {"nbf": 4_000_000_000},
+        {"iat": 4_000_000_000},
     ],
     ids=str,
 )
