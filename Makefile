@@ -4,7 +4,7 @@ VENV := .venv/bin
 # Two tests at a time, each on servers of its own; by the variable coverage finds both processes.
 PARALLEL := COVERAGE_PROCESS_START=pyproject.toml $(VENV)/python -m pytest -q -n 2
 
-.PHONY: help setup demo dev test unit database processes e2e openai check format bench docs lock clean
+.PHONY: help setup demo dev test unit database processes e2e screenshots openai schemathesis check format bench docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,9 +36,16 @@ e2e: setup  ## tests in a browser, through a pooler and with Node 20: apt-get in
 	@scripts/setup_e2e
 	@PYTHONPATH=.venv/e2e $(VENV)/python -m pytest -q -m e2e $(ARGS)
 
+screenshots: setup  ## take those of the documentation again (docs/images/gateway-*.png), and look at them
+	@scripts/setup_e2e
+	@PICTURES=docs/images PYTHONPATH=.venv/e2e $(VENV)/python -m pytest -q tests/e2e/test_pictures.py $(ARGS)
+
 openai: setup  ## a real OpenAI-compatible server, chosen by its base URL alone (llama.cpp; builds it once)
 	@scripts/llama_server
 	@$(VENV)/python -m pytest -q -m real $(ARGS)
+
+schemathesis: setup  ## generated requests against the gateway's OpenAPI document (ARGS="--max-examples 200")
+	@scripts/schemathesis $(ARGS)
 
 check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/ruff check .

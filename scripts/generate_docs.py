@@ -348,6 +348,7 @@ Redis only spares the wait: a row that nobody dispatched is found within 3 secon
 3. if Redis is away, go on: the sweeper dispatches them when it is back.
 
 In Python `uvian_worker.client.Client` does all this, and `uvian_worker.dispatch.Dispatcher` step 2.
+In TypeScript [clients/typescript](../../clients/typescript) does.
 
 ## The script
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import redis as blocking_redis
 from playwright.async_api import Browser
 
 from tests.adapters import OverPostgres
+from tests.e2e.pictures import keep
 from tests.e2e.site import Person, Site, opened
 from tests.e2e.visitor import Visitor, chromium
 from tests.processes.site import opened as opened_workers
@@ -20,6 +21,8 @@ from uvian_worker.embedded import EmbeddedRedis
 
 #: Whoever comes to the page: a new person or this one, in a window of this kind.
 Visit = Callable[..., Awaitable[Visitor]]
+
+_FAILED = pytest.StashKey[bool]()
 
 
 @pytest.fixture(scope="package")
@@ -55,9 +58,25 @@ async def browser() -> AsyncIterator[Browser]:
         yield browser
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Let fixtures know that their test has failed."""
+    report = yield
+    if report.when == "call" and report.failed:
+        item.stash[_FAILED] = True
+    return report
+
+
 @pytest_asyncio.fixture(loop_scope="package")
-async def visit(site: Site, browser: Browser) -> AsyncIterator[Visit]:
-    """Opens windows; when the test is over, none of their consoles may have complained."""
+async def visit(
+    site: Site, browser: Browser, request: pytest.FixtureRequest
+) -> AsyncIterator[Visit]:
+    """Opens windows; when the test is over, none of their consoles may have complained.
+
+    What a window showed when its test failed is kept in ``.uvian/e2e``.
+    """
     visitors: list[Visitor] = []
 
     async def arrive(person: Person | None = None, **window: Any) -> Visitor:
@@ -67,5 +86,8 @@ async def visit(site: Site, browser: Browser) -> AsyncIterator[Visit]:
         return visitor
 
     yield arrive
+    if request.node.stash.get(_FAILED, False):
+        for number, visitor in enumerate(visitors):
+            keep(f"failed-{request.node.name}-{number}", await visitor.page.screenshot())
     for visitor in visitors:
         await visitor.leave()

@@ -60,6 +60,15 @@ class Site:
             )
         return Person(user_id, signed(claims_of(user_id, **claims)))
 
+    @contextlib.asynccontextmanager
+    async def priced(self, type_: str, amount: str) -> AsyncIterator[None]:
+        """Jobs of this type cost something until the end of the ``async with``."""
+        await self.workers.database.insert("job_prices", [{"type": type_, "amount": amount}])
+        try:
+            yield
+        finally:
+            await self.workers.execute("delete from uvian.job_prices where type = $1", type_)
+
     async def row(self, table: str, column: str, value: str) -> dict[str, Any]:
         """The only row of a table with this value."""
         (row,) = await self.rows(table, column, value)

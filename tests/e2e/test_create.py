@@ -149,8 +149,7 @@ async def test_what_is_missing_is_said_where_it_is_missing(visit: Visit) -> None
 
 async def test_who_has_too_few_credits_hears_how_many_it_takes(site: Site, visit: Visit) -> None:
     """The price beside the button, the numbers in the refusal, and the balance above after a success."""
-    await site.workers.database.insert("job_prices", [{"type": "generation", "amount": "2.5"}])
-    try:
+    async with site.priced("generation", "2.5"):
         visitor = await visit(await site.person("4"))
         visitor.allowed.append("402")
         page = await visitor.open()
@@ -163,8 +162,6 @@ async def test_who_has_too_few_credits_hears_how_many_it_takes(site: Site, visit
         await page.get_by_role("button", name="Create concept").click()
         alert = page.get_by_role("alert").filter(has_text="not enough credits")
         await expect(alert).to_contain_text("This costs 2.5, and you have 1.5.")
-    finally:
-        await site.workers.execute("delete from uvian.job_prices where type = 'generation'")
 
 
 async def test_a_failure_names_its_stage_and_the_next_step(visit: Visit) -> None:

@@ -103,7 +103,9 @@ class Visitor:
         await page.get_by_label("What shall it show?").fill(logo)
         await page.get_by_label("Colours and mood").fill(theme)
         await page.get_by_label("Palettes").fill(str(palettes))
-        await page.get_by_text("More options").click()
+        more = page.locator("details.more")
+        if await more.get_attribute("open") is None:
+            await more.locator("summary").click()
         await page.get_by_role("radio", name=str(size)).check()
         await page.get_by_role("button", name="Create concept").click()
         return await self.job_id()

@@ -107,6 +107,7 @@ def conversation_operations(database: Database, client: Client) -> Sequence[Oper
             handle=conversations.create,
             body=NewConversation,
             answers={201: Conversation},
+            names="conversation_id",
             problems=("invalid_conversation",),
             **common,
         ),

@@ -17,7 +17,7 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from repositories.database import Database, Filter, Row
 from uvian_worker.client import Client, JobHandle
@@ -32,11 +32,11 @@ IdempotencyKey = Annotated[str, Field(min_length=1, max_length=255, pattern=STOR
 TypeName = Annotated[str, Field(min_length=1, max_length=80, pattern=STORABLE)]
 MaxCost = Annotated[
     Decimal,
-    Field(ge=0, max_digits=20, decimal_places=6),
+    Field(ge=0, le=10**12, max_digits=20, decimal_places=6),
     WithJsonSchema(
         {
             "anyOf": [
-                {"type": "integer", "minimum": 0, "maximum": 10**12},
+                {"type": "number", "minimum": 0, "maximum": 10**12},
                 {"type": "string", "pattern": r"^[0-9]{1,14}(\.[0-9]{1,6})?$"},
             ]
         }
@@ -135,8 +135,16 @@ class Submitted(BaseModel):
         )
 
 
+_EXAMPLE: Final[dict[str, Any]] = {
+    "type": "generation",
+    "input": {"logo_description": "A fox", "theme_description": "autumn woods", "size": 256},
+}
+
+
 class NewJob(Parameters):
     """A job to be made. The same ``idempotency_key`` of a user makes one job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [_EXAMPLE]})
 
     type: TypeName
     input: dict[str, Any] = Field(default_factory=dict)
@@ -176,6 +184,7 @@ def job_operations(database: Database, client: Client, types: JobTypes) -> Seque
             handle=jobs.create,
             body=NewJob,
             answers={201: Submitted, 200: Submitted},
+            names="job_id",
             problems=(
                 "type_not_open",
                 "unknown_type",

@@ -53,7 +53,7 @@ def document_of(operations: Sequence[Operation], *, version: str) -> dict[str, A
     paths: dict[str, Any] = {}
     for operation in operations:
         entry = paths.setdefault(operation.route, {})
-        entry[operation.method.lower()] = _operation(operation, schemas)
+        entry[operation.method.lower()] = _operation(operation, schemas, operations)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -78,7 +78,9 @@ def document_of(operations: Sequence[Operation], *, version: str) -> dict[str, A
     }
 
 
-def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def _operation(
+    operation: Operation, schemas: Schemas, all_operations: Sequence[Operation]
+) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "operationId": operation.id,
         "summary": operation.summary,
@@ -87,7 +89,10 @@ def _operation(operation: Operation, schemas: Schemas) -> dict[str, Any]:
             *_parameters(operation.path, "path"),
             *_parameters(operation.query, "query"),
         ],
-        "responses": {**_answers(operation, schemas), **answers_of(operation.all_problems)},
+        "responses": {
+            **_answers(operation, schemas, all_operations),
+            **answers_of(operation.all_problems),
+        },
     }
     if operation.body is not None:
         schema = schemas[operation.body, "validation"]
@@ -114,11 +119,18 @@ def _parameters(model: type[BaseModel], where: str) -> list[dict[str, Any]]:
     ]
 
 
-def _answers(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+def _answers(
+    operation: Operation, schemas: Schemas, all_operations: Sequence[Operation]
+) -> dict[str, Any]:
+    links = {
+        other.id: {"operationId": other.id, "parameters": {operation.names: "$response.body#/id"}}
+        for other in all_operations
+        if operation.names in other.path.model_fields
+    }
     answers: dict[str, Any] = {}
     for status, model in operation.answers.items():
         answer: dict[str, Any] = {"description": HTTPStatus(status).phrase}
         if model is not None:
             answer["content"] = {"application/json": {"schema": schemas[model, "serialization"]}}
-        answers[str(status)] = answer
+        answers[str(status)] = {**answer, **({"links": links} if links else {})}
     return answers

@@ -74,6 +74,7 @@ class Operation:
     path: type[BaseModel] = Nothing
     query: type[BaseModel] = Nothing
     body: type[BaseModel] | None = None
+    names: str = ""  #: the path parameter that the ``id`` of its answer is
 
     @property
     def all_problems(self) -> tuple[str, ...]:

@@ -60,7 +60,8 @@ for (const how of ["kill", "stop"]) {
     assert.ok(talk.message().text.startsWith(before));
     const keys = talk.seen.events.map((event) => event.key);
     assert.equal(new Set(keys).size, keys.length, "no event twice");
-    assert.ok(talk.seen.states.filter((state) => ["resume", "snapshot"].includes(state)).length > 0);
+    assert.equal(talk.seen.states.filter((state) => state === "live").length, 2);
+    assert.equal(talk.seen.states.at(-1), "resume");
   });
 }
 

@@ -205,7 +205,7 @@ class Row {
   tick(job) {
     const elapsed = job.elapsed();
     text(this.#cells.when, ago(job.createdAt));
-    text(this.#cells.took, elapsed === null ? "–" : duration(job.isOpen ? Math.floor(elapsed / 1000) * 1000 : elapsed));
+    text(this.#cells.took, elapsed === null ? "–" : job.isOpen ? secondsOf(elapsed) : duration(elapsed));
   }
 
   /** `title` is that of the conversation it is part of. */
@@ -257,6 +257,11 @@ class Row {
     if (job.status === "completed") return null;
     return act("retry", "Retry", job, (id) => this.#act((api) => api.retry(id, job.run)));
   }
+}
+
+/** Of a job that runs: what changes every moment is not read to the millisecond. */
+function secondsOf(ms) {
+  return ms < 60_000 ? `${Math.floor(ms / 1000)} s` : duration(ms);
 }
 
 /** Where its result is to be seen. */
