@@ -1,7 +1,7 @@
 # `make` alone lists what there is. Everything here runs in .venv, which `setup` builds from poetry.lock.
 .DEFAULT_GOAL := help
 VENV := .venv/bin
-# Two tests at a time, each with servers of its own; by the variable coverage finds both processes.
+# Two tests at a time, each on servers of its own; by the variable coverage finds both processes.
 PARALLEL := COVERAGE_PROCESS_START=pyproject.toml $(VENV)/python -m pytest -q -n 2
 
 .PHONY: help setup demo dev test unit database processes e2e check format bench docs lock clean
@@ -24,7 +24,7 @@ test: unit database processes  ## every test that pip alone can run, with covera
 
 unit: setup  ## tests without servers
 	@$(VENV)/coverage erase
-	@$(VENV)/coverage run -m pytest -q -m 'not database and not processes and not e2e' $(ARGS)
+	@$(PARALLEL) --dist worksteal -m 'not database and not processes and not e2e' $(ARGS)
 
 database: setup  ## tests on a real Postgres and a real Redis
 	@$(PARALLEL) --dist loadscope -m database $(ARGS)

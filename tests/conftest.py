@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -25,6 +26,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 # Nobody here speaks TLS, and reading the world's authorities takes longer than most tests.
 os.environ["SSL_CERT_DIR"] = os.devnull
 os.environ.pop("SSL_CERT_FILE", None)
+
+# How long an example takes is up to the machine and its neighbours.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # The suites of the contracts explain their failures like tests do.
 pytest.register_assert_rewrite("tests.contracts")
