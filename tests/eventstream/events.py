@@ -63,7 +63,7 @@ class Followed:
 
     async def until_end(self) -> list[Envelope]:
         """The events, when the follower has ended by itself."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             await self._task
         return self.events
 
