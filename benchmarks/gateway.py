@@ -165,7 +165,7 @@ def _against_peer(label: str, load: Load) -> list[Result]:
 
 def _stalled() -> list[Result]:
     """A reader that stops, among those that do not; what it misses is more than its share."""
-    alone = Load(1, HEALTHY, rate=5, pad=18_000)
+    alone = Load(1, HEALTHY, rate=5, pad=40_000)
     with site() as servers, _ours(servers) as gateway:
         healthy = [_round(servers, gateway, alone)]
         stalled = _round(servers, gateway, replace(alone, each=HEALTHY + 1, stall=True))

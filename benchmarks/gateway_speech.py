@@ -63,7 +63,7 @@ class Speech:
 
 async def _tell(speech: Speech) -> None:
     from executors.events import JobRef  # noqa: PLC0415 - see above
-    from executors.stages.message_stream import MessageStream, Pace  # noqa: PLC0415
+    from executors.stages.message_stream import LONGEST_ANSWER, MessageStream, Pace  # noqa: PLC0415
     from uvian_worker.eventstream.connection import redis_from_url  # noqa: PLC0415
     from uvian_worker.eventstream.publisher import Publisher  # noqa: PLC0415
 
@@ -81,6 +81,9 @@ async def _tell(speech: Speech) -> None:
     streams = [stream(room) for room in speech.rooms]
 
     async def say(number: int, text: str) -> None:
+        if len(streams[number].text) + len(text) > LONGEST_ANSWER:
+            streams[number].close()
+            streams[number] = stream(speech.rooms[number])
         streams[number].write(text)
 
     await speech.everywhere(say)

@@ -56,7 +56,7 @@ async def test_creating(site: Site, visit: Visit) -> None:
     )
     await page.locator("details.more summary").click()
     await expect(page.locator("[data-picture='1'] .is-sharp")).to_be_visible()
-    keep("gateway-making", await page.screenshot())
+    keep("gateway-making", await (await _settled(page)).screenshot())
     await visitor.has_result()
     await page.emulate_media(color_scheme="light")
     await visitor.go("#/create")

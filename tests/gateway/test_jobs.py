@@ -204,3 +204,16 @@ async def test_a_running_job_is_asked_to_stop(site: Site) -> None:
     lease = await site.world.lease(job["id"])
     assert lease is not None
     assert lease["cancel_requested"]
+
+
+async def test_a_list_says_what_was_asked_without_all_of_it(site: Site) -> None:
+    """Plain fields, long texts cut; what is nested is in the job alone."""
+    user = await site.user()
+    asked = {"prompt": "🦊" * 300, "strength": 0.5, "seed": 7, "sharp": True, "deep": {"er": 1}}
+    made = await site.made(user, input={**asked, "none": None})
+    (listed,) = (await user.get("/v1/jobs")).body["items"]
+    plain = {"prompt": "🦊" * 200, "strength": 0.5, "seed": 7, "sharp": True}
+    assert listed["asked"] == plain
+    assert "input" not in listed
+    shown = (await user.get(f"/v1/jobs/{made['id']}")).body
+    assert (shown["input"], shown["asked"]) == ({**asked, "none": None}, plain)

@@ -11,6 +11,7 @@ __all__ = ["LiveSockets", "token_of"]
 import asyncio
 import contextlib
 import random
+import socket as socket_module
 import weakref
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -25,6 +26,7 @@ _BEARER: Final = "bearer."
 _FRAME_BYTES: Final = 16 * 1024  #: of a client's frame; a token is the longest thing it says
 _HEARTBEAT: Final = 20.0  #: seconds between pings; a socket that answers none is closed
 _SEND_SECONDS: Final = 30.0  #: that one frame may wait for the client to read
+_UNSENT_BYTES: Final = 128 * 1024  #: that the kernel takes of what a client has no room for
 _LOOK_EVERY: Final = 5.0  #: seconds between looks whether one does
 
 
@@ -53,6 +55,7 @@ class LiveSockets:
             compress=False,  # a kilobyte of state per socket and message is worth more than its bytes
         )
         await socket.prepare(request)
+        _keep_little(request)
         self._open.add(socket)
         session = Session(user, self._rules)
         try:
@@ -129,6 +132,18 @@ class _Speaker:
             since = self._sending_since
             if since is not None and clock() - since > _SEND_SECONDS:
                 return Close.SLOW
+
+
+def _keep_little(request: web.Request) -> None:
+    """What a slow client has not read shall wait in its outbox, where it is bounded and coalesces.
+
+    The kernel would take megabytes of it, per socket.
+    """
+    lowat = getattr(socket_module, "TCP_NOTSENT_LOWAT", None)  # of Linux and macOS
+    wire = request.get_extra_info("socket")
+    if lowat is not None and wire is not None and wire.family != socket_module.AF_UNIX:
+        with contextlib.suppress(OSError):
+            wire.setsockopt(socket_module.IPPROTO_TCP, lowat, _UNSENT_BYTES)
 
 
 def token_of(request: web.Request) -> str:

@@ -1,6 +1,6 @@
 /** What went wrong as a sentence, and what to do next. */
 
-import { credits } from "./format.js";
+import { credits, isNothing } from "./format.js";
 
 const NEXT = {
   network: ["The server cannot be reached.", "Check your connection; nothing you typed is lost."],
@@ -36,6 +36,13 @@ export function endedBadly(job) {
   const sentence = job.errorMessage || job.error?.message || "It failed.";
   const next = NEXT_OF_JOB[job.error?.code] ?? "Try again.";
   return [/[.!?]$/.test(sentence) ? sentence : `${sentence}.`, next];
+}
+
+/** What a job costs, or has cost. One that failed is not free: there is nothing to be said of its price. */
+export function priceOf(job) {
+  if (job.cost === null) return null;
+  if (!isNothing(job.cost)) return credits(job.cost);
+  return job.status === "failed" || job.status === "cancelled" ? null : "Free";
 }
 
 const NEXT_OF_JOB = {

@@ -1,15 +1,15 @@
 /** One job's result while it is made: stages, base image, variations; and what can be done with it. */
 
 import { arrange, attribute, fill, h, text } from "../dom.js";
-import { credits, duration, isNothing, number } from "../format.js";
+import { duration, number } from "../format.js";
 import { icon } from "../icons.js";
 import { JobState } from "../job.js";
-import { endedBadly, explained } from "../sentences.js";
+import { endedBadly, explained, priceOf } from "../sentences.js";
 import { tell } from "./fields.js";
-import { swatches } from "./gallery.js";
 import { Lightbox } from "./lightbox.js";
 import { Picture } from "./picture.js";
 import { Stages } from "./stages.js";
+import { Tile } from "./tile.js";
 
 const TICK_MS = 100;
 const ASK_MS = 4000; // while the socket is away, and nobody tells us
@@ -174,16 +174,8 @@ export class Canvas {
   }
 
   #showFacts() {
-    const { job, input } = { job: this.#job, input: this.#job.input ?? {} };
-    const base = job.images.get("base");
-    const facts = [
-      ["Size", base ? `${base.width} × ${base.height}` : input.size ? `${input.size} × ${input.size}` : null],
-      ["Style", input.style],
-      ["Seed", input.seed],
-      ["Done to it", job.output?.operations?.join(", ")],
-      ["Cost", job.isOpen || job.cost === null ? null : isNothing(job.cost) ? "Free" : `${credits(job.cost)} credits`],
-    ];
-    fill(this.#facts, facts.filter(([, value]) => value !== undefined && value !== null && value !== "").map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
+    const known = factsOf(this.#job).filter(([, value]) => (value ?? "") !== "");
+    fill(this.#facts, known.map(([name, value]) => h("div", {}, h("dt", {}, name), h("dd", {}, String(value)))));
   }
 
   #showNotes() {
@@ -277,36 +269,16 @@ export class Canvas {
   }
 }
 
-/** A picture's place: empty, awaited, or there with its palette. */
-class Tile {
-  #picture;
-  #button;
-  #caption;
-  #shown = null;
-
-  constructor(files, key, open) {
-    this.#picture = new Picture(files, "");
-    this.#button = h("button", { class: "tile-open", type: "button", disabled: true, onclick: open }, this.#picture.element);
-    this.#caption = key === "base" ? null : h("div", { class: "tile-caption" });
-    this.element = h("li", { class: `tile ${key === "base" ? "is-base" : ""}`, data: { picture: key } }, this.#button, this.#caption);
-  }
-
-  show(picture, { alt, awaited }) {
-    attribute(this.element, "data-state", picture ? "ready" : awaited ? "awaited" : "absent");
-    this.#button.disabled = picture === undefined;
-    this.#button.hidden = picture === undefined && !awaited;
-    attribute(this.#button, "aria-label", `${alt}. ${picture ? "Open" : "Not ready yet"}`);
-    if (picture === undefined) return;
-    this.#picture.show(picture);
-    if (this.#caption === null) return;
-    const told = JSON.stringify([picture.name, picture.palette]);
-    if (told === this.#shown) return;
-    this.#shown = told;
-    fill(
-      this.#caption,
-      picture.palette && swatches(picture.palette),
-      picture.name && h("span", { class: "tile-name" }, picture.name),
-      picture.palette && h("span", { class: "unseen" }, `Colours: ${picture.palette.join(", ")}`),
-    );
-  }
+function factsOf(job) {
+  const { size, style, seed } = job.input ?? {};
+  const base = job.images.get("base");
+  const [width, height] = base ? [base.width, base.height] : [size, size];
+  const price = job.isOpen ? null : priceOf(job);
+  return [
+    ["Size", width && `${width} × ${height}`],
+    ["Style", style],
+    ["Seed", seed],
+    ["Done to it", job.output?.operations?.join(", ")],
+    ["Cost", price && (price === "Free" ? price : `${price} credits`)],
+  ];
 }

@@ -4,6 +4,7 @@ import { h, fill } from "../dom.js";
 import { ago } from "../format.js";
 import { explained } from "../sentences.js";
 import { Picture } from "./picture.js";
+import { swatches } from "./tile.js";
 
 const EXAMPLES = [
   { logo: "A fox curled up asleep", theme: "Autumn woods at dusk", colours: ["#3d1f14", "#8c3b1b", "#d97a2b", "#f0c27a", "#f6ead7"] },
@@ -87,15 +88,6 @@ export class Gallery {
       h("span", { class: "example-theme" }, example.theme),
     );
   }
-}
-
-/** Colours side by side; what they are is said in words elsewhere. */
-export function swatches(colours) {
-  return h(
-    "span",
-    { class: "swatches", "aria-hidden": "true" },
-    colours.map((colour) => h("span", { style: { "--colour": colour } })),
-  );
 }
 
 function heading(words) {

@@ -1,10 +1,10 @@
 /** All jobs, as they are at the moment. */
 
 import { arrange, attribute, fill, h, text } from "../dom.js";
-import { ago, credits, duration, isNothing, shortened } from "../format.js";
+import { ago, duration, shortened } from "../format.js";
 import { icon } from "../icons.js";
 import { JobState, stageName } from "../job.js";
-import { endedBadly, explained } from "../sentences.js";
+import { endedBadly, explained, priceOf } from "../sentences.js";
 import { tell } from "./fields.js";
 
 const FILTERS = [
@@ -213,7 +213,7 @@ class Row {
     const { status, what, cost, acts } = this.#cells;
     attribute(this.element, "data-status", job.status);
     this.tick(job);
-    text(cost, job.cost === null ? "–" : isNothing(job.cost) ? "Free" : credits(job.cost));
+    text(cost, priceOf(job) ?? "–");
     const told = JSON.stringify([job.status, job.progress, job.progressStage, job.errorMessage, job.run, job.resultId, title]);
     if (told === this.#shown) return;
     const before = this.#shown === null ? null : JSON.parse(this.#shown)[0];
