@@ -243,7 +243,7 @@ async def test_servers_that_know_less(
     asked |= {"schema": SCHEMA} if with_schema else {}
     assert (await heard(model, **asked))[-1].finish_reason == "stop"
     first = len(lab.asked)
-    assert 1 < first <= 5
+    assert 1 < first <= 6
     body = lab.asked[-1].body
     assert not refuses & set(body)
     if with_max:
@@ -252,6 +252,20 @@ async def test_servers_that_know_less(
         assert json.dumps(SCHEMA) in body["messages"][0]["content"]
     await heard(model, **asked)
     assert len(lab.asked) == first + 1
+
+
+async def test_a_refusal_that_is_called_an_internal_fault(lab: Lab, model: OpenAIChatModel) -> None:
+    """llama-cpp-python's words for a form of answer that it does not know, under status 500."""
+    words = (
+        "1 validation error:\n  {'type': 'literal_error', 'loc': ('body', 'response_format', 'type'), "
+        "'msg': \"Input should be 'text' or 'json_object'\", 'input': 'json_schema'}"
+    )
+    lab.script(Status(500, message=words))
+    await heard(model, schema=SCHEMA)
+    await heard(model, schema=SCHEMA)
+    sent = [asked.body["response_format"]["type"] for asked in lab.asked]
+    assert sent == ["json_schema", "json_object", "json_object"]
+    assert lab.asked[1].body["response_format"]["schema"] == SCHEMA
 
 
 async def test_a_refusal_for_another_reason_is_one(lab: Lab, model: OpenAIChatModel) -> None:

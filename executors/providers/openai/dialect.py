@@ -7,7 +7,8 @@ what it took is remembered for that model:
   take and its newer ones insist on; every other server the second, which most know alone. Who
   refuses one is sent the other.
 - ``stream_options``: without it there is no usage.
-- ``response_format``: a schema, else "some JSON" with the schema in words, else the words alone.
+- ``response_format``: ``json_schema``; else ``json_object`` with the schema beside it, as llama.cpp
+  and Together have it; else ``json_object`` alone, and the schema in words; else the words alone.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ _OTHER: Final[Mapping[str, Literal["max_completion_tokens", "max_tokens"]]] = {
     "max_tokens": "max_completion_tokens",
 }
 
+_NEXT_FORM: Final[Mapping[str, Literal["json with schema", "json", "words"]]] = {
+    "schema": "json with schema",
+    "json with schema": "json",
+    "json": "words",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
@@ -43,7 +50,7 @@ class Dialect:
     limit: Literal["max_completion_tokens", "max_tokens"]
     limit_is_certain: bool = False  #: the other one was refused
     stream_options: bool = True
-    form: Literal["schema", "json", "words"] = "schema"
+    form: Literal["schema", "json with schema", "json", "words"] = "schema"
 
     def without(self, refusal: Refusal) -> Dialect | None:
         """The next way to try; None when the refusal is about something else."""
@@ -54,8 +61,8 @@ class Dialect:
             return replace(self, stream_options=False)
         if name == self.limit and not self.limit_is_certain:
             return replace(self, limit=_OTHER[self.limit], limit_is_certain=True)
-        if name in {"response_format", "json_schema", "json_object"} and self.form != "words":
-            return replace(self, form="json" if self.form == "schema" else "words")
+        if name in {"response_format", "json_schema", "json_object"} and self.form in _NEXT_FORM:
+            return replace(self, form=_NEXT_FORM[self.form])
         return None
 
     def parameters(
@@ -70,6 +77,8 @@ class Dialect:
         if schema is not None and self.form == "schema":
             described = {"name": "answer", "schema": schema, "strict": _is_closed(schema)}
             sent["response_format"] = {"type": "json_schema", "json_schema": described}
+        if schema is not None and self.form == "json with schema":
+            sent["response_format"] = {"type": "json_object", "schema": schema}
         if schema is not None and self.form == "json":
             sent["response_format"] = {"type": "json_object"}
         return sent

@@ -80,11 +80,13 @@ def read_error(status: int, document: Any) -> Refusal:
         return Refusal(status=status, message=str(error)[:1000])
     words = [error.get("code"), error.get("type")]
     code = next((word for word in words if isinstance(word, str) and not word.isdigit()), "")
-    message = error.get("message") or error.get("detail") or ""
+    message = str(error.get("message") or error.get("detail") or "")[:1000]
+    if status == 500 and "validation error" in message:
+        status = 422  # llama-cpp-python: what it does not understand is called an internal fault
     return Refusal(
         status=status,
         code=code,
-        message=str(message)[:1000],
+        message=message,
         param=str(error.get("param") or ""),
     )
 
