@@ -81,6 +81,7 @@ def executor_operations(database: Database, types: JobTypes) -> Sequence[Operati
             tag="executors",
             handle=cost,
             body=CostQuestion,
+            reads=True,
             answers={200: Cost},
             problems=("type_not_open", "unknown_type", "type_disabled"),
         ),

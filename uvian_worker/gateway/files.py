@@ -54,6 +54,7 @@ def file_operations(images: ImageStore) -> Sequence[Operation]:
             tag="files",
             handle=sign,
             body=Sign,
+            reads=True,
             answers={200: SignedFiles},
         ),
     )

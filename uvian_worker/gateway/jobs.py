@@ -315,8 +315,8 @@ def idempotency_key_of(asked: Asked[Any, Any, Any]) -> str | None:
     if header is not None and body is not None and header != body:
         raise Problem("bad_request", "The Idempotency-Key header and the body's key differ.")
     key = body or header
-    if key is not None and len(key) > 255:
-        raise Problem("bad_request", "An idempotency key has at most 255 characters.")
+    if key is not None and (len(key) > 255 or not key.isprintable()):
+        raise Problem("bad_request", "An idempotency key has at most 255 printable characters.")
     return key or None
 
 

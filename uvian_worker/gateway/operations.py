@@ -80,6 +80,7 @@ class Operation:
     path: type[BaseModel] = Nothing
     query: type[BaseModel] = Nothing
     body: type[BaseModel] | None = None
+    reads: bool = False  #: changes nothing, though it is a POST: it counts with what is read
     names: str = ""  #: the path parameter that the ``id`` of its answer is
 
     @property
