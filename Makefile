@@ -53,6 +53,7 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports --no-cache --no-logo
 	@$(VENV)/python scripts/generate_docs.py --check
+	@$(VENV)/python scripts/generate_rest.py --check
 	@$(VENV)/python scripts/generate_reference.py --check
 	@$(VENV)/python scripts/generate_faults.py --check
 	@$(VENV)/python scripts/generate_typescript.py --check
@@ -66,6 +67,7 @@ bench: setup  ## measure against the peers, as ratios (ARGS="--json --check")
 
 docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_docs.py
+	@$(VENV)/python scripts/generate_rest.py
 	@$(VENV)/python scripts/generate_reference.py
 	@$(VENV)/python scripts/generate_faults.py
 	@$(VENV)/python scripts/generate_typescript.py

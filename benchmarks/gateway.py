@@ -91,7 +91,7 @@ class Round:
     """What one speech to many sockets came to."""
 
     report: dict[str, Any]  #: of the clients
-    cpu: float  #: of the gateway, in cores
+    cpu: float  #: of the gateway, in cores: what it took over how long was spoken
     kilobytes: float  #: a socket, subscribed, before anything is said
 
     @property
@@ -221,9 +221,9 @@ def _round(servers: Site, gateway: Server, load: Load) -> Round:
         with _ended(_speaking(gateway, speech)):
             time.sleep(max(at - time.time(), 0))
             cpu = gateway.cpu()
-            time.sleep(max(at + SECONDS - time.time(), 0))
-            cpu = gateway.cpu() - cpu
-            report = orjson.loads(clients.communicate()[0])
+            output, _ = clients.communicate(timeout=LEAD + SECONDS + 2 * PATIENCE)
+            cpu = gateway.cpu() - cpu  # until the last token was heard, however late
+    report = orjson.loads(output)
     return Round(report, cpu / SECONDS, grown / 1024 / (load.chats * load.each))
 
 
@@ -338,7 +338,8 @@ async def _without_gateway(servers: Site) -> list[float]:
             began = time.perf_counter()
             job = await client.submit(servers.user_id, "noop", {})
             async for event in events:
-                assert isinstance(event, Envelope), "nothing is missed"
+                if not isinstance(event, Envelope):
+                    continue  # what happened before
                 if event.type == "job.completed" and event.job_id == job.id:
                     break
             return (time.perf_counter() - began) * 1000

@@ -164,7 +164,8 @@ async def _run(asked: dict[str, Any]) -> dict[str, Any]:
                 await ears.subscribed.wait()
                 return task
 
-        tasks = await asyncio.gather(*map(open_one, everybody))
+        async with asyncio.timeout(30):
+            tasks = await asyncio.gather(*map(open_one, everybody))
         now = time.time()
         stalls_until.set_result(now + asked["stall"])
         print("ready", now, flush=True)

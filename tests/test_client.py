@@ -334,6 +334,42 @@ async def test_following_a_job_that_has_ended(client: Client, redis_url: str) ->
     await following.aclose()  # type: ignore[attr-defined] # it is a generator
 
 
+@pytest.mark.database
+async def test_a_conversation_is_shared_changed_and_deleted(
+    client: Client, superuser_dsn: str
+) -> None:
+    """In the name of a user; the chats of who leaves, and of what is deleted, end and are told."""
+    other = str(uuid.uuid4())
+    connection = await asyncpg.connect(superuser_dsn)
+    await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(other))
+    at = await client.create_conversation(USER, title="Hello")
+    with pytest.raises(JobRefused, match="unknown_user"):
+        await client.add_members(at, [str(uuid.uuid4())], user_id=USER)
+    await client.add_members(at, [other, USER], user_id=USER)
+    with pytest.raises(JobRefused, match="owner_only"):
+        await client.update_conversation(at, title="Mine", user_id=other)
+    await client.update_conversation(at, metadata={"a": [1]}, user_id=USER)
+    row = await connection.fetchrow("select title, metadata::text from uvian.conversations")
+    assert tuple(row) == ("Hello", '{"a": [1]}')
+    theirs = await client.post_message(other, at, "Why?")
+    ours = await client.post_message(USER, at, "How?")
+    assert (theirs.position, ours.position) == (1, 2)
+    await client.remove_member(at, other, user_id=other)
+    with pytest.raises(JobRefused, match="not_found"):
+        await client.post_message(other, at, "Still there?")
+    await client.delete_conversation(at, user_id=USER)
+    for posted in (theirs, ours):
+        told = [getattr(each, "type", "") async for each in client.follow(posted.job.id)]
+        assert told[-1] == "job.cancelled"
+    for gone in (
+        client.delete_conversation(at, user_id=USER),
+        client.remove_member("no id", "nor this"),
+    ):
+        with pytest.raises(JobRefused, match="not_found"):
+            await gone
+    await connection.close()
+
+
 async def _register(superuser_dsn: str) -> None:
     """A worker that can claim."""
     connection = await asyncpg.connect(superuser_dsn)

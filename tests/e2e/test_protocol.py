@@ -271,3 +271,39 @@ async def test_a_socket_that_has_gone_deaf_is_noticed(visit: Visit) -> None:
     assert await page.evaluate("live.state") == "live"
     await page.clock.run_for(8_000)
     assert await page.evaluate("[live.state, sockets[0].readyState]") == ["waiting", 3]
+
+
+# ─── rows and events ─────────────────────────────────────────────────────────────────────────────
+
+_RACES = """async () => {
+  const { JobState } = await import("/job.js");
+  const { Thread } = await import("/thread.js");
+  const row = (run, status) => ({ id: "j", type: "chat", run, status, input: {}, stages: [], progress: 0,
+    error: null, error_message: null, created_at: "2026-01-01T00:00:00Z" });
+  const event = (type, run, data) => ({ type, run, job_id: "j", at: "2026-01-01T00:00:01Z", data });
+  const ending = { error: { code: "timeout" }, error_message: "No", stages: [], cost: "0" };
+  const failed = event("job.failed", 1, ending);
+
+  const job = new JobState("j");
+  job.apply(event("job.started", 1, { job_type: "chat" }));
+  job.apply(failed);
+  const states = [job.take(row(1, "processing")).status, job.take(row(2, "queued")).status,
+    (job.apply(failed), job.status)];
+
+  let answer;
+  const api = { post: () => new Promise((go) => { answer = go; }) };
+  const thread = new Thread(api, "c", () => {});
+  const sent = thread.send("Why?");
+  thread.jobHappened(failed);
+  answer({ id: "q", position: 1, job: { id: "j", run: 1, status: "queued" } });
+  await sent;
+  return [states, thread.entries().map(({ role, state }) => [role, state])];
+}"""
+
+
+async def test_what_comes_too_late_does_not_undo_what_is_known(visit: Visit) -> None:
+    """A row read before the ending that was heard; an ending heard before the job it ends was known."""
+    page = await (await visit()).open()
+    states, entries = await page.evaluate(_RACES)
+    assert states == ["failed", "queued", "queued"]
+    assert entries == [["user", "completed"], ["assistant", "failed"]]

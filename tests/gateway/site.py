@@ -15,6 +15,7 @@ from typing import Any
 
 import aiohttp
 import orjson
+from yarl import URL
 
 from tests.adapters import Adapter, OverSupabase
 from tests.gateway.contract import Contract
@@ -59,7 +60,7 @@ class Caller:
     async def __call__(
         self,
         method: str,
-        path: str,
+        path: str | URL,
         body: Any = None,
         *,
         raw: bytes | None = None,
@@ -71,7 +72,7 @@ class Caller:
         if body is not None:
             content = orjson.dumps(body)
             sent["Content-Type"] = "application/json"
-        url = path if path.startswith("http") else f"{self.url}{path}"
+        url = path if "://" in str(path) else f"{self.url}{path}"
         async with self.session.request(
             method, url, data=content, headers={**sent, **(headers or {})}, allow_redirects=False
         ) as response:
@@ -79,7 +80,7 @@ class Caller:
         self.contract.check(method, str(response.url.path), reply)
         return reply
 
-    async def get(self, path: str, **more: Any) -> Reply:
+    async def get(self, path: str | URL, **more: Any) -> Reply:
         """GET."""
         return await self("GET", path, **more)
 

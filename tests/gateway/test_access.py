@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
+from yarl import URL
 
 from tests.adapters import over_postgres_only
 from tests.gateway.contract import Contract, Operation
@@ -109,6 +113,74 @@ async def test_a_token_counts_in_the_header_alone(site: Site) -> None:
     async with user.session.ws_connect(f"{site.url}/v1/live{query}") as socket:
         await socket.send_json({"op": "ping"})
         assert (await socket.receive_json())["op"] == "pong"
+
+
+class Auth:
+    """The project's published keys, at an address."""
+
+    def __init__(self, *keys: SigningKey) -> None:
+        self.keys = list(keys)
+        self.hangs = False
+
+    async def answer(self, _: web.Request) -> web.Response:
+        """Its JWKS, or nothing for a long time."""
+        if self.hangs:
+            await asyncio.sleep(60)
+        return web.json_response({"keys": [key.jwk for key in self.keys]})
+
+    async def point(self, _: web.Request) -> web.Response:
+        """The way to it."""
+        raise web.HTTPFound("/jwks.json")
+
+
+@pytest.fixture
+async def auth() -> AsyncIterator[tuple[Auth, str]]:
+    """A project's Auth with one key, and where that is."""
+    project = Auth(SigningKey.new("ES256"))
+    app = web.Application()
+    app.router.add_get("/jwks.json", project.answer)
+    app.router.add_get("/elsewhere", project.point)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    yield project, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    await runner.cleanup()
+
+
+@over_postgres_only
+async def test_signing_keys_are_fetched_where_the_project_publishes_them(
+    world: World, redis_url: str, tmp_path: Path, auth: tuple[Auth, str]
+) -> None:
+    """Beside the legacy secret, and not from where it redirects to."""
+    project, url = auth
+    claims = claims_of(await world.user())
+    token = project.keys[0].sign(claims)
+    for path, status in (("/jwks.json", 200), ("/elsewhere", 401)):
+        config = config_of(world.adapter, redis_url, tmp_path, jwks_url=f"{url}{path}")
+        async with opened(world, config) as site:
+            for used, expected in ((token, status), (signed(claims), 200)):
+                caller = Caller(site.session, site.url, site.contract, token=used)
+                assert (await caller.get("/v1/jobs")).status == expected
+
+
+@over_postgres_only
+async def test_an_auth_that_does_not_answer_keeps_only_its_own_tokens_waiting(
+    world: World, redis_url: str, tmp_path: Path, auth: tuple[Auth, str]
+) -> None:
+    """They are refused after a few seconds; those of the secret are let in meanwhile."""
+    project, url = auth
+    project.hangs = True
+    claims = claims_of(await world.user())
+    config = config_of(world.adapter, redis_url, tmp_path, jwks_url=f"{url}/jwks.json")
+    async with opened(world, config) as site:
+        waiting = Caller(site.session, site.url, site.contract, token=project.keys[0].sign(claims))
+        other = Caller(site.session, site.url, site.contract, token=signed(claims))
+        refused = asyncio.create_task(waiting.get("/v1/jobs"))
+        assert (await other.get("/v1/jobs")).status == 200
+        assert not refused.done()
+        async with asyncio.timeout(10):
+            assert (await refused).status == 401
 
 
 # ─── strangers ───────────────────────────────────────────────────────────────────────────────────
@@ -240,6 +312,33 @@ async def test_unknown_parameters_are_refused(site: Site) -> None:
 
 
 @over_postgres_only
+async def test_what_is_no_text_is_refused_wherever_it_stands(site: Site) -> None:
+    """Bytes that are no UTF-8, in the query, the path, and headers."""
+    user = await site.user()
+    for path in ("/v1/jobs?type=%ff", "/v1/jobs?%ff=1", "/v1/jobs?cursor=%ff", "/v1/jobs/%ff"):
+        assert (await user.get(URL(f"{site.url}{path}", encoded=True))).status in (200, 404, 422)
+    for key in ("\udcff", "a\x7f", "\u2028"):
+        raw = key.encode(errors="surrogateescape")
+        assert await posted_with(site, user, b"Idempotency-Key: " + raw) in (201, 400)
+    assert await posted_with(site, site.nobody, b"Authorization: Bearer \xff\xfe") == 401
+    assert await site.world.hand.fetchval("select count(*) from uvian.jobs") == 0
+
+
+async def posted_with(site: Site, caller: Caller, header: bytes) -> int:
+    """The status of a job that is asked for with one more header, of any bytes."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", site.config.gateway_port)
+    lines = [b"POST /v1/jobs HTTP/1.1", b"Host: x", b"Content-Type: application/json", header]
+    if caller.token:
+        lines.append(b"Authorization: Bearer " + caller.token.encode())
+    body = b'{"type": "noop"}'
+    lines += [b"Content-Length: %d" % len(body), b"", body]
+    writer.write(b"\r\n".join(lines))
+    status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+@over_postgres_only
 async def test_a_body_has_an_end(world: World, redis_url: str, tmp_path: Path) -> None:
     """413 for one that says so and for one that does not; the gateway reads no further."""
     config = config_of(world.adapter, redis_url, tmp_path, gateway_max_body=2048)
@@ -294,7 +393,7 @@ async def test_who_asks_too_often_waits(
     async with opened(world, first) as site, opened(world, second) as other:
         user, neighbour = await site.user(), await site.user()
         again = other.caller(user.user_id)
-        operation = ALL["listJobs" if kind == "read" else "calculateCost"]
+        operation = ALL["calculateCost" if kind == "read" else "createJob"]
         await site.open()
         replies = [await ask((user, again)[n % 2], operation) for n in range(12)]
         refused = [reply for reply in replies if reply.status == 429]
@@ -303,4 +402,4 @@ async def test_who_asks_too_often_waits(
         )  # bursts of a quarter of it, and what has dripped in meanwhile
         assert {reply.code for reply in refused} == {"rate_limited"}
         assert 1 <= int(refused[-1].headers["Retry-After"]) <= 4
-        assert (await ask(neighbour, operation)).status == 200
+        assert (await ask(neighbour, operation)).status in (200, 201)

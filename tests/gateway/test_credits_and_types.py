@@ -53,7 +53,7 @@ async def test_the_types_that_are_open_to_somebody(site: Site) -> None:
     await site.open("off", enabled=False)
     items = (await (await site.user()).get("/v1/executors")).body["items"]
     by_type = {item["type"]: item for item in items}
-    assert set(by_type) == {"paid", "noop", "generation", "chat"}
+    assert set(by_type) == {"paid", "noop", "generation", "refinement", "chat"}
     assert by_type["paid"]["input_schema"] == schema
     assert Decimal(by_type["paid"]["price"]) == Decimal("2.5")
     assert Decimal(by_type["noop"]["price"]) == 0

@@ -30,6 +30,14 @@ def test_a_gateway_loads_neither_arq_nor_what_draws() -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_the_committed_page_of_the_contract_is_the_generated_one() -> None:
+    """Who changes an endpoint also runs ``make docs``."""
+    script = Path(__file__).parents[2] / "scripts" / "generate_rest.py"
+    command = [sys.executable, str(script), "--check"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
 def test_only_files_of_known_types_are_part_of_the_page(tmp_path: Path) -> None:
     """What an editor or a system leaves in the folder is not."""
     (tmp_path / "css").mkdir()

@@ -49,8 +49,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 #: Asks live clients to come again, elsewhere, and waits so many seconds for requests to end.
 HANG_UP: Final[web.AppKey[Callable[[float], Awaitable[None]]]] = web.AppKey("hang up")
 
-_WRITES: Final = ("POST", "PATCH", "DELETE")
-
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
@@ -131,7 +129,7 @@ def _operations(database: Database, client: Client, images: ImageStore) -> list[
 def _admission(gateway: Gateway) -> Callable[[web.Request, Operation], Awaitable[User]]:
     async def admit(request: web.Request, operation: Operation) -> User:
         user = await gateway.verifier.verify(_bearer(request))
-        kind = "write" if operation.method in _WRITES else "read"
+        kind = "read" if operation.reads or operation.method == "GET" else "write"
         await gateway.limits.spend(kind, user.id)
         return user
 

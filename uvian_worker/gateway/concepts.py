@@ -9,13 +9,11 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
 
-from pydantic import BaseModel
-
 from repositories.concepts import UserConcepts
 from repositories.database import Database, Filter, Row
 from repositories.images import ImageStore
 from uvian_worker.gateway.files import signed
-from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.pages import Page, PageQuery, page_of
 
 _LISTED: Final = (
@@ -24,7 +22,7 @@ _LISTED: Final = (
 )  # fmt: skip
 
 
-class Picture(BaseModel):
+class Picture(Shown):
     """A stored picture. ``image_url`` works for ten minutes; null when the file is gone."""
 
     image_path: str

@@ -9,22 +9,20 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from repositories.conversations import UserConversations
 from repositories.database import Database
 from uvian_worker.client import Client, JobRefused
-from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.pages import Page, PageQuery, Place
 from uvian_worker.gateway.problems import Problem
 
 Title = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
 
 
-class Conversation(BaseModel):
+class Conversation(Shown):
     """What messages belong to; ``user_id`` is its owner."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     user_id: UUID
@@ -42,17 +40,15 @@ class ConversationPage(Page):
     items: list[Conversation]
 
 
-class Member(BaseModel):
+class Member(Shown):
     """Somebody who reads and writes; ``role`` is owner or member."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     user_id: UUID
     role: str
     added_at: datetime
 
 
-class Members(BaseModel):
+class Members(Shown):
     """All who take part, in the order they were added."""
 
     items: list[Member]

@@ -10,28 +10,24 @@ from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from repositories.credits import CreditRepository
 from repositories.database import Database
-from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.pages import Page
 
 
-class Account(BaseModel):
+class Account(Shown):
     """What may still be spent, and what open jobs hold. ``version`` grows with every change."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     balance: Decimal
     reserved: Decimal
     version: int
 
 
-class Entry(BaseModel):
+class Entry(Shown):
     """One line of the books: granted, reserved for a job, charged for it, or released again."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     kind: Literal["grant", "reserve", "charge", "release"]
     amount: Decimal

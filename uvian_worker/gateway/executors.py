@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from repositories.database import Database
 from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.jobs import TypeName
-from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters, Shown
 
 
-class Executor(BaseModel):
+class Executor(Shown):
     """A type of job that is open to you."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     type: str
     input_schema: dict[str, Any]
@@ -33,7 +31,7 @@ class Executor(BaseModel):
     max_attempts: int
 
 
-class Executors(BaseModel):
+class Executors(Shown):
     """The types that are open to you, by name."""
 
     items: list[Executor]
@@ -46,7 +44,7 @@ class CostQuestion(Parameters):
     input: dict[str, Any] = Field(default_factory=dict)
 
 
-class Cost(BaseModel):
+class Cost(Shown):
     """Credits that would be reserved."""
 
     cost: Decimal
@@ -83,6 +81,7 @@ def executor_operations(database: Database, types: JobTypes) -> Sequence[Operati
             tag="executors",
             handle=cost,
             body=CostQuestion,
+            reads=True,
             answers={200: Cost},
             problems=("type_not_open", "unknown_type", "type_disabled"),
         ),

@@ -10,11 +10,11 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 from aiohttp import web
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from repositories.images import ImageStore, UserImages, content_type_of
 from repositories.local_images import LocalImages
-from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.problems import Problem
 
 LIFETIME: Final = 600  #: seconds that an address works, unless it is asked for otherwise
@@ -29,7 +29,7 @@ class Sign(Parameters):
     expires_in: Annotated[int, Field(ge=60, le=3600)] = LIFETIME
 
 
-class SignedFiles(BaseModel):
+class SignedFiles(Shown):
     """An address per path. What is missing, or another's, is left out."""
 
     urls: dict[str, str]
@@ -54,6 +54,7 @@ def file_operations(images: ImageStore) -> Sequence[Operation]:
             tag="files",
             handle=sign,
             body=Sign,
+            reads=True,
             answers={200: SignedFiles},
         ),
     )

@@ -17,12 +17,12 @@ from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import ConfigDict, Field, WithJsonSchema
 
 from repositories.database import Database, Filter, Row
 from uvian_worker.client import Client, JobHandle
 from uvian_worker.gateway.job_types import JobTypes
-from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.pages import Page, PageQuery, page_of
 from uvian_worker.gateway.problems import Problem
 
@@ -52,7 +52,7 @@ _SHOWN: Final = (*_LISTED, "output")
 _ASKED_LENGTH: Final = 200  #: characters of a text in a list
 
 
-class StageTiming(BaseModel):
+class StageTiming(Shown):
     """One stage of the latest run."""
 
     name: str
@@ -61,7 +61,7 @@ class StageTiming(BaseModel):
     ms: float
 
 
-class JobError(BaseModel):
+class JobError(Shown):
     """Why a job failed."""
 
     code: str
@@ -74,7 +74,7 @@ class JobError(BaseModel):
 Plain = str | int | float | bool
 
 
-class JobSummary(BaseModel):
+class JobSummary(Shown):
     """A job in a list. ``asked`` has the plain fields of its input, with long texts cut."""
 
     id: UUID
@@ -114,7 +114,7 @@ class JobPage(Page):
     items: list[JobSummary]
 
 
-class Submitted(BaseModel):
+class Submitted(Shown):
     """What became of a request to make, cancel or retry a job."""
 
     id: UUID
@@ -315,8 +315,8 @@ def idempotency_key_of(asked: Asked[Any, Any, Any]) -> str | None:
     if header is not None and body is not None and header != body:
         raise Problem("bad_request", "The Idempotency-Key header and the body's key differ.")
     key = body or header
-    if key is not None and len(key) > 255:
-        raise Problem("bad_request", "An idempotency key has at most 255 characters.")
+    if key is not None and (len(key) > 255 or not key.isprintable()):
+        raise Problem("bad_request", "An idempotency key has at most 255 printable characters.")
     return key or None
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from repositories.conversations import UserConversations
 from repositories.database import Database
@@ -18,15 +18,13 @@ from uvian_worker.client import Client
 from uvian_worker.gateway.conversations import ConversationPath
 from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.jobs import IdempotencyKey, MaxCost, Submitted, idempotency_key_of
-from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters
+from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters, Shown
 
 Position = Annotated[int, Field(ge=0, lt=2**63)]
 
 
-class Message(BaseModel):
+class Message(Shown):
     """One message. ``position`` only grows in a conversation: what comes later stands later."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: UUID
     position: int
@@ -40,7 +38,7 @@ class Message(BaseModel):
     created_at: datetime
 
 
-class Messages(BaseModel):
+class Messages(Shown):
     """Some messages in their order: go on before the position of the first, or after that of the last."""
 
     items: list[Message]
@@ -74,7 +72,7 @@ class NewMessage(Parameters):
     max_cost: MaxCost | None = None
 
 
-class Posted(BaseModel):
+class Posted(Shown):
     """What was stored, and the chat that answers it."""
 
     id: UUID
@@ -84,7 +82,7 @@ class Posted(BaseModel):
     job: Submitted
 
 
-class Stopped(BaseModel):
+class Stopped(Shown):
     """Whether there was an answer to stop."""
 
     stopped: bool

@@ -5,7 +5,7 @@ Routing, validation and the OpenAPI document are made of it, so they cannot disa
 
 from __future__ import annotations
 
-__all__ = ["STORABLE", "Answer", "Asked", "Operation", "Parameters", "handler_of"]
+__all__ = ["STORABLE", "Answer", "Asked", "Operation", "Parameters", "Shown", "handler_of"]
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -23,7 +23,13 @@ from uvian_worker.gateway.problems import Problem, problem_of
 class Parameters(BaseModel):
     """Base of what is taken from a path, a query or a body: what is not declared is refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Shown(BaseModel):
+    """Base of what is answered: made of rows, or of objects with these attributes."""
+
+    model_config = ConfigDict(from_attributes=True, use_attribute_docstrings=True)
 
 
 #: Of text that Postgres can hold.
@@ -74,6 +80,7 @@ class Operation:
     path: type[BaseModel] = Nothing
     query: type[BaseModel] = Nothing
     body: type[BaseModel] | None = None
+    reads: bool = False  #: changes nothing, though it is a POST: it counts with what is read
     names: str = ""  #: the path parameter that the ``id`` of its answer is
 
     @property

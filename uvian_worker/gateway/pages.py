@@ -11,10 +11,10 @@ from typing import Annotated, NamedTuple, Self
 from uuid import UUID
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from repositories.database import Database, Filter, Order, Row, Table
-from uvian_worker.gateway.operations import Parameters
+from uvian_worker.gateway.operations import Parameters, Shown
 from uvian_worker.gateway.problems import Problem
 
 _ORDER = (Order("created_at", descending=True), Order("id"))
@@ -27,7 +27,7 @@ class PageQuery(Parameters):
     cursor: Annotated[str, Field(max_length=200)] | None = None
 
 
-class Page(BaseModel):
+class Page(Shown):
     """Base of lists. Ask again with ``next_cursor``; null is the end."""
 
     next_cursor: str | None = None

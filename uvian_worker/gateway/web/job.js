@@ -2,6 +2,14 @@
 
 const OPEN = new Set(["queued", "processing"]);
 
+/** Within a run a job only moves this way: a row that says less was read before the event that says more. */
+const ORDER = { queued: 0, processing: 1, completed: 2, failed: 2, cancelled: 2 };
+
+/** Whether `{run, status}` is older than what is known already. */
+export function isOlder(told, known) {
+  return told.run < known.run || (told.run === known.run && ORDER[told.status] < ORDER[known.status]);
+}
+
 /** What stages a kind of job goes through, so that those to come can be shown. */
 const PLANNED = {
   generation: ["base_image", "base_image_storage", "palette_generation", "palette_variations", "concept_storage"],
@@ -84,13 +92,15 @@ export class JobState {
     return Math.max(made, this.input?.num_palettes ?? (this.type === "generation" ? 7 : 0));
   }
 
-  /** Take over a row, which is the truth. */
+  /** Take over a row, which is the truth of the moment it was read. */
   take(row) {
+    this.input = row.input ?? this.input ?? row.asked ?? null;
+    this.createdAt = row.created_at;
+    if (isOlder(row, this)) return this;
     if (row.run > this.run) this.#begin(row.run);
     this.type = row.type;
     this.status = row.status;
     if (!this.isOpen) this.sealed = row.run;
-    this.input = row.input ?? this.input ?? row.asked ?? null;
     this.output = row.output ?? this.output;
     this.progress = row.progress;
     this.progressMessage = row.progress_message;
@@ -99,7 +109,6 @@ export class JobState {
     this.errorMessage = row.error_message;
     this.resultId = row.result_id;
     this.cost = row.cost;
-    this.createdAt = row.created_at;
     this.startedAt = row.started_at;
     this.finishedAt = row.finished_at;
     if (!this.isOpen || this.stages.length === 0) this.stages = row.stages.map((stage) => ({ at: null, ...stage }));

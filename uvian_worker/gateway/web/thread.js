@@ -4,8 +4,10 @@
  */
 
 import { newKey } from "./api.js";
+import { isOlder } from "./job.js";
 import { isWhole, MessageAssembler } from "./messages.js";
 
+const REMEMBERED = 100; // jobs
 const ASKED_FOR = 5; // questions without an answer whose jobs are looked at when a conversation is opened
 
 export class Thread {
@@ -15,6 +17,7 @@ export class Thread {
   #rows = new Map(); // id → row
   #assembler = new MessageAssembler();
   #waiting = new Map(); // question's id → {jobId, run, status, errorMessage, error}
+  #heard = new Map(); // job's id → what happened to it last, whether or not we know of it yet
   #sending = []; // {key, content, problem}
 
   constructor(api, id, changed) {
@@ -54,11 +57,19 @@ export class Thread {
 
   /** What happened to a job; some of them are chats of ours. */
   jobHappened({ type, job_id: jobId, run, data }) {
-    const [question, waiting] = [...this.#waiting].find(([, each]) => each.jobId === jobId) ?? [];
-    if (waiting === undefined) return;
     const status = STATUS_AFTER[type];
-    if (status === undefined || run < waiting.run) return;
-    this.#waiting.set(question, { ...waiting, run, status, error: data.error ?? null, errorMessage: data.error_message ?? null });
+    if (status === undefined) return;
+    this.#heard.delete(jobId);
+    this.#heard.set(jobId, { jobId, run, status, error: data.error ?? null, errorMessage: data.error_message ?? null });
+    if (this.#heard.size > REMEMBERED) this.#heard.delete(this.#heard.keys().next().value);
+    const [question, known] = [...this.#waiting].find(([, each]) => each.jobId === jobId) ?? [];
+    if (known !== undefined) this.#await(question, known);
+  }
+
+  /** A question waits for a job. It may have been heard of before its row, or the answer to a post, came. */
+  #await(question, job) {
+    const heard = this.#heard.get(job.jobId);
+    this.#waiting.set(question, heard === undefined || isOlder(heard, job) ? job : heard);
     this.#changed({});
   }
 
@@ -110,8 +121,7 @@ export class Thread {
   async retry(question) {
     const { jobId, run } = this.#waiting.get(question);
     const again = await this.#api.retry(jobId, run);
-    this.#waiting.set(question, { jobId, run: again.run, status: again.status, error: null, errorMessage: null });
-    this.#changed({});
+    this.#await(question, { jobId, run: again.run, status: again.status, error: null, errorMessage: null });
   }
 
   async #post(sending) {
@@ -122,7 +132,7 @@ export class Thread {
       this.#sending = this.#sending.filter((each) => each !== sending);
       const known = this.#rows.get(id);
       this.#take([known ?? { id, position, role: "user", content: sending.content, status: "completed", job_id: job.id, reply_to: null, created_at: new Date().toISOString() }]);
-      if (!this.#isAnswered(id)) this.#waiting.set(id, { jobId: job.id, run: job.run, status: job.status, error: null, errorMessage: null });
+      if (!this.#isAnswered(id)) this.#await(id, { jobId: job.id, run: job.run, status: job.status, error: null, errorMessage: null });
     } catch (problem) {
       sending.problem = problem;
     }
@@ -141,12 +151,11 @@ export class Thread {
       try {
         const job = await this.#api.job(row.job_id);
         if (job.status === "completed" || this.#isAnswered(row.id)) continue;
-        this.#waiting.set(row.id, { jobId: job.id, run: job.run, status: job.status, error: job.error, errorMessage: job.error_message });
+        this.#await(row.id, { jobId: job.id, run: job.run, status: job.status, error: job.error, errorMessage: job.error_message });
       } catch {
         // Another member's job, or one that is gone: nothing to say about it.
       }
     }
-    if (open.length > 0) this.#changed({});
   }
 
   // ─── what there is ────────────────────────────────────────────────────────────────────────────

@@ -81,7 +81,7 @@ export class Canvas {
     try {
       const row = await this.#parts.api.job(id);
       if (this.#closed) return;
-      if (row.run >= this.#job.run) this.#job.take(row);
+      this.#job.take(row);
       this.#show();
       this.#showOriginal();
     } catch (problem) {
