@@ -8,6 +8,7 @@ import builtins
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 from repositories.database import Database, Filter, Order, Row, is_id
 from repositories.errors import NotFound
@@ -101,12 +102,15 @@ class ConversationRepository:
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Conversation:
-        """A conversation of this owner; the same ``id`` again is answered with what it made."""
+        """A conversation of this owner; the same ``id`` again is answered with what it made.
+
+        Without one it gets an id here, so that a call that is repeated makes no second one.
+        """
         row = await self.database.call(
             "create_conversation",
             title=title,
             metadata=dict(metadata or {}),
-            conversation_id=id,
+            conversation_id=id or str(uuid4()),
             user_id=user_id,
         )
         return _conversation(row)

@@ -23,6 +23,7 @@ __all__ = [
     "as_json",
     "column_and_cast",
     "is_id",
+    "may_repeat",
     "require_filters",
     "require_name",
     "require_rows",
@@ -122,7 +123,7 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
     "retry_job": {"job_id": "uuid", "expected_run": "bigint", "user_id": "uuid"},
     "save_checkpoints": _REQUEST,
     "settle_jobs": _REQUEST,
-    "stop_answer": {"conversation_id": "uuid", "user_id": "uuid"},
+    "stop_answer": {"conversation_id": "uuid", "user_id": "uuid", "job_id": "uuid"},
     "store_concept": _REQUEST,
     "submit_job": {
         "type": "text",
@@ -161,6 +162,11 @@ KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
 }
 
 
+def may_repeat(function: str, arguments: Mapping[str, Json]) -> bool:
+    """Whether a call whose reply was lost may be made again without asking whoever made it."""
+    return function != "stop_answer" or arguments.get("job_id") is not None
+
+
 def is_id(text: str) -> bool:
     """Whether this is a uuid as the database writes them."""
     try:
@@ -194,7 +200,9 @@ class Database(Protocol):
     ``Transient`` the work may have been done all the same (the reply was lost), and the call may be
     repeated. What the repeated call answers:
 
-    - ``call``, ``select``: what the first would have; every function of the schema is idempotent.
+    - ``call``, ``select``: what the first would have; the functions of the schema are idempotent,
+      except that ``stop_answer`` without a ``job_id`` stops whichever has the turn by then, and that
+      what is deleted is ``not_found``.
     - ``insert``: ``Conflict`` where the first has been carried out. With ids of the caller's making
       the rows are then the caller's own; with ``on_conflict`` they are left out as existing ones.
     - ``update``, ``delete``: the state is the same; rows that the filter no longer finds are left out.

@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from repositories.conversations import UserConversations
 from repositories.database import Database, Filter, Order, Row, is_id
@@ -152,7 +152,8 @@ class MessageRepository:
     ) -> Posted:
         """A user's message and the chat that answers it, in one transaction.
 
-        ``options`` go into the chat's input. The same key is answered with the same again. Raises
+        ``options`` go into the chat's input. The same key is answered with the same again; without
+        one it gets a key here, so that a call that is repeated posts nothing twice. Raises
         ``Refused`` with the code of ``post_message``.
         """
         answer = await self.database.call(
@@ -161,7 +162,7 @@ class MessageRepository:
             content=content,
             on_busy=on_busy,
             options=dict(options or {}),
-            idempotency_key=idempotency_key,
+            idempotency_key=idempotency_key or f"post-{uuid4()}",
             max_cost=max_cost,
             user_id=user_id,
         )

@@ -24,6 +24,7 @@ from repositories.database import (
     Table,
     as_json,
     column_and_cast,
+    may_repeat,
     require_filters,
     require_name,
     require_rows,
@@ -42,8 +43,8 @@ _OPERATORS: Final = {"ne": "neq"}
 class SupabaseDatabase:
     """Few calls at a time (and a place of their own for lease renewals: they must never queue).
 
-    Functions and reads are repeated here when their reply is lost. Writes to a table are not: only
-    the caller knows what the answer to the second one means (see the port).
+    Reads and functions (those that ``may_repeat``) are repeated here when their reply is lost. Writes
+    to a table are not: only the caller knows what the second answer means (see the port).
     """
 
     def __init__(
@@ -79,7 +80,8 @@ class SupabaseDatabase:
         types = SIGNATURES[function]
         body = {name: _argument(value, types[name]) for name, value in arguments.items()}
         places = self._renewals if function == "renew_leases" else self._calls
-        answer = await self._answer(self._supabase.rest.rpc(function, body), places)
+        tries = TRIES if may_repeat(function, arguments) else 1
+        answer = await self._answer(self._supabase.rest.rpc(function, body), places, tries=tries)
         data: Any = answer.data
         if isinstance(data, str | list):
             raise errors.Unavailable(_NOT_POSTGREST)

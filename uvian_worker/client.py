@@ -263,14 +263,18 @@ class Client:
         handle = _handle(job, created=answer["created"] or not idempotency_key)
         return PostedMessage(message["id"], message["position"], handle, answer_id(job["id"]))
 
-    async def stop(self, conversation_id: str, *, user_id: str | None = None) -> bool:
+    async def stop(
+        self, conversation_id: str, *, job_id: str | None = None, user_id: str | None = None
+    ) -> bool:
         """Stop the answer that is being written, or is about to be; whether there was one.
 
-        What there is of it is kept, and whoever waits behind it is next. With ``user_id`` a
+        What there is of it is kept, and whoever waits behind it is next. Name the chat by ``job_id``
+        where you know it: asked twice, or a moment too late, no other is stopped. Without it the call
+        is not repeated, and raises ``DatabaseAway`` where nobody can tell. With ``user_id`` a
         conversation they take no part in is ``not_found``. Raises ``JobRefused``.
         """
-        arguments = {"conversation_id": conversation_id, "user_id": user_id}
-        answer = await self._persist("stop_answer", arguments)
+        arguments = {"conversation_id": conversation_id, "user_id": user_id, "job_id": job_id}
+        answer = await self._persist("stop_answer", arguments, tries=_TRIES if job_id else 1)
         await self._follow_up(answer)
         return bool(answer["stopped"])
 
@@ -331,9 +335,11 @@ class Client:
         async for event in self._reader.follow(conversation_topic(conversation_id), cursor):
             yield event
 
-    async def _persist(self, function: str, arguments: dict[str, Any]) -> Any:
-        """Call the database; repeat while it is away: every function may be repeated."""
-        for attempt in range(1, _TRIES):
+    async def _persist(
+        self, function: str, arguments: dict[str, Any], *, tries: int = _TRIES
+    ) -> Any:
+        """Call the database; while it is away, repeat what can do nothing twice."""
+        for attempt in range(1, tries):
             try:
                 return await self._call(function, arguments)
             except (DatabaseAway, OSError) as error:

@@ -211,6 +211,20 @@ async def test_an_answer_is_stopped(site: Site) -> None:
     assert (await user.post(f"{at}/stop")).body == {"stopped": False}
 
 
+async def test_a_stop_that_names_its_chat_stops_no_other(site: Site) -> None:
+    """A second press, or one that comes when its answer has ended, leaves the next one alone."""
+    user = await site.user()
+    at = await begun(user)
+    first, second = await said(user, at), await said(user, at)
+    named = {"job_id": first["job"]["id"]}
+    for _ in range(2):
+        assert (await user.post(f"{at}/stop", named)).body == {"stopped": True}
+    assert (await site.world.row(second["job"]["id"]))["status"] == "queued"
+    for job_id in (someone(), second["id"]):
+        assert (await user.post(f"{at}/stop", {"job_id": job_id})).body == {"stopped": False}
+    assert (await user.post(f"{at}/stop", {"job_id": "x"})).code == "invalid_input"
+
+
 async def test_what_a_message_may_not_be(site: Site) -> None:
     """Empty, all space, over 64 kB, with options that no chat takes, or of a type that is closed."""
     schema = {"properties": {"temperature": {"type": "number", "maximum": 2}}}

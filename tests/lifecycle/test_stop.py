@@ -63,6 +63,32 @@ async def test_stopping_nothing_is_fine(world: World) -> None:
     assert await world.service.call("stop_answer", conversation_id=conversation) == nothing
 
 
+async def test_a_stop_that_names_its_chat_stops_no_other(world: World) -> None:
+    """Asked again after it has ended, or too late, the next in line goes on."""
+    user = await world.user()
+    conversation = await world.conversation(user)
+    first, second = [(await world.post(conversation, user))["job"] for _ in range(2)]
+    await world.claim(first)
+
+    async def stop(job_id: str, conversation_id: str = conversation) -> list[str]:
+        answer = await world.service.call(
+            "stop_answer", conversation_id=conversation_id, user_id=user, job_id=job_id
+        )
+        return list(answer["stopped"])
+
+    assert await stop(second["id"]) == []  # not its turn
+    assert await stop(first["id"]) == [first["id"]]
+    await world.settlement(first, "cancelled", message={"content": "Beca"})
+    assert await stop(first["id"]) == [
+        first["id"]
+    ]  # as before: whoever asks again is told the same
+    await world.claim(second)
+    assert await stop(first["id"], await world.conversation(user)) == []  # another conversation's
+    await world.settlement(second, "completed", output={}, message={"content": "Because."})
+    assert await stop(second["id"]) == []  # too late
+    assert await broken(world) == {}
+
+
 async def test_only_who_takes_part_may_stop(world: World) -> None:
     """A stranger's conversation is not found; another member's answer may be stopped."""
     one, two, stranger = [await world.user() for _ in range(3)]

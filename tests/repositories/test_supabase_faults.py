@@ -12,7 +12,9 @@ import asyncpg
 import pytest
 
 from repositories import errors
+from repositories.conversations import ConversationRepository
 from repositories.database import SIGNATURES, Filter
+from repositories.messages import MessageRepository
 from repositories.supabase import SupabaseDatabase
 from repositories.supabase_client import connect_supabase
 from tests.contracts.database import job
@@ -34,7 +36,11 @@ from uvian_worker.migrate import bootstrap, migrate
 # ─── lost replies ────────────────────────────────────────────────────────────────────────────────
 
 
-def life(user: str) -> list[tuple[str, dict[str, Any], Callable[[Any], bool]]]:
+#: A function, its arguments, and what must be true of its answer.
+Step = tuple[str, dict[str, Any], Callable[[Any], bool]]
+
+
+def life(user: str) -> list[Step]:
     """Every function of the service in an order that makes sense: its arguments, and what must be true."""
     first, second, third, concept, nonce = (str(uuid.uuid4()) for _ in range(5))
     mine = {"id": first, "run": 1}
@@ -122,8 +128,36 @@ def life(user: str) -> list[tuple[str, dict[str, Any], Callable[[Any], bool]]]:
             },
             lambda answer: {j["id"] for j in answer["jobs"]} == {second, third},
         ),
+        *conversing(user),
         ("sweep_jobs", {"request": {"limit": 500}}, lambda answer: answer["swept"]),
         ("retire_worker", {"request": {"worker": "w"}}, lambda answer: answer == {}),
+    ]
+
+
+def conversing(user: str) -> list[Step]:
+    """A conversation from its first message to its end."""
+    id_, member = str(uuid.uuid4()), str(uuid.uuid4())
+    it = {"conversation_id": id_, "user_id": user}
+    return [
+        ("create_conversation", {**it, "title": "a"}, lambda answer: answer["id"] == id_),
+        ("update_conversation", {**it, "title": "b"}, lambda answer: answer["title"] == "b"),
+        ("add_members", {**it, "members": [user]}, lambda answer: len(answer["members"]) == 1),
+        ("remove_member", {**it, "member": member}, lambda answer: not answer["removed"]),
+        (
+            "list_conversations",
+            {"request": {"user_id": user}},
+            lambda answer: [c["id"] for c in answer["conversations"]] == [id_],
+        ),
+        (
+            "post_message",
+            {**it, "content": "Why?", "idempotency_key": "once"},
+            lambda answer: answer["message"]["content"] == "Why?",
+        ),
+        (
+            "stop_answer",
+            {**it, "job_id": str(uuid.uuid4())},
+            lambda answer: answer["stopped"] == [],
+        ),
     ]
 
 
@@ -138,15 +172,54 @@ async def test_every_function_survives_a_reply_that_is_lost(
 ) -> None:
     """Each is struck once, and answers as if it had not been; nothing was done twice."""
     steps = life(user)
-    assert {name for name, _, _ in steps} == set(SIGNATURES) - {"submit_job"}  # which is the users'
+    # One is the users', and what became of a deletion is the caller's to judge.
+    assert {name for name, _, _ in steps} == set(SIGNATURES) - {"submit_job", "delete_conversation"}
     for name, arguments, holds in steps:
         rule = platform.faults.add(fault, path=f"/rpc/{name}", times=1)
         answer = await service.call(name, **arguments)  # type: ignore[arg-type]
         assert holds(answer), (name, answer)
         assert (rule.hits, rule.seen) == (1, 2), name
-    assert await hand.fetchval("select count(*) from uvian.jobs") == 3
+    assert await hand.fetchval("select count(*) from uvian.jobs") == 3 + 1
+    assert await hand.fetchval("select count(*) from uvian.messages") == 1
     assert await hand.fetchval("select sum(amount)::text from uvian.credit_entries") == "12.500000"
     assert await hand.fetchval("select count(*) from uvian.concepts") == 1
+
+
+@pytest.mark.database
+async def test_who_gives_no_id_and_no_key_makes_nothing_twice(
+    platform: Platform, service: SupabaseDatabase, hand: asyncpg.Connection[Any], user: str
+) -> None:
+    """The repositories give them."""
+    rules = [
+        platform.faults.add(lose_reply, path=f"/rpc/{name}", times=1)
+        for name in ("create_conversation", "post_message")
+    ]
+    made = await ConversationRepository(service).create(user)
+    await MessageRepository(service).post(made.id, "Why?", user_id=user)
+    assert [(rule.hits, rule.seen) for rule in rules] == [(1, 2), (1, 2)]
+    for table in ("conversations", "messages", "jobs"):
+        assert await hand.fetchval(f"select count(*) from uvian.{table}") == 1
+
+
+@pytest.mark.database
+async def test_a_stop_that_names_nobody_is_not_repeated(
+    platform: Platform, service: SupabaseDatabase, user: str
+) -> None:
+    """The second would stop the answer after it."""
+    made = await ConversationRepository(service).create(user)
+    first, second = [
+        (await MessageRepository(service).post(made.id, text, user_id=user)).job
+        for text in ("1", "2")
+    ]
+    rule = platform.faults.add(lose_reply, path="/rpc/stop_answer", times=1)
+    with pytest.raises(errors.Transient):
+        await service.call("stop_answer", conversation_id=made.id, user_id=user)
+    assert (rule.hits, rule.seen) == (1, 1)
+    rows = await service.select("jobs", where=[Filter("conversation_id", "eq", made.id)])
+    assert {row["id"]: row["status"] for row in rows} == {
+        first["id"]: "cancelled",
+        second["id"]: "queued",
+    }
 
 
 @pytest.mark.database
@@ -156,7 +229,7 @@ async def test_a_read_survives_a_reply_that_is_lost(
     """On every page of it."""
     await service.insert("job_types", [{"type": f"t{n}"} for n in range(2500)])
     rule = platform.faults.add(lose_reply, path="/job_types", method="GET", every=2)
-    rows = await service.select("job_types", where=[Filter("schedulable", "eq", False)])
+    rows = await service.select("job_types", where=[Filter("browser", "eq", False)])
     assert len(rows) == len({row["type"] for row in rows}) == 2500
     assert rule.hits == 2
 

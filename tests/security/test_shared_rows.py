@@ -22,6 +22,7 @@ pytestmark = pytest.mark.database
 #: An example of every argument that comes after the conversation of somebody else.
 _ARGUMENTS = {
     "content": "'Why?'",
+    "job_id": "gen_random_uuid()",
     "max_cost": "1",
     "member": "{stranger}",
     "members": "jsonb_build_array({stranger})",

@@ -82,6 +82,13 @@ class Posted(Shown):
     job: Submitted
 
 
+class Stop(Parameters):
+    """Which answer is to be stopped."""
+
+    job_id: UUID | None = None
+    """The chat that writes it; without it, whichever has the turn when the request arrives."""
+
+
 class Stopped(Shown):
     """Whether there was an answer to stop."""
 
@@ -134,6 +141,7 @@ def message_operations(database: Database, client: Client, types: JobTypes) -> S
             route=f"{one}/stop",
             summary="Stop the answer that is being written, or is about to be; what there is of it stays",
             handle=messages.stop,
+            body=Stop,
             answers={200: Stopped},
             problems=("not_found",),
             **common,
@@ -188,6 +196,11 @@ class _Messages:
             status=201 if posted.job.created else 200,
         )
 
-    async def stop(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        stopped = await self._client.stop(str(asked.path.conversation_id), user_id=asked.user.id)
+    async def stop(self, asked: Asked[ConversationPath, Any, Stop]) -> Answer:
+        job_id = asked.body.job_id
+        stopped = await self._client.stop(
+            str(asked.path.conversation_id),
+            job_id=None if job_id is None else str(job_id),
+            user_id=asked.user.id,
+        )
         return Answer(Stopped(stopped=stopped))

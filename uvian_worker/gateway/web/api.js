@@ -101,8 +101,9 @@ export class Api {
     });
   }
 
-  stop(conversation) {
-    return this.#ask("POST", `v1/conversations/${conversation}/stop`, { repeat: true });
+  stop(conversation, jobId) {
+    const body = jobId === undefined ? {} : { job_id: jobId };
+    return this.#ask("POST", `v1/conversations/${conversation}/stop`, { body, repeat: jobId !== undefined });
   }
 
   async #ask(method, path, { query = {}, body, repeat = method === "GET" } = {}) {

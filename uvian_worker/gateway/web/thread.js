@@ -113,8 +113,10 @@ export class Thread {
     return sending?.content ?? "";
   }
 
+  /** Stop the answer that is shown as the next to come, and no other that began meanwhile. */
   stop() {
-    return this.#api.stop(this.#id);
+    const meant = this.entries().find(isAwaited);
+    return this.#api.stop(this.#id, this.#rows.get(meant?.question)?.job_id);
   }
 
   /** Have a question answered whose chat has failed. */
@@ -167,7 +169,7 @@ export class Thread {
 
   /** Whether an answer is being written or awaited. */
   get isAnswering() {
-    return this.entries().some((entry) => entry.state === "writing" || entry.state === "waiting");
+    return this.entries().some(isAwaited);
   }
 
   /**
@@ -194,6 +196,10 @@ export class Thread {
     const unsent = this.#sending.map(({ key, content, problem }) => ({ key, role: "user", state: problem ? "unsent" : "sending", text: content, problem }));
     return [...entries, ...unsent];
   }
+}
+
+function isAwaited(entry) {
+  return entry.state === "writing" || entry.state === "waiting";
 }
 
 function rowEntry(row) {
