@@ -37,6 +37,7 @@ BODIES: dict[str, Any] = {
     "updateConversation": {"title": "x"},
     "addMembers": {"user_ids": [someone()]},
     "postMessage": {"content": "x"},
+    "stopAnswer": {"job_id": someone()},
     "signFiles": {"paths": ["x"]},
     "calculateCost": {"type": "noop"},
 }

@@ -12,7 +12,7 @@ from tests.lifecycle.world import World, opened
 from tests.servers import CleanDatabase, Clones
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")  # whoever else has its turn in between
 def old_defaults(clones: Clones) -> Clones:
     """A template as projects made before 30 October 2026 have it: everything granted to everybody."""
     clones.prepare(template="uvian_old_defaults", old_defaults=True)

@@ -64,7 +64,7 @@ def _policy(pictures_from: tuple[str, ...]) -> str:
             "style-src 'self'",
             "font-src 'self'",
             f"img-src {pictures}",
-            "connect-src 'self' ws: wss:",
+            "connect-src 'self'",
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
