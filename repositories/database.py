@@ -238,8 +238,9 @@ class Database(Protocol):
         """Delete the rows that match (at least one filter) and answer them."""
         ...
 
-    async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
-        """Call back for every NOTIFY until closed; False where the transport has no LISTEN."""
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> bool:
+        """Call back with the payload of every NOTIFY until closed, and with an empty one at first and
+        after every gap: any may have been missed. False where the transport has no LISTEN."""
         ...
 
     async def close(self) -> None:

@@ -32,8 +32,9 @@ class Listener:
         self._timeout = timeout
         self._listening: list[asyncio.Task[None]] = []
 
-    def listen(self, channel: str, callback: Callable[[], None]) -> None:
-        """Begin; the first call back comes once it listens, and another after every gap."""
+    def listen(self, channel: str, callback: Callable[[str], None]) -> None:
+        """Begin, with the payload of each; the first call back comes once it listens, and another after
+        every gap: with an empty payload, for any may have been missed."""
         self._listening.append(asyncio.create_task(self._keep_listening(channel, callback)))
 
     async def close(self) -> None:
@@ -43,14 +44,14 @@ class Listener:
         await asyncio.gather(*self._listening, return_exceptions=True)
         self._listening.clear()
 
-    async def _keep_listening(self, channel: str, callback: Callable[[], None]) -> None:
+    async def _keep_listening(self, channel: str, callback: Callable[[str], None]) -> None:
         deaf = False
         while True:
             try:
                 async with self._connection() as connection:
-                    await connection.add_listener(channel, lambda *_: callback())
+                    await connection.add_listener(channel, lambda *heard: callback(heard[-1]))
                     deaf = False
-                    callback()  # what was notified while nobody listened
+                    callback("")  # what was notified while nobody listened
                     await self._until_closed(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody else opens it again
                 level = logging.DEBUG if deaf else logging.WARNING

@@ -163,7 +163,7 @@ class PostgresDatabase:
             values,
         )
 
-    async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> bool:
         """Call back for every NOTIFY, over a session connection that is opened again when it breaks."""
         if self._listener is None:
             return False

@@ -160,7 +160,7 @@ class SupabaseDatabase:
         request = self._supabase.rest.from_(require_name(table)).delete()
         return await self._write(_narrow(request, where))
 
-    async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> bool:
         """Call back for every NOTIFY, where a connection to Postgres is configured besides the API."""
         if self._listener is None:
             return False

@@ -267,7 +267,7 @@ in `{KEYS.paused}` as well.
 {messages}
 ## Keys
 
-{keys_table("topic", "log", "state", "text", "channel", "control", "paused")}
+{keys_table("topic", "log", "state", "text", "channel", "control", "paused", "members")}
 """
 
 

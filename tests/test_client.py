@@ -219,6 +219,29 @@ async def test_a_cancel_is_kept_though_redis_is_away(
 
 
 @pytest.mark.database
+async def test_members_are_removed_though_redis_is_away(
+    client: Client, adapter: Adapter, superuser_dsn: str, mute: str, tmp_path: Path
+) -> None:
+    """Gone or mute: gateways find out by themselves, and the caller hears no error."""
+    other = str(uuid.uuid4())
+    connection = await asyncpg.connect(superuser_dsn)
+    await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(other))
+    with EmbeddedRedis(tmp_path / "redis") as redis:
+        gone = redis.url
+    for url in (gone, mute):
+        async with adapter.client(url) as alone:
+            at = await alone.create_conversation(USER)
+            await alone.add_members(at, [other])
+            async with asyncio.timeout(4):
+                await alone.remove_member(at, other)
+            assert await connection.fetchval("select count(*) from uvian.conversation_members") == 1
+            async with asyncio.timeout(4):
+                await alone.delete_conversation(at)
+            assert not await connection.fetchval("select count(*) from uvian.conversations")
+    await connection.close()
+
+
+@pytest.mark.database
 @pytest.mark.parametrize(
     "asked",
     [

@@ -40,7 +40,7 @@ from uvian_worker.eventstream.appender import Appender, answer_id, credits_chang
 from uvian_worker.eventstream.connection import FAULTS, redis_from_url
 from uvian_worker.eventstream.control import CancelJob, Control
 from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import conversation_topic, job_topic
+from uvian_worker.eventstream.keys import Keys, conversation_topic, job_topic
 from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
 
 log = logging.getLogger("uvian.client")
@@ -82,6 +82,8 @@ class Client:
     def __init__(self, call: Call, redis: Any, *, namespace: str = "uvian") -> None:
         """``call(function, arguments)`` runs a function of the schema ``uvian`` as the service."""
         self._call = call
+        self._redis = redis
+        self._keys = Keys(namespace)
         self._dispatcher = Dispatcher(redis, namespace, patience=0.5)
         self._appender = Appender(redis, namespace)
         self._control = Control(redis, namespace)
@@ -304,7 +306,9 @@ class Client:
     ) -> None:
         """Delete a conversation with its messages; what is being answered in it is cancelled first."""
         arguments = {"conversation_id": conversation_id, "user_id": user_id}
-        await self._follow_up(await self._persist("delete_conversation", arguments))
+        answer = await self._persist("delete_conversation", arguments)
+        await self._tell_gateways(conversation_id)
+        await self._follow_up(answer)
 
     async def add_members(
         self, conversation_id: str, members: Sequence[str], *, user_id: str | None = None
@@ -322,7 +326,9 @@ class Client:
     ) -> None:
         """Let a user take part no more, as the owner or that user may; their open chats are cancelled."""
         arguments = {"conversation_id": conversation_id, "member": member, "user_id": user_id}
-        await self._follow_up(await self._persist("remove_member", arguments))
+        answer = await self._persist("remove_member", arguments)
+        await self._tell_gateways(conversation_id)
+        await self._follow_up(answer)
 
     async def follow_conversation(
         self, conversation_id: str, cursor: str | None = None
@@ -370,6 +376,14 @@ class Client:
                 await self._control.send(CancelJob(job_id))
         except FAULTS as error:
             log.warning("job %s: its worker hears of the cancellation later: %s", job_id, error)
+
+    async def _tell_gateways(self, conversation_id: str) -> None:
+        """Who was removed hears no more; without Redis the gateways find out a minute later."""
+        try:
+            async with asyncio.timeout(_REDIS_SECONDS):
+                await self._redis.publish(self._keys.members, str(uuid.UUID(conversation_id)))
+        except FAULTS as error:
+            log.warning("conversation %s: gateways hear of it later: %s", conversation_id, error)
 
     def _announce(self, endings: Iterable[Mapping[str, Any]]) -> None:
         for ended in endings:

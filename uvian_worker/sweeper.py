@@ -75,7 +75,7 @@ class Sweeper:
         return None if self._last is None else time.monotonic() - self._last
 
     async def _loop(self) -> None:
-        await self._database.listen("uvian_jobs", self.wake)
+        await self._database.listen("uvian_jobs", lambda _: self.wake())
         while True:
             self._wake.clear()
             if not await self._sweep_safely():

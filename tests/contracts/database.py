@@ -405,13 +405,24 @@ class DatabaseContract:
         self, port: Database, user: str
     ) -> None:
         """Where there is a session, a row made by hand is heard of; otherwise the caller polls."""
-        heard = asyncio.Event()
-        if not await port.listen("uvian_jobs", heard.set):
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        if not await port.listen("uvian_jobs", heard.put_nowait):
             return
-        await asyncio.wait_for(heard.wait(), 5)  # told once when it begins to listen
-        heard.clear()
+        assert await asyncio.wait_for(heard.get(), 5) == ""  # told once when it begins to listen
         await port.insert("jobs", [job(user)])
-        await asyncio.wait_for(heard.wait(), 5)
+        await asyncio.wait_for(heard.get(), 5)
+
+    async def test_a_notification_says_whose_members_have_left(
+        self, port: Database, user: str
+    ) -> None:
+        """Its payload arrives as it was sent."""
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        if not await port.listen("uvian_members", heard.put_nowait):
+            return
+        assert await asyncio.wait_for(heard.get(), 5) == ""
+        made = await port.call("create_conversation", user_id=user)
+        await port.call("delete_conversation", conversation_id=made["id"], user_id=user)
+        assert await asyncio.wait_for(heard.get(), 5) == made["id"]
 
     async def test_it_closes_twice_and_is_closed_then(self, port: Database) -> None:
         """Whoever calls afterwards hears that the database is away, not of a bug."""

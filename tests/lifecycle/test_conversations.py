@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import uuid
 from decimal import Decimal
 from typing import Any
@@ -281,3 +283,64 @@ async def test_a_user_who_is_deleted_takes_the_conversations_along(world: World)
     assert (await world.row(waiting))["status"] == "cancelled"
     assert await world.account(member) == (Decimal(10), Decimal(0))
     assert [(m["user_id"], m["content"]) for m in await world.messages(shared)] == [(None, "Mine.")]
+
+
+# ─── gateways are told ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+async def told(world: World) -> asyncio.Queue[str]:
+    """The conversations that somebody was removed from."""
+    told: asyncio.Queue[str] = asyncio.Queue()
+    await world.hand.add_listener("uvian_members", lambda *heard: told.put_nowait(heard[-1]))
+    return told
+
+
+async def heard(world: World, told: asyncio.Queue[str]) -> list[str]:
+    """All that was told until now."""
+    await world.hand.execute("select pg_notify('uvian_members', 'the end')")
+    answer = []
+    async with asyncio.timeout(10):
+        while (payload := await told.get()) != "the end":
+            answer.append(payload)
+    return answer
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from uvian.conversation_members where role = 'member'",
+        "delete from uvian.conversations",
+        "delete from auth.users where id = any (select user_id from uvian.conversations)",
+        "delete from auth.users",
+    ],
+    ids=["members", "conversations", "owners", "users"],
+)
+async def test_whatever_removes_members_tells_of_each_conversation_once(
+    world: World, told: asyncio.Queue[str], statement: str
+) -> None:
+    """By hand, with their conversations, with their users: as many rows as there are."""
+    owners = [await world.user() for _ in range(3)]
+    guests = [await world.user() for _ in range(5)]
+    conversations = [await world.conversation(owner, *guests) for owner in owners for _ in range(4)]
+    assert await heard(world, told) == []
+    await world.hand.execute(statement)
+    assert sorted(await heard(world, told)) == sorted(conversations)
+
+
+async def test_a_removal_that_is_taken_back_tells_nothing(
+    world: World, told: asyncio.Queue[str]
+) -> None:
+    """Nor does one of somebody who was no member."""
+    owner, guest = await world.user(), await world.user()
+    conversation = await world.conversation(owner, guest)
+    with contextlib.suppress(ZeroDivisionError):
+        async with world.hand.transaction():
+            await world.hand.execute("delete from uvian.conversation_members")
+            raise ZeroDivisionError
+    await world.service.call(
+        "remove_member", conversation_id=conversation, member=str(uuid.uuid4())
+    )
+    assert await heard(world, told) == []
+    await world.service.call("remove_member", conversation_id=conversation, member=guest)
+    assert await heard(world, told) == [conversation]

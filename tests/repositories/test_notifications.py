@@ -35,24 +35,26 @@ async def listener(database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     await listener.close()
 
 
-async def _heard(event: asyncio.Event) -> None:
-    await asyncio.wait_for(event.wait(), 10)
-    event.clear()
+def _payloads() -> asyncio.Queue[str]:
+    return asyncio.Queue()
+
+
+async def _heard(payloads: asyncio.Queue[str]) -> str:
+    return await asyncio.wait_for(payloads.get(), 10)
 
 
 @pytest.mark.database
 async def test_every_channel_has_its_callback(
     listener: Listener, hand: asyncpg.Connection[object]
 ) -> None:
-    """Once when it listens, then for each notification of that channel."""
-    first, second = asyncio.Event(), asyncio.Event()
-    listener.listen("one", first.set)
-    listener.listen("two", second.set)
-    await _heard(first)
-    await _heard(second)
-    await hand.execute("notify one")
-    await _heard(first)
-    assert not second.is_set()
+    """Once when it listens, then with the payload of each notification of that channel."""
+    first, second = _payloads(), _payloads()
+    listener.listen("one", first.put_nowait)
+    listener.listen("two", second.put_nowait)
+    assert (await _heard(first), await _heard(second)) == ("", "")
+    await hand.execute("notify one, 'its payload'")
+    assert await _heard(first) == "its payload"
+    assert second.empty()
     await hand.execute("notify two")
     await _heard(second)
 
@@ -64,13 +66,13 @@ async def test_it_survives_its_connection_and_makes_up_for_the_gap(
     database: CleanDatabase,
 ) -> None:
     """It is opened again, with one call back for what was notified meanwhile."""
-    heard = asyncio.Event()
-    listener.listen("one", heard.set)
+    heard = _payloads()
+    listener.listen("one", heard.put_nowait)
     await _heard(heard)
     await hand.execute(f"select pg_terminate_backend(pid) from ({SESSIONS}) s", database.name)
-    await _heard(heard)
-    await hand.execute("notify one")
-    await _heard(heard)
+    assert await _heard(heard) == "", "any may have been missed"
+    await hand.execute("notify one, 'its payload'")
+    assert await _heard(heard) == "its payload"
 
 
 @pytest.mark.database
@@ -83,8 +85,8 @@ async def test_a_line_that_was_cut_without_a_word_is_found_out(
     async with _line(database) as (dsn, cut):
         listener = Listener(dsn, timeout=0.3)
         try:
-            heard = asyncio.Event()
-            listener.listen("one", heard.set)
+            heard = _payloads()
+            listener.listen("one", heard.put_nowait)
             await _heard(heard)
             cut()
             await _heard(heard)
@@ -110,7 +112,7 @@ async def test_what_keeps_it_from_listening_is_said_once(
     monkeypatch.setattr(asyncpg, "connect", counted)
     listener = Listener(database.dsn.replace(database.name, "nowhere"))
     with caplog.at_level(logging.WARNING, "uvian.database"):
-        listener.listen("one", lambda: None)
+        listener.listen("one", lambda _: None)
         for _ in range(4):
             await asyncio.wait_for(tries.acquire(), 10)
         await listener.close()
@@ -124,8 +126,8 @@ async def test_closed_it_leaves_no_session_and_calls_nobody(
     listener: Listener, hand: asyncpg.Connection[object], database: CleanDatabase
 ) -> None:
     """Closing twice is fine."""
-    heard = asyncio.Event()
-    listener.listen("one", heard.set)
+    heard = _payloads()
+    listener.listen("one", heard.put_nowait)
     await _heard(heard)
     assert len(await hand.fetch(SESSIONS, database.name)) == 1
     await listener.close()
@@ -134,7 +136,7 @@ async def test_closed_it_leaves_no_session_and_calls_nobody(
         while await hand.fetch(SESSIONS, database.name):
             await asyncio.sleep(0.01)
     await hand.execute("notify one")
-    assert not heard.is_set()
+    assert heard.empty()
 
 
 @contextlib.asynccontextmanager

@@ -337,7 +337,7 @@ async def test_no_more_connections_than_allowed(database: CleanDatabase) -> None
 async def test_without_a_session_nobody_listens(database_dsn: str) -> None:
     """Through a transaction pooler the answer is no, and nothing is started."""
     port = await PostgresDatabase.connect(database_dsn)
-    assert not await port.listen("uvian_jobs", lambda: None)
+    assert not await port.listen("uvian_jobs", lambda _: None)
     await port.close()
 
 

@@ -261,15 +261,14 @@ async def test_listening_needs_a_connection_besides_the_api(
     platform: Platform, database: CleanDatabase, service: SupabaseDatabase, user: str
 ) -> None:
     """Without one the answer is no; with one a row made by hand is heard of."""
-    assert not await service.listen("uvian_jobs", lambda: None)
+    assert not await service.listen("uvian_jobs", lambda _: None)
     supabase = connect_supabase(platform.url, platform.secret_key)
     listening = await SupabaseDatabase.connect(supabase, listen_dsn=database.dsn)
-    heard = asyncio.Event()
-    assert await listening.listen("uvian_jobs", heard.set)
-    await asyncio.wait_for(heard.wait(), 30)
-    heard.clear()
+    heard: asyncio.Queue[str] = asyncio.Queue()
+    assert await listening.listen("uvian_jobs", heard.put_nowait)
+    await asyncio.wait_for(heard.get(), 30)
     await service.insert("jobs", [job(user)])
-    await asyncio.wait_for(heard.wait(), 30)
+    await asyncio.wait_for(heard.get(), 30)
     await listening.close()
     await supabase.close()
 

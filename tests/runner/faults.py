@@ -76,7 +76,7 @@ class FaultyDatabase:
     async def delete(self, table: Table, *, where: Sequence[Filter]) -> list[Row]:
         return await self.database.delete(table, where=where)
 
-    async def listen(self, channel: str, callback: Callable[[], None]) -> bool:
+    async def listen(self, channel: str, callback: Callable[[str], None]) -> bool:
         return await self.database.listen(channel, callback)
 
     async def close(self) -> None:

@@ -100,6 +100,11 @@ class Keys:
         return f"{self.namespace}:control"
 
     @property
+    def members(self) -> str:
+        """Pub/sub channel of the ids of conversations that somebody was removed from."""
+        return f"{self.namespace}:members"
+
+    @property
     def paused(self) -> str:
         """Set: the names of paused workers, ``*`` for all."""
         return f"{self.namespace}:paused"

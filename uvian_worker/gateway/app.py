@@ -30,6 +30,7 @@ from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.jobs import job_operations
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.feeds import Feeds
+from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.gateway.live.session import Rules
 from uvian_worker.gateway.live.sse import JobStreams
 from uvian_worker.gateway.live.topics import Topics
@@ -60,6 +61,7 @@ class Gateway:
     images: ImageStore
     verifier: TokenVerifier
     limits: Limits
+    membership: Membership
     sweeper: Sweeper
     checks: Checks
     origins: frozenset[str]  #: that may call from a browser; "*" is all
@@ -73,7 +75,8 @@ def application(gateway: Gateway) -> web.Application:
     operations = _operations(gateway.database, gateway.client, gateway.images)
     feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
     sockets = LiveSockets(
-        Rules(feeds, topics, gateway.verifier, gateway.limits), _live_admission(gateway)
+        Rules(feeds, topics, gateway.membership, gateway.verifier, gateway.limits),
+        _live_admission(gateway),
     )
     streams = JobStreams(feeds, topics, _live_admission(gateway), clock=time.time)
     preflight, allow = across_origins(gateway.origins)

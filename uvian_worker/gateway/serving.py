@@ -21,10 +21,12 @@ from uvian_worker.dispatch import Dispatcher
 from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.eventstream.reader import Reader
+from uvian_worker.eventstream.subscriptions import Subscriptions
 from uvian_worker.followups import Messenger
 from uvian_worker.gateway.app import HANG_UP, Gateway, application
 from uvian_worker.gateway.auth import Jwks, TokenVerifier
 from uvian_worker.gateway.limits import Limits
+from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.health import postgres_state, redis_state, sweep_state
 from uvian_worker.stores import Stores, calls_over
 from uvian_worker.sweeper import Sweeper
@@ -79,8 +81,12 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         stack.push_async_callback(redis.aclose)
         client = Client(calls_over(database), redis, namespace=config.namespace)
         await stack.enter_async_context(client)
-        reader = Reader(redis, config.namespace)
-        stack.push_async_callback(reader.close)
+        subscriptions = Subscriptions(redis)
+        stack.push_async_callback(subscriptions.close)
+        reader = Reader(redis, config.namespace, subscriptions=subscriptions)
+        membership = Membership(database, subscriptions, config.namespace)
+        membership.start()
+        stack.push_async_callback(membership.close)
         publisher = Publisher(redis, config.namespace)
         stack.push_async_callback(publisher.close)
         dispatcher = Dispatcher(redis, config.namespace)
@@ -110,6 +116,7 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             images=images,
             verifier=await _verifier(config, stack),
             limits=Limits(redis, config.namespace, _per_minute(config)),
+            membership=membership,
             sweeper=sweeper,
             checks=checks,
             origins=config.origins(),

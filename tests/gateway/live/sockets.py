@@ -44,14 +44,17 @@ class Socket:
         assert frame["op"] == op, frame
         return frame
 
+    async def rest(self) -> tuple[list[dict[str, Any]], int | None]:
+        """All there is to hear, until the end, and its code."""
+        frames = []
+        async with asyncio.timeout(PATIENCE):
+            while (message := await self.socket.receive()).type is aiohttp.WSMsgType.TEXT:
+                frames.append(orjson.loads(message.data))
+        return frames, self.socket.close_code
+
     async def closed(self) -> int | None:
         """Hear all there is, until the end; its code."""
-        async with asyncio.timeout(PATIENCE):
-            while not self.socket.closed:
-                message = await self.socket.receive()
-                if message.type in (aiohttp.WSMsgType.CLOSED, aiohttp.WSMsgType.ERROR):
-                    break
-        return self.socket.close_code
+        return (await self.rest())[1]
 
     async def subscribe(self, topic: str, cursor: str | None = None) -> dict[str, Any]:
         """Ask for a topic; the answer."""

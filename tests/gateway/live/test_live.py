@@ -8,10 +8,12 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from pathlib import Path
+from socket import SO_RCVBUF, SOL_SOCKET
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import WSCloseCode
 from redis.asyncio import Redis
 
 from executors import events
@@ -22,7 +24,7 @@ from tests.gateway.tokens import claims_of, signed
 from tests.lifecycle.world import World
 from tests.servers import REDIS_BINARY
 from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.gateway.live import session
+from uvian_worker.gateway.live import session, sse, websocket
 from uvian_worker.gateway.live.session import Close
 
 pytestmark = [pytest.mark.database, over_postgres_only]
@@ -301,6 +303,39 @@ async def test_a_reader_that_is_too_slow_is_told_where_to_go_on(
         assert seen == last
 
 
+@pytest.mark.parametrize("comes_back", ["in time for the reason", "too late for it"])
+async def test_a_client_that_reads_nothing_is_hung_up_on(
+    caller: Caller, job: Happenings, comes_back: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others hear every event meanwhile; it comes back with its cursor and has missed nothing."""
+    in_time = comes_back == "in time for the reason"
+    monkeypatch.setattr(websocket, "_SEND_SECONDS", 0.2)
+    monkeypatch.setattr(websocket, "_LOOK_EVERY", 0.05)
+    monkeypatch.setattr(websocket, "_GOODBYE_SECONDS", PATIENCE if in_time else 0.05)
+    async with connected(caller, max_msg_size=0) as mute, connected(caller) as healthy:
+        for socket in (mute, healthy):
+            await socket.subscribe(topic_of(job))
+        mute.socket.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
+        mute.socket._reader._protocol.pause_reading()
+        for number in range(200):
+            await job.stages(f"{number} {'x' * 20_000}")
+            last = (await healthy.hears("event"))["event"]
+            assert last["data"]["stage"].startswith(f"{number} ")
+        await asyncio.sleep(1)
+        await job.stages("still here")
+        last = (await healthy.hears("event"))["event"]
+        mute.socket._reader._protocol.resume_reading()
+        heard, code = await mute.rest()
+        assert code == (Close.SLOW if in_time else WSCloseCode.ABNORMAL_CLOSURE)
+        events_ = [frame["event"] for frame in heard if frame["op"] == "event"]
+        assert len(events_) < 200
+    async with connected(caller, max_msg_size=0) as again:
+        answer = await again.subscribe(topic_of(job), events_[-1]["id"])
+        assert answer["mode"] == "resume"
+        seqs = [event["seq"] for event in events_ + answer["events"]]
+        assert seqs == list(range(seqs[0], last["seq"] + 1))
+
+
 async def test_redis_restarts_and_nobody_is_hung_up_on(world: World, tmp_path: Path) -> None:
     """With its data or without: what is told afterwards arrives, or the client learns to read the row."""
     with EmbeddedRedis(tmp_path / "redis", persistent=True, binary=REDIS_BINARY) as server:
@@ -419,6 +454,29 @@ async def test_a_job_is_a_stream_of_events(site: Site, caller: Caller, job: Happ
             rest = (await response.read()).decode()
     assert rest.count("event: ") == 1
     assert "event: job.completed" in rest
+
+
+async def test_a_stream_that_nobody_reads_is_cut(
+    site: Site, caller: Caller, job: Happenings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its connection and what waits in it are not kept for ever."""
+    monkeypatch.setattr(sse, "_SEND_SECONDS", 0.2)
+    monkeypatch.setattr(websocket, "_GOODBYE_SECONDS", 0.05)
+    url = f"{site.url}/v1/jobs/{topic_of(job).removeprefix('job:')}/events"
+    headers = {"Authorization": f"Bearer {caller.token}"}
+    async with site.session.get(url, headers=headers) as response, connected(caller) as healthy:
+        await healthy.subscribe(topic_of(job))
+        assert response.connection is not None
+        assert response.connection.protocol is not None
+        response.connection.protocol.pause_reading()
+        for number in range(400):
+            await job.stages(f"{number} {'x' * 20_000}")
+            await healthy.hears("event")
+        await asyncio.sleep(1)
+        response.connection.protocol.resume_reading()
+        with pytest.raises(aiohttp.ClientError):
+            async with asyncio.timeout(PATIENCE):
+                await response.read()
 
 
 async def test_anothers_job_is_no_stream(site: Site, job: Happenings) -> None:

@@ -30,6 +30,7 @@ from uvian_worker.gateway.auth import InvalidToken, TokenVerifier, User
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import document_of
+from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.gateway.live.outbox import Outbox, Told
 from uvian_worker.gateway.live.topics import Topics, is_topic
 from uvian_worker.gateway.problems import Problem
@@ -86,6 +87,7 @@ class Rules:
 
     feeds: Feeds
     topics: Topics
+    membership: Membership
     verifier: TokenVerifier
     limits: Limits
     clock: Callable[[], float] = time.time
@@ -97,7 +99,7 @@ class _Subscription:
     def __init__(self, topic: str, session: Session) -> None:
         self.topic = topic
         self._session = session
-        self.leave: Callable[[], None] = lambda: None
+        self.leaves: list[Callable[[], None]] = []
 
     def answered(self, answer: Answer) -> None:
         """See ``feeds.Listener``."""
@@ -118,6 +120,21 @@ class _Subscription:
         """See ``feeds.Listener``."""
         self._session.drop(self.topic)
         self._session.outbox.say({"op": "unsubscribed", "topic": self.topic, "reason": "ended"})
+
+    def gone(self) -> None:
+        """See ``membership.Membership``: what waits was told to members."""
+        if self.leaves:
+            self._session.drop(self.topic)
+            self._session.outbox.give_up(self.topic)
+            self._session.outbox.say(
+                {"op": "unsubscribed", "topic": self.topic, "reason": "not_found"}
+            )
+
+    def leave(self) -> None:
+        """Hear no more; twice is fine."""
+        leaves, self.leaves = self.leaves, []
+        for leave in leaves:
+            leave()
 
 
 class Session:
@@ -166,7 +183,7 @@ class Session:
             if left <= WARN_BEFORE and warned is not self.user:
                 warned = self.user
                 self.outbox.say({"op": "expiring", "expires_in": round(left, 1)})
-            await self._check()
+            self._rules.membership.look_at(*self._subscriptions)
             soonest = min(
                 ends - now, CHECK_EVERY, left if warned is self.user else left - WARN_BEFORE
             )
@@ -191,6 +208,7 @@ class Session:
         if topic not in self._subscriptions and len(self._subscriptions) >= MAX_TOPICS:
             self._error("too_many_topics", f"At most {MAX_TOPICS} topics on a socket.", topic)
             return None
+        changes = self._rules.membership.changes
         try:
             await self._rules.limits.spend("subscribe", self.user.id)
             allowed = await self._rules.topics.may_hear(self.user.id, topic)
@@ -206,7 +224,11 @@ class Session:
         self.drop(topic)
         self.outbox.give_up(topic)
         subscription = self._subscriptions[topic] = _Subscription(topic, self)
-        subscription.leave = self._rules.feeds.listen(topic, cursor, subscription)
+        subscription.leaves.append(self._rules.feeds.listen(topic, cursor, subscription))
+        if topic.startswith("conversation:"):
+            subscription.leaves.append(
+                self._rules.membership.watch(topic, self.user.id, subscription.gone, since=changes)
+            )
         return None
 
     async def _authenticate(self, token: str) -> Close | None:
@@ -221,18 +243,6 @@ class Session:
         self._renewed.set()
         self.outbox.say({"op": "authenticated", "expires_at": user.expires_at})
         return None
-
-    async def _check(self) -> None:
-        """Let go of topics that the user may not hear any more; while nobody can tell, go on."""
-        for topic in [t for t in self._subscriptions if t.startswith("conversation:")]:
-            try:
-                allowed = await self._rules.topics.may_hear(self.user.id, topic)
-            except RepositoryError:
-                return
-            if not allowed and topic in self._subscriptions:
-                self.drop(topic)
-                self.outbox.give_up(topic)
-                self._unsubscribed(topic, "not_found")
 
     async def _wait(self, seconds: float) -> None:
         try:

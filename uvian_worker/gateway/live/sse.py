@@ -18,7 +18,7 @@ from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import data_of
 from uvian_worker.gateway.live.outbox import Told
 from uvian_worker.gateway.live.topics import Topics
-from uvian_worker.gateway.live.websocket import token_of
+from uvian_worker.gateway.live.websocket import cut_later, token_of
 from uvian_worker.gateway.problems import Problem
 
 _SILENCE: Final = 15.0  #: seconds, after which a comment says that we are still there
@@ -96,7 +96,9 @@ class JobStreams:
             async with asyncio.timeout(max(user.expires_at - self._clock(), 0)):
                 await self._send(response, stream)
         except (TimeoutError, ConnectionError):
-            pass  # the client comes again, with its last id and a token that holds
+            # The client comes again, with its last id and a token that holds.
+            response.force_close()
+            cut_later(request)
         finally:
             leave()
             self._open.discard(stream)

@@ -1,4 +1,4 @@
-"""Who may listen to what: asked when a topic is subscribed to, and again while it is."""
+"""Who may listen to what: asked when a topic is subscribed to."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ A browser cannot set headers on a WebSocket. Its token comes as a subprotocol (`
 
 from __future__ import annotations
 
-__all__ = ["LiveSockets", "token_of"]
+__all__ = ["LiveSockets", "cut_later", "token_of"]
 
 import asyncio
 import contextlib
@@ -28,6 +28,9 @@ _HEARTBEAT: Final = 20.0  #: seconds between pings; a socket that answers none i
 _SEND_SECONDS: Final = 30.0  #: that one frame may wait for the client to read
 _UNSENT_BYTES: Final = 128 * 1024  #: that the kernel takes of what a client has no room for
 _LOOK_EVERY: Final = 5.0  #: seconds between looks whether one does
+_GOODBYE_SECONDS: Final = (
+    5.0  #: that a client has to hear why it is closed, and then to take the rest
+)
 
 
 class LiveSockets:
@@ -62,6 +65,7 @@ class LiveSockets:
             await self._converse(socket, session)
         finally:
             session.close()
+            cut_later(request)
         return socket
 
     async def close(self) -> None:
@@ -90,7 +94,7 @@ class LiveSockets:
             await asyncio.gather(*parts, return_exceptions=True)
         if reason is not None:
             with contextlib.suppress(ConnectionError, TimeoutError):
-                async with asyncio.timeout(5):
+                async with asyncio.timeout(_GOODBYE_SECONDS):
                     await socket.close(code=reason, message=reason.name.lower().encode())
 
 
@@ -144,6 +148,12 @@ def _keep_little(request: web.Request) -> None:
     if lowat is not None and wire is not None and wire.family != socket_module.AF_UNIX:
         with contextlib.suppress(OSError):
             wire.setsockopt(socket_module.IPPROTO_TCP, lowat, _UNSENT_BYTES)
+
+
+def cut_later(request: web.Request) -> None:
+    """A connection that ends waits for its client to read what was sent, without an end: give it one."""
+    if request.transport is not None:
+        asyncio.get_running_loop().call_later(_GOODBYE_SECONDS, request.transport.abort)
 
 
 def token_of(request: web.Request) -> str:
