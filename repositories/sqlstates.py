@@ -13,7 +13,7 @@ from repositories import errors
 #: Whole classes: connections (08), resources (53), the machine (58).
 _TRANSIENT_CLASSES: Final = ("08", "53", "58")
 #: Shutting down, starting up, idle session ended; serialisation, deadlock; object in use; a standby
-#: that is being promoted.
+#: that is being promoted; a migration that widens a table while a function returns its rows.
 _TRANSIENT_STATES: Final = {
     "57P01",
     "57P02",
@@ -24,6 +24,7 @@ _TRANSIENT_STATES: Final = {
     "40P01",
     "55006",
     "25006",
+    "42804",
 }
 _SCHEMA_STATES: Final = {"3F000", "42883", "42P01", "42703"}
 

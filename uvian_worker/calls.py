@@ -146,7 +146,7 @@ def _by_state(state: str, message: str, detail: str | None, function: str) -> Ex
         return JobRefused(message, {"message": detail})
     if state.startswith("22") or state == "23514":
         return bad_value(function, message)
-    if state.startswith(("08", "57P")) or state in ("55P03", "40P01", "40001", "53300"):
+    if state.startswith(("08", "57P")) or state in ("55P03", "40P01", "40001", "42804", "53300"):
         return DatabaseAway(message)
     if state == "42501":
         return NotSetUp(

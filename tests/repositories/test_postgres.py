@@ -113,7 +113,7 @@ def _with_state(
         (("08000", "08003", "08006", "08P01"), errors.Unavailable),
         (("57P01", "57P02", "57P03", "57P05"), errors.Unavailable),
         (("53300", "53200", "53100", "58030"), errors.Unavailable),
-        (("40001", "40003", "40P01", "55006", "25006"), errors.Unavailable),
+        (("40001", "40003", "40P01", "55006", "25006", "42804"), errors.Unavailable),
         (("55P03",), errors.TimedOut),
         (("57014",), errors.StatementTooSlow),
         (("3F000", "42883", "42P01", "42703"), errors.SchemaMissing),
