@@ -1,8 +1,8 @@
 """Several models in place of one: when a vendor is away or busy, the next one is asked.
 
 Not when it refuses the content: others would be asked until one does not mind. A refusal that is
-about our account (``AccountRefused``) says nothing of the content, and goes on like an outage. Nor
-once the first text was passed on: an answer is one vendor's.
+about our account (``AccountRefused``), or a fault that stays (``ProviderFailed``), says nothing of the
+content, and goes on like an outage. Nor once the first text was passed on: an answer is one vendor's.
 
 Who is given up calls its own request off before the next one is asked, and forgets it: else both
 would be paid. The last one keeps it, for a later run.
@@ -18,7 +18,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from executors.errors import AccountRefused, ExecutorError, ProviderUnavailable, RateLimited
+from executors.errors import (
+    AccountRefused,
+    ExecutorError,
+    ProviderFailed,
+    ProviderUnavailable,
+    RateLimited,
+)
 from executors.providers.base import (
     ChatDelta,
     ChatMessage,
@@ -33,7 +39,7 @@ log = logging.getLogger("uvian.providers")
 ModelT = TypeVar("ModelT", ChatModel, ImageModel)
 
 #: What the next one may do better.
-GOES_ON = (ProviderUnavailable, RateLimited, AccountRefused)
+GOES_ON = (ProviderUnavailable, RateLimited, AccountRefused, ProviderFailed)
 
 
 class FallbackChatModel:

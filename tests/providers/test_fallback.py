@@ -14,6 +14,7 @@ from executors.errors import (
     ExecutorError,
     InvalidInput,
     LeaseLost,
+    ProviderFailed,
     ProviderRejected,
     ProviderUnavailable,
     RateLimited,
@@ -74,7 +75,12 @@ async def said(model: FallbackChatModel) -> list[ChatDelta]:
     return [delta async for delta in model.stream(QUESTION)]
 
 
-GOES_ON = [ProviderUnavailable("away"), RateLimited(5), AccountRefused("no money")]
+GOES_ON = [
+    ProviderUnavailable("away"),
+    RateLimited(5),
+    AccountRefused("no money"),
+    ProviderFailed("broken"),
+]
 STOPS = [ProviderRejected("no"), InvalidInput("no"), LeaseLost()]
 
 
