@@ -4,7 +4,8 @@
     ├── InvalidInput            the request can never work: not retried
     │   └── NotFound            … because what it names is not there, or not this user's
     ├── ProviderRejected        the provider refuses this content or request: not retried
-    │   └── AccountRefused      … because of our account there: another provider may do it
+    │   ├── AccountRefused      … because of our account there: another provider may do it
+    │   └── ProviderFailed      … because it fails at it, each time: another provider may do it
     ├── ProviderUnavailable     the provider is away or broken: retried with backoff
     ├── RateLimited             come back later: retried at the reset time, burns no attempt
     ├── Timeout                 the job took longer than its type allows: retried
@@ -25,6 +26,7 @@ __all__ = [
     "InvalidInput",
     "LeaseLost",
     "NotFound",
+    "ProviderFailed",
     "ProviderRejected",
     "ProviderUnavailable",
     "RateLimited",
@@ -72,6 +74,10 @@ class ProviderRejected(ExecutorError):
 
 class AccountRefused(ProviderRejected):
     """The provider does not serve this worker's account."""
+
+
+class ProviderFailed(ProviderRejected):
+    """The provider fails at this request, and would each time."""
 
 
 class ProviderUnavailable(ExecutorError):

@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field
 
 from executors.base import BaseExecutor, JobContext, JobInput
 from executors.stages.concept_storage import StoredVariation, store_concept
-from executors.stages.image_preparation import PreparedImage, prepare_image, store_image
+from executors.stages.image_preparation import prepare_image, store_base
+from executors.stages.model_images import PreparedImage
 from executors.stages.palette_generation import ChosenPalettes, generate_palettes
 from executors.stages.palette_variations import create_variations
 
@@ -63,7 +64,7 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
             seed=asked.seed,
         )
         async with asyncio.TaskGroup() as both:
-            storing = both.create_task(store_image(job, base))
+            storing = both.create_task(store_base(job, base))
             palettes = both.create_task(
                 generate_palettes(job, asked.theme_description, asked.num_palettes, asked.seed)
             )

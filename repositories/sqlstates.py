@@ -35,6 +35,8 @@ def translated(error: Exception) -> errors.RepositoryError:
         return error
     if isinstance(error, TimeoutError):
         return errors.TimedOut("Postgres did not answer in time")
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return errors.Misconfigured(f"UVIAN_DATABASE_URL cannot be used: {error}")
     state = getattr(error, "sqlstate", None)
     if state is not None:
         message = str(error.args[0]) if error.args else str(state)

@@ -64,8 +64,9 @@ speaks the vendor's format (its own client has said so) and breaks as the row sa
 - **charge**: of {PRICE} credits that were reserved.
 
 `provider_unavailable` and `rate_limited` are tried again, `provider_rejected` is not: the provider will not
-do it, for its content or for the account. With several providers (`UVIAN_CHAT_MODEL=openai,…`) the next
-one is asked before the run ends, except when content was refused, or when the first text has been passed on.
+do it, for its content or for the account, or says itself that it would fail again. With several providers
+(`UVIAN_CHAT_MODEL=openai,…`) the next one is asked before the run ends, except when content was refused, or
+when the first text has been passed on; a request in the queue of the one before is called off first.
 
 Timeouts are settings (`UVIAN_OPENAI_TIMEOUTS` …), of OpenAI by default {seconds}.
 

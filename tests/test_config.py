@@ -93,6 +93,19 @@ def test_the_api_is_a_database_without_a_connection_string(
         _load(environment, UVIAN_DATABASE="postgres").require_database()
 
 
+@pytest.mark.parametrize("setting", ["UVIAN_DATABASE_URL", "UVIAN_DATABASE_DIRECT_URL"])
+@pytest.mark.parametrize("url", ["postgres://h:port/x", "postgresql://u:hid#den@h/x", "hidden"])
+def test_a_connection_string_that_cannot_be_read_is_a_sentence(
+    environment: pytest.MonkeyPatch, setting: str, url: str
+) -> None:
+    """It names the setting and the form, and not what stands there."""
+    with pytest.raises(ConfigError) as wrong:
+        _load(environment, **{setting: url})
+    (said,) = str(wrong.value).splitlines()
+    assert said.startswith(f"{setting}: is no connection string: it reads postgresql://user")
+    assert "hid" not in said
+
+
 def test_no_secret_is_shown(environment: pytest.MonkeyPatch) -> None:
     """Not in a repr, and not in an error."""
     secrets = {

@@ -24,7 +24,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from repositories.dsn import is_transaction_pool
+from repositories.dsn import UNREADABLE, is_readable, is_transaction_pool
 
 PREFIX = "UVIAN_"
 
@@ -247,6 +247,13 @@ class Config(BaseSettings):
         if values.get("database") == "supabase":
             return {"images": "supabase", **values}
         return values
+
+    @field_validator("database_url", "database_direct_url")
+    @classmethod
+    def _connection_string(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not is_readable(value.get_secret_value()):
+            raise ValueError(UNREADABLE)
+        return value
 
     @field_validator("images_dir")
     @classmethod

@@ -54,6 +54,9 @@ class VendorRequest:
     #: Whether a later run comes for the request when this call is cancelled: the worker stops, or
     #: another one has the job. Then it is left with the vendor; else it is called off there.
     comes_back: Callable[[], bool] = _never
+    #: Another vendor is asked when this one fails: then nobody comes for the request, and it is
+    #: called off and forgotten.
+    goes_elsewhere: bool = False
 
     def at(self, vendor: str) -> VendorRequest:
         """The request as ``vendor`` sees it: what was sent to another one is not its own to resume."""
@@ -64,6 +67,7 @@ class VendorRequest:
             keep=lambda id_: self.keep(mark + id_ if id_ else ""),
             report=self.report,
             comes_back=self.comes_back,
+            goes_elsewhere=self.goes_elsewhere,
         )
 
 

@@ -3,6 +3,9 @@
 A submit answers where the request is: ``{owner}/{app}/requests/{id}``. That is the ticket; below it
 are status, result and cancel. A request that failed is ``COMPLETED`` like any other: its status may
 say so, and its result has the HTTP status of the model.
+
+Whether an error passes is told by its kind (``error_type``, or the header ``X-Fal-Error-Type``), then by
+``X-Fal-Retryable``, then by its status.
 """
 
 from __future__ import annotations
@@ -11,12 +14,19 @@ __all__ = ["FAL_URL", "FalImageModel", "fal_vendor"]
 
 import base64
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final, NoReturn, TypeGuard
 
 from pydantic import SecretStr
 from yarl import URL
 
-from executors.errors import AccountRefused, ExecutorError, ProviderRejected, ProviderUnavailable
+from executors.errors import (
+    AccountRefused,
+    ExecutorError,
+    ProviderFailed,
+    ProviderRejected,
+    ProviderUnavailable,
+)
 from executors.providers.base import GeneratedImage, VendorRequest
 from executors.providers.http import Call, Patience, Wire
 from executors.providers.limits import CallLimits
@@ -34,6 +44,27 @@ _CANCELS: Final = CallLimits(concurrency=50, per_second=50.0)
 _CONTENT: Final = {"content_policy_violation", "nsfw_content_detected"}
 _ENDED_BY_US: Final = {"client_cancelled", "client_disconnected"}
 
+#: Kinds that pass, whatever their status is: of the platform, and two of models, whose machinery says
+#: of every error that it stays unless somebody has thought of it.
+_PASSING: Final = {
+    "downstream_service_unavailable",
+    "generation_timeout",
+    "internal_error",
+    "request_timeout",
+    "runner_connection_error",
+    "runner_connection_refused",
+    "runner_connection_timeout",
+    "runner_disconnected",
+    "runner_incomplete_response",
+    "runner_scheduling_failure",
+    "runner_server_error",
+    "startup_timeout",
+}
+#: Codes of ours, for an error that has no kind in its document.
+_NO_KIND: Final = {"", "error", "model_error"}
+#: Statuses that are about the key, the place or the pace, and say themselves what is to be done.
+_CLEAR: Final = {401, 402, 403, 404, 408, 409, 410, 425, 429}
+
 #: What the platform says without a status of its own.
 _STATUS_OF: Final[Mapping[str, int]] = {"bad_request": 400, "content_policy_violation": 422}
 
@@ -47,6 +78,7 @@ def fal_vendor(base_url: str = FAL_URL, api_key: SecretStr | None = None) -> Ven
         base_url=base_url.rstrip("/"),
         auth={"Authorization": key} if key else {},
         read=read_error,
+        amend=_amended,
         judge=_judged,
     )
 
@@ -249,6 +281,17 @@ def read_error(status: int, document: Any) -> Refusal:
     return Refusal(status=status, code=code, message=str(said)[:1000])
 
 
+def _amended(refusal: Refusal, headers: Mapping[str, str]) -> Refusal:
+    """With the kind, where the document has none, and with what FAL thinks of asking again."""
+    kind = headers.get("X-Fal-Error-Type", "").strip()
+    hint = headers.get("X-Fal-Retryable", "").strip().lower()
+    return replace(
+        refusal,
+        code=kind if kind and refusal.code in _NO_KIND else refusal.code,
+        passes={"true": True, "false": False}.get(hint),
+    )
+
+
 def _judged(label: str, refusal: Refusal) -> ExecutorError | None:
     if refusal.code in _CONTENT:
         return ProviderRejected(f"{label} refuses this content: it is against its rules.")
@@ -256,6 +299,18 @@ def _judged(label: str, refusal: Refusal) -> ExecutorError | None:
         return AccountRefused(f"{label} wants the account of this worker to be paid for.")
     if refusal.status == 499:
         return ProviderUnavailable(f"{label} has dropped the request.")
+    return None if refusal.status in _CLEAR else _by_kind(label, refusal)
+
+
+def _by_kind(label: str, refusal: Refusal) -> ExecutorError | None:
+    if refusal.code in _PASSING or (refusal.passes and refusal.code != "bad_request"):
+        return ProviderUnavailable(
+            f"{label} has an internal fault.", retry_after=refusal.wait or 0.0
+        )
+    if refusal.code == "bad_request":
+        return ProviderRejected(f"{label} refuses the request.")
+    if refusal.passes is False and refusal.status >= 500:
+        return ProviderFailed(f"{label} fails at this request, and would again.")
     return None
 
 
@@ -278,7 +333,7 @@ def _is_the_models(error: ExecutorError) -> bool:
     refusal = refusal_of(error)
     if refusal is None or refusal.status in {401, 403, 404, 408, 409, 410, 425, 429}:
         return False
-    return 400 <= refusal.status < 500 or bool(refusal.code)
+    return 400 <= refusal.status < 500 or bool(refusal.code) or refusal.passes is not None
 
 
 def _place(position: object) -> str:

@@ -1,8 +1,11 @@
 """Several models in place of one: when a vendor is away or busy, the next one is asked.
 
 Not when it refuses the content: others would be asked until one does not mind. A refusal that is
-about our account (``AccountRefused``) says nothing of the content, and goes on like an outage. Nor
-once the first text was passed on: an answer is one vendor's.
+about our account (``AccountRefused``), or a fault that stays (``ProviderFailed``), says nothing of the
+content, and goes on like an outage. Nor once the first text was passed on: an answer is one vendor's.
+
+Who is given up calls its own request off before the next one is asked, and forgets it: else both
+would be paid. The last one keeps it, for a later run.
 """
 
 from __future__ import annotations
@@ -12,9 +15,16 @@ __all__ = ["FallbackChatModel", "FallbackImageModel"]
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, TypeVar
 
-from executors.errors import AccountRefused, ExecutorError, ProviderUnavailable, RateLimited
+from executors.errors import (
+    AccountRefused,
+    ExecutorError,
+    ProviderFailed,
+    ProviderUnavailable,
+    RateLimited,
+)
 from executors.providers.base import (
     ChatDelta,
     ChatMessage,
@@ -29,7 +39,7 @@ log = logging.getLogger("uvian.providers")
 ModelT = TypeVar("ModelT", ChatModel, ImageModel)
 
 #: What the next one may do better.
-GOES_ON = (ProviderUnavailable, RateLimited, AccountRefused)
+GOES_ON = (ProviderUnavailable, RateLimited, AccountRefused, ProviderFailed)
 
 
 class FallbackChatModel:
@@ -56,14 +66,14 @@ class FallbackChatModel:
         """
         errors: list[ExecutorError] = []
         able = [one for one in self._models if schema is None or one.structured]
-        for one in _in_order(able or self._models, request):
+        for one, own in _in_order(able or self._models, request):
             answer = one.stream(
                 messages,
                 model=model if one is self._models[0] else None,
                 temperature=temperature,
                 max_tokens=max_tokens,
                 schema=schema,
-                request=request,
+                request=own,
             )
             began = False
             async with aclosing(answer):
@@ -100,8 +110,8 @@ class FallbackImageModel:
         """The picture of the first that makes one."""
         return await self._first(
             request,
-            lambda one: one.generate(
-                subject=subject, theme=theme, size=size, style=style, seed=seed, request=request
+            lambda one, own: one.generate(
+                subject=subject, theme=theme, size=size, style=style, seed=seed, request=own
             ),
         )
 
@@ -119,32 +129,41 @@ class FallbackImageModel:
         """The changed picture of the first that makes one."""
         return await self._first(
             request,
-            lambda one: one.refine(
+            lambda one, own: one.refine(
                 original=original,
                 prompt=prompt,
                 width=width,
                 height=height,
                 strength=strength,
                 seed=seed,
-                request=request,
+                request=own,
             ),
         )
 
     async def _first(
-        self, request: VendorRequest, ask: Callable[[Any], Awaitable[GeneratedImage]]
+        self,
+        request: VendorRequest,
+        ask: Callable[[ImageModel, VendorRequest], Awaitable[GeneratedImage]],
     ) -> GeneratedImage:
         errors: list[ExecutorError] = []
-        for one in _in_order(self._models, request):
+        for one, own in _in_order(self._models, request):
             try:
-                return await ask(one)
+                return await ask(one, own)
             except GOES_ON as error:
                 _note(one.name, error, errors)
         raise _most_hopeful(errors)
 
 
-def _in_order(models: Sequence[ModelT], request: VendorRequest) -> list[ModelT]:
-    """As configured, but first whoever has this request of an earlier run: it is paid for."""
-    return sorted(models, key=lambda one: request.at(one.name).id is None)
+def _in_order(
+    models: Sequence[ModelT], request: VendorRequest
+) -> list[tuple[ModelT, VendorRequest]]:
+    """As configured, but first whoever has this request of an earlier run: it is paid for.
+
+    Each with the request as it is to see it: only the last one has nobody behind it.
+    """
+    *others, last = sorted(models, key=lambda one: request.at(one.name).id is None)
+    passing: VendorRequest = replace(request, goes_elsewhere=True)
+    return [*((one, passing) for one in others), (last, request)]
 
 
 def _note(name: str, error: ExecutorError, errors: list[ExecutorError]) -> None:

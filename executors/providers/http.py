@@ -244,9 +244,8 @@ class Wire:
             document = parsed(content)
         except ValueError:
             document = content.decode("utf-8", "replace")
-        refusal = replace(
-            self.vendor.read(reply.status, document), wait=wait_of(reply.status, reply.headers)
-        )
+        said = self.vendor.amend(self.vendor.read(reply.status, document), reply.headers)
+        refusal = replace(said, wait=wait_of(reply.status, reply.headers))
         try:
             self.vendor.refuse(refusal)
         except RateLimited:

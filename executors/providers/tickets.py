@@ -6,6 +6,9 @@ twice. It is kept until the answer is there or known to be of no use.
 **Cancelling** calls the request off at the vendor, in whatever phase it is, in a task of its own:
 it is on its way at once, outlives whoever is cancelled, and lasts a few seconds at most. Only what
 a later run comes back for is left with the vendor.
+
+**Going elsewhere** calls it off as well: where another vendor is asked next, the answer would be
+paid for twice.
 """
 
 from __future__ import annotations
@@ -170,7 +173,10 @@ async def _answer(
         await request.keep("")
         raise end.error from end.error.__cause__
     except ExecutorError as error:
-        if not error.retryable:
+        if request.goes_elsewhere:
+            # First called off, then forgotten: who dies in between finds it again, and sees its end.
+            await call_off(ticket, cancel)
+        if request.goes_elsewhere or not error.retryable:
             await request.keep("")
         raise
 

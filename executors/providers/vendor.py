@@ -49,6 +49,7 @@ class Refusal:
     message: str = ""  #: the vendor's sentence: for the log
     param: str = ""  #: which parameter it is about
     wait: float | None = None  #: seconds until it may be asked again, where it says so
+    passes: bool | None = None  #: whether the same may work later, where it says so
 
 
 def refusal_of(error: ExecutorError) -> Refusal | None:
@@ -59,6 +60,10 @@ def refusal_of(error: ExecutorError) -> Refusal | None:
 
 def _unread(status: int, document: Any) -> Refusal:
     return Refusal(status=status, message=str(document)[:1000])
+
+
+def _unamended(refusal: Refusal, _headers: Mapping[str, str]) -> Refusal:
+    return refusal
 
 
 def _unjudged(_label: str, _refusal: Refusal) -> ExecutorError | None:
@@ -74,6 +79,8 @@ class Vendor:
     base_url: str = ""  #: no slash at its end; without one any URL may be called, and needs no key
     auth: Mapping[str, SecretStr] = field(default_factory=dict)  #: headers that say who we are
     read: Callable[[int, Any], Refusal] = _unread  #: status and document (JSON, else text)
+    #: What the headers of an error add to it.
+    amend: Callable[[Refusal, Mapping[str, str]], Refusal] = _unamended
     #: Label and refusal as an error; None leaves it to the status.
     judge: Callable[[str, Refusal], ExecutorError | None] = _unjudged
 

@@ -5,27 +5,26 @@ from __future__ import annotations
 __all__ = ["About", "OriginalPalette", "Refinement", "Source", "refine_image", "store_refined"]
 
 import asyncio
-import hashlib
-import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from PIL import Image
 
-from executors.base import JobContext, Stage
-from executors.errors import InvalidInput, ProviderUnavailable
+from executors.base import JobContext
+from executors.errors import InvalidInput
 from executors.imaging import codec
-from executors.providers.base import GeneratedImage, VendorRequest
-from executors.stages.image_preparation import PreparedImage, store_image
+from executors.stages.model_images import (
+    PreparedImage,
+    fingerprint,
+    made_image,
+    store_image,
+    stored_image,
+)
 from repositories.concepts import Concept
-from repositories.errors import NotFound
 from repositories.images import StoredImage
 
-log = logging.getLogger("uvian.executors")
-
-CHECKPOINT = "refined_image"
-REQUEST = "refined_image_request"  #: what a vendor was asked, until there is an image
+NAME = "refined_image"
 
 SMALLEST: Final = 16  #: pixels a side of an original
 LARGEST: Final = 2048  #: … beyond which it is made smaller, as large as a generation can be
@@ -98,30 +97,27 @@ async def refine_image(
     ``about`` speaks for an original that is no concept; ``weight`` is the refining's share of the
     job. Raises ``StageError``.
     """
-    asked = _fingerprint(source, prompt, strength, seed)
+    asked = fingerprint(source, prompt, strength, seed)
     async with job.stage("original_image", weight=0.1, label="Loading the original"):
         original = await _stored(job, source, asked, about) or await _load(job, source, about)
     async with job.stage("image_refinement", weight=weight, label="Refining the image") as stage:
         if isinstance(original, Refinement):
             return original  # an earlier run's
-        request = _request(job, stage, asked)
-        made = await job.services.image_model.refine(
-            original=original.content,
-            prompt=prompt,
-            width=original.width,
-            height=original.height,
-            strength=strength,
-            seed=seed,
-            request=request,
+        image = await made_image(
+            job,
+            stage,
+            lambda request: job.services.image_model.refine(
+                original=original.content,
+                prompt=prompt,
+                width=original.width,
+                height=original.height,
+                strength=strength,
+                seed=seed,
+                request=request,
+            ),
+            name=NAME,
+            asked=asked,
         )
-        stage.progress(0.8, "Preparing the image")
-        try:
-            image = await asyncio.to_thread(
-                PreparedImage.of, made, asked, job.services.image_limits
-            )
-        except ProviderUnavailable:
-            await request.keep("")  # resumed, it would answer with the same image for ever
-            raise
         return Refinement(image, original.about)
 
 
@@ -130,9 +126,8 @@ async def store_refined(job: JobContext[Any], refinement: Refinement) -> StoredI
     return await store_image(
         job,
         refinement.image,
-        stage="refined_image_storage",
+        name=NAME,
         label="Storing refined image",
-        checkpoint=CHECKPOINT,
         facts={"about": asdict(refinement.about)},
     )
 
@@ -194,39 +189,10 @@ def _palettes_in(details: Mapping[str, Any]) -> list[OriginalPalette]:
 async def _stored(
     job: JobContext[Any], source: Source, asked: str, about: About
 ) -> Refinement | None:
-    """What an earlier run has stored; None if somebody has cleaned up, or a disk has damaged it."""
-    saved = job.checkpoints.get(CHECKPOINT)
-    # A hand may have changed the input of a job that it set to queued again.
-    if saved is None or saved["asked"] != asked:
-        return None
-    try:
-        content = await job.services.images.get(saved["path"])
-        made = GeneratedImage(
-            content, saved["provider"], saved["model"], saved["seed"], tuple(saved["operations"])
-        )
-        image = await asyncio.to_thread(
-            PreparedImage.of, made, asked, job.services.image_limits, saved["path"]
-        )
-    except (NotFound, ProviderUnavailable) as error:
-        log.warning("job %s: the stored refined image is of no use: %s", job.job.id, error)
+    """What an earlier run has stored, if it is still of use."""
+    image = await stored_image(job, name=NAME, asked=asked)
+    if image is None:
         return None
     # The concept may be gone, or its job may be: what was kept of it is enough.
-    return Refinement(image, about if source.concept_id is None else About.of_facts(saved["about"]))
-
-
-def _request(job: JobContext[Any], stage: Stage, asked: str) -> VendorRequest:
-    """The vendor's request that an earlier run has sent, and where a new one is kept."""
-    kept = job.checkpoints.get(REQUEST) or {}
-
-    async def keep(id_: str) -> None:
-        await job.checkpoint(**{REQUEST: {"id": id_, "asked": asked}})
-
-    return VendorRequest(
-        id=kept.get("id") or None if kept.get("asked") == asked else None,
-        keep=keep,
-        report=lambda message: stage.progress(0.0, message),
-    )
-
-
-def _fingerprint(*asked: object) -> str:
-    return hashlib.sha256(repr(asked).encode()).hexdigest()
+    kept = job.checkpoints[NAME]
+    return Refinement(image, about if source.concept_id is None else About.of_facts(kept["about"]))

@@ -16,7 +16,7 @@ from executors.imaging import codec
 from executors.imaging.palettes import Palette
 from executors.imaging.recolour import Artwork
 from executors.stages.concept_storage import StoredVariation
-from executors.stages.image_preparation import PreparedImage
+from executors.stages.model_images import PreparedImage
 
 log = logging.getLogger("uvian.executors")
 

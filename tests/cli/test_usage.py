@@ -7,11 +7,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner, Result
 
+from repositories.errors import TimedOut, Unavailable
 from uvian_worker import __version__
+from uvian_worker.calls import DatabaseAway
 from uvian_worker.cli import app
-from uvian_worker.cli.endings import ExitCode
+from uvian_worker.cli.endings import ExitCode, explained
 
 _NO_USER = "00000000-0000-4000-8000-0000000000aa"
 
@@ -118,6 +121,62 @@ def test_an_unreachable_postgres_is_named_without_its_password(
     assert result.exit_code == ExitCode.UNREACHABLE, result.output
     assert "Postgres does not answer at 127.0.0.1:9/app (UVIAN_DATABASE_URL)" in result.stderr
     assert "secret" not in result.output
+
+
+@pytest.mark.parametrize("words", [["jobs", "list"], ["worker"], ["migrate"], ["gateway"]])
+def test_what_is_no_connection_string_is_a_wrong_setting(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    """One sentence, with the setting and its form; nothing is tried."""
+    monkeypatch.setenv("UVIAN_DATABASE_URL", "postgres://h:port/x")
+    result = invoke(*words)
+    assert result.exit_code == ExitCode.USAGE, result.output
+    said = " ".join(result.stderr.split())
+    assert said.startswith("✗ UVIAN_DATABASE_URL: is no connection string: it reads postgresql://")
+    assert said.count("✗") == 1
+
+
+def test_an_option_of_the_connection_string_that_there_is_not(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong setting, and no server that does not answer."""
+    monkeypatch.setenv("UVIAN_DATABASE_URL", "postgres://u:secret@127.0.0.1:9/x?sslmode=foo")
+    result = invoke("jobs", "list")
+    assert result.exit_code == ExitCode.USAGE, result.output
+    assert "UVIAN_DATABASE_URL cannot be used: `sslmode` parameter must be one of" in " ".join(
+        result.stderr.split()
+    )
+    assert "secret" not in result.output
+
+
+def away(error: Exception, cause: Exception | None = None) -> Exception:
+    """As it comes when ``raise … from`` has raised it."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "hint"),
+    [
+        (TimedOut("a lock was not free within a second"), "has happened all the same"),
+        (away(DatabaseAway("late"), TimedOut("late")), "has happened all the same"),
+        (Unavailable("deadlock detected"), "check that the database runs, and UVIAN_DATABASE_URL"),
+        (away(DatabaseAway("x"), Unavailable("x")), "check that the database runs"),
+        (DatabaseAway("no answer in time"), "check that the database runs"),
+        (Unavailable("Supabase is not reachable. Check UVIAN_SUPABASE_URL."), None),
+    ],
+)
+def test_a_fault_that_passes_says_what_helps_against_it(
+    capsys: pytest.CaptureFixture[str], error: Exception, hint: str | None
+) -> None:
+    """A database that answers is not looked for in a setting, and no setting is named twice."""
+    with pytest.raises(typer.Exit) as ended, explained():
+        raise error
+    said = " ".join(capsys.readouterr().err.split())
+    assert ended.value.exit_code == ExitCode.UNREACHABLE
+    assert said.startswith(f"✗ {error}")
+    assert (hint in said) if hint else ("→" not in said)
+    assert ("UVIAN_DATABASE_URL" in said) == (hint is not None and "check" in hint)
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1", "redis://127.0.0.1:port", "nonsense"])

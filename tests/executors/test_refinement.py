@@ -506,6 +506,43 @@ async def test_a_request_that_answers_rubbish_is_not_resumed(tmp_path: Path) -> 
     await bench.pictures.close()
 
 
+class Waits(Model):
+    """A model whose answer takes for ever: it notes what it is to do with its request when stopped."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left: list[bool] = []
+
+    async def refine(self, **asked: Any) -> GeneratedImage:
+        asked["request"].report("second in the queue")
+        try:
+            await asyncio.Event().wait()
+            raise AssertionError
+        finally:
+            self.left.append(asked["request"].comes_back())
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+async def test_a_deploy_leaves_the_request_and_a_cancel_does_not(
+    tmp_path: Path, interrupted: bool
+) -> None:
+    """The next run redeems what this one has paid for; nobody redeems what the user cancels."""
+    model = Waits()
+    bench = await refinement(tmp_path, model)
+
+    def stop(event: Event) -> None:
+        if isinstance(event, JobProgress) and event.message == "second in the queue":
+            if interrupted:
+                bench.runner.interrupt()
+            else:
+                bench.runner.cancel(JOB)
+
+    bench.on_event = stop
+    await bench.run()
+    assert model.left == [interrupted]
+    await bench.pictures.close()
+
+
 async def test_a_lease_lost_before_the_vendor_answers(tmp_path: Path) -> None:
     """Another worker has the job: nothing more is paid for, stored, told or settled."""
     bench = await refinement(tmp_path, Vendor())

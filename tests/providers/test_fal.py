@@ -14,6 +14,7 @@ from PIL import Image
 from executors.errors import (
     AccountRefused,
     ExecutorError,
+    ProviderFailed,
     ProviderRejected,
     ProviderUnavailable,
     RateLimited,
@@ -166,6 +167,8 @@ async def test_a_fault_on_the_way_costs_no_second_request(
         (Failed("runner_disconnected", 503), ProviderUnavailable, "internal fault"),
         (Failed("request_timeout", 504), ProviderUnavailable, "internal fault"),
         (Failed("", 500), ProviderUnavailable, "internal fault"),
+        (Failed("x", 500, retryable=False), ProviderFailed, "would again"),
+        (Failed("x", 422, retryable=True), ProviderUnavailable, "internal fault"),
         (Failed("content_policy_violation", 422), ProviderRejected, "against its rules"),
         (Failed("image_too_small", 422), ProviderRejected, "refuses the request"),
         (faults.Expired(), ProviderUnavailable, "left its picture"),
@@ -206,6 +209,56 @@ async def test_a_request_that_is_not_taken(
     lab.script(fault)
     asking = Asking()
     assert type(await failure(fal_model, asking)) is expected
+    assert asking.kept == ""
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "retryable", "expected"),
+    [
+        # the kind says it, whatever the status and the hint are
+        (400, "runner_connection_error", None, ProviderUnavailable),
+        (504, "generation_timeout", "false", ProviderUnavailable),
+        (500, "content_policy_violation", "true", ProviderRejected),
+        (500, "bad_request", "true", ProviderRejected),
+        # else the hint
+        (422, "", "true", ProviderUnavailable),
+        (422, "image_load_error", "True", ProviderUnavailable),
+        (500, "", "false", ProviderFailed),
+        (503, "a_new_kind", "false", ProviderFailed),
+        # else the status
+        (422, "a_new_kind", "false", ProviderRejected),
+        (500, "a_new_kind", "perhaps", ProviderUnavailable),
+        # what is about the key, the place or the pace stays what it is
+        (401, "internal_error", "true", AccountRefused),
+        (404, "", "true", ProviderRejected),
+        (429, "runner_scheduling_failure", "false", RateLimited),
+        (409, "", "false", ProviderUnavailable),
+    ],
+)
+async def test_whether_an_error_passes(
+    lab: Lab,
+    fal_model: FalImageModel,
+    status: int,
+    kind: str,
+    retryable: str | None,
+    expected: type[ExecutorError],
+) -> None:
+    """By its kind, then by FAL's hint, then by its status; both come in headers."""
+    said = {"X-Fal-Error-Type": kind or None, "X-Fal-Retryable": retryable}
+    lab.script(Status(status, headers={name: value for name, value in said.items() if value}))
+    assert type(await failure(fal_model, Asking())) is expected
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Fal-Error-Type": "request_timeout"}, {"X-Fal-Retryable": "true"}], ids=str
+)
+async def test_a_result_that_fal_answers_is_none_of_a_proxy(
+    lab: Lab, fal_model: FalImageModel, headers: dict[str, str]
+) -> None:
+    """A header of FAL's own says that the request has failed, and not this look at it."""
+    lab.script(faults.Html(503, headers), key="fal.result")
+    asking = Asking()
+    await failure(fal_model, asking)
     assert asking.kept == ""
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator
 from typing import Any
 
+import aiohttp
 import pytest
 
 from executors.errors import (
@@ -12,10 +14,12 @@ from executors.errors import (
     ExecutorError,
     InvalidInput,
     LeaseLost,
+    ProviderFailed,
     ProviderRejected,
     ProviderUnavailable,
     RateLimited,
 )
+from executors.providers import tickets
 from executors.providers.base import (
     ChatDelta,
     ChatMessage,
@@ -24,9 +28,12 @@ from executors.providers.base import (
 )
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.openai import OpenAIChatModel
+from tests.providers.asking import Asking
 from tests.providers.conftest import ONCE, OpenAIWire
 from tests.providers.lab import faults
+from tests.providers.lab.faults import Fault
 from tests.providers.lab.server import Lab
+from tests.providers.models import chat_model, image_model
 
 QUESTION = [ChatMessage("user", "Hi")]
 
@@ -68,7 +75,12 @@ async def said(model: FallbackChatModel) -> list[ChatDelta]:
     return [delta async for delta in model.stream(QUESTION)]
 
 
-GOES_ON = [ProviderUnavailable("away"), RateLimited(5), AccountRefused("no money")]
+GOES_ON = [
+    ProviderUnavailable("away"),
+    RateLimited(5),
+    AccountRefused("no money"),
+    ProviderFailed("broken"),
+]
 STOPS = [ProviderRejected("no"), InvalidInput("no"), LeaseLost()]
 
 
@@ -196,3 +208,101 @@ async def test_two_real_ones(lab: Lab, openai_wire: OpenAIWire) -> None:
     deltas = await said(FallbackChatModel(models))
     assert "".join(d.text for d in deltas).startswith("You said: Hi")
     assert deltas[-1].model == "b-2026"
+
+
+LATER = ["fal", "runpod"]  #: vendors that give a ticket first
+AWAY = [faults.Status(503), faults.Status(401), faults.Status(429, headers={"Retry-After": "40"})]
+
+
+def pictures(lab: Lab, session: aiohttp.ClientSession, *names: str) -> FallbackImageModel:
+    """Real ones, in that order."""
+    return FallbackImageModel([image_model(name, lab, session) for name in names])
+
+
+def calls(lab: Lab) -> list[str]:
+    """What was asked, looks at a request aside."""
+    return [a.route for a in lab.asked if not a.route.endswith((".status", ".stream"))]
+
+
+async def drawn(model: FallbackImageModel, asking: Asking) -> GeneratedImage:
+    """One picture."""
+    return await model.generate(subject="s", theme="t", size=64, request=asking.request)
+
+
+@pytest.mark.parametrize("vendor", LATER)
+@pytest.mark.parametrize("fault", AWAY, ids=lambda fault: str(fault.status))
+async def test_a_request_in_the_queue_is_called_off_before_the_next_is_asked(
+    lab: Lab, session: aiohttp.ClientSession, vendor: str, fault: Fault
+) -> None:
+    """Nobody pays two vendors for one picture, and no later run comes back for what was given up."""
+    lab.script(faults.Waiting())
+    lab.script(fault, key=f"{vendor}.status", forever=True)
+    asking = Asking()
+    made = await drawn(pictures(lab, session, vendor, "openai"), asking)
+    sent, called_off, *then = calls(lab)
+    assert (made.provider, called_off) == ("openai", f"{vendor}.cancel")
+    assert sent in {"fal.submit", "runpod.run"}
+    assert then[0].startswith("openai.")
+    assert len(asking.history) == 2
+    assert asking.kept == ""
+
+
+@pytest.mark.parametrize("vendor", LATER)
+async def test_the_last_one_keeps_its_request(
+    lab: Lab, session: aiohttp.ClientSession, vendor: str
+) -> None:
+    """Nobody else is asked: a later run comes back for what is paid, and to whom it was paid."""
+    lab.script(faults.Status(500), key="openai.images", forever=True)
+    lab.script(faults.Status(503), key=f"{vendor}.status", forever=True)
+    asking = Asking()
+    with pytest.raises(ProviderUnavailable):
+        await drawn(pictures(lab, session, "openai", vendor), asking)
+    assert f"{vendor}.cancel" not in calls(lab)
+    lab.script(None, key=f"{vendor}.status")
+    before = len(lab.asked)
+    made = await drawn(pictures(lab, session, "openai", vendor), asking)
+    assert made.provider == vendor
+    assert not {a.route for a in lab.asked[before:]} & {"openai.images", "fal.submit", "runpod.run"}
+
+
+async def test_a_later_run_that_gives_up_calls_off_too(
+    lab: Lab, session: aiohttp.ClientSession
+) -> None:
+    """The request of an earlier run is asked for first, wherever its vendor stands in the order."""
+    lab.script(faults.Waiting(), key="fal.submit")
+    lab.script(faults.Status(503), key="fal.status", forever=True)
+    asking = Asking()
+    with pytest.raises(ProviderUnavailable):
+        await drawn(pictures(lab, session, "fal"), asking)
+    assert (await drawn(pictures(lab, session, "openai", "fal"), asking)).provider == "openai"
+    assert calls(lab)[:2] == ["fal.submit", "fal.cancel"]
+    assert asking.kept == ""
+
+
+@pytest.mark.parametrize("fault", [faults.Silence(), faults.Status(500), faults.Html()])
+async def test_a_call_that_fails_to_call_off_holds_nobody_up(
+    lab: Lab, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, fault: Fault
+) -> None:
+    """It is tried for a moment; then the next one is asked all the same."""
+    monkeypatch.setattr(tickets, "_CALLING_OFF", 0.3)
+    lab.script(faults.Waiting())
+    lab.script(faults.Status(401), key="fal.status", forever=True)
+    lab.script(fault, key="fal.cancel", forever=True)
+    asking, began = Asking(), time.monotonic()
+    assert (await drawn(pictures(lab, session, "fal", "openai"), asking)).provider == "openai"
+    assert asking.kept == ""
+    assert time.monotonic() - began < 10
+
+
+async def test_a_chat_that_is_given_up_is_called_off_and_forgotten(
+    lab: Lab, session: aiohttp.ClientSession
+) -> None:
+    """Before its first word the next one may answer; a later run asks them in their order."""
+    lab.script(faults.Waiting())
+    lab.script(faults.Status(503), key="runpod.stream", forever=True)
+    asking = Asking()
+    model = FallbackChatModel([chat_model(name, lab, session) for name in ("runpod", "openai")])
+    text = "".join([d.text async for d in model.stream(QUESTION, request=asking.request)])
+    assert text.startswith("You said: Hi")
+    assert calls(lab) == ["runpod.run", "runpod.cancel", "openai.chat"]
+    assert asking.kept == ""

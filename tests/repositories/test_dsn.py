@@ -1,10 +1,10 @@
-"""Which connection strings lead to a transaction pooler."""
+"""Which connection strings can be read, and which lead to a transaction pooler."""
 
 from __future__ import annotations
 
 import pytest
 
-from repositories.dsn import is_transaction_pool
+from repositories.dsn import is_readable, is_transaction_pool
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,7 @@ from repositories.dsn import is_transaction_pool
         "postgresql://u@one:5432,two:6543/postgres",
         "postgresql://u@[::1]:6543/postgres",
         "postgresql://u@one:5432%2Ctwo:6543/postgres",
+        "postgresql://u@%2Ftmp%2Fpool:6543/postgres",
     ],
 )
 def test_port_6543_is_the_transaction_pooler(dsn: str) -> None:
@@ -40,6 +41,7 @@ def test_port_6543_is_the_transaction_pooler(dsn: str) -> None:
         "postgresql://u@[fe80/x",
         "postgresql://u@host/x?application_name=a:6543",
         "postgresql://6543@/x?host=/tmp/6543",
+        "postgresql://6543/x",
         "no connection string at all",
         "",
     ],
@@ -47,3 +49,41 @@ def test_port_6543_is_the_transaction_pooler(dsn: str) -> None:
 def test_a_password_a_name_or_an_address_is_no_port(dsn: str) -> None:
     """Whatever else reads 6543; and a string that is malformed is for others to refuse."""
     assert not is_transaction_pool(dsn)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgres://h/x",
+        "postgresql://u:p:w@h:/x",
+        "postgresql://u@[::1]:5432/x",
+        "postgresql://u@one,two:5433/x?sslmode=require",
+        "postgresql:///x?host=/tmp/a:b&port=5432",
+        "postgresql://",
+    ],
+)
+def test_what_can_be_read_is_left_to_postgres(dsn: str) -> None:
+    """Hosts, users and databases are not for us to judge."""
+    assert is_readable(dsn)
+
+
+@pytest.mark.parametrize(
+    "dsn",
+    [
+        "postgres://h:port/x",
+        "postgresql://u@h:99999/x",
+        "postgresql://u@one:5432,two:p/x",
+        "postgresql:///x?port=p",
+        "postgresql://u:pa#ss@h/x",
+        "postgresql://u:pa/ss@h/x",
+        "postgresql://u@::1/x",
+        "mysql://h/x",
+        "https://x.supabase.co",
+        "host=h dbname=x",
+        "no connection string at all",
+        "",
+    ],
+)
+def test_another_scheme_and_a_port_that_is_none_cannot_be_read(dsn: str) -> None:
+    """Also where a password has signs in it that end it."""
+    assert not is_readable(dsn)

@@ -149,6 +149,7 @@ def test_every_error_that_postgres_can_name_is_one_of_ours() -> None:
         (ConnectionResetError("reset"), errors.Unavailable),
         (OSError(), errors.Unavailable),
         (asyncpg.InterfaceError("closed"), errors.Unavailable),
+        (asyncpg.ClientConfigurationError("no such sslmode"), errors.Misconfigured),
         (errors.Conflict("ours"), errors.Conflict),
         (ValueError("a bug"), errors.Permanent),
     ],

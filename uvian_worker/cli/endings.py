@@ -128,14 +128,26 @@ def _of_repositories(error: Exception) -> Fault | None:
 
     match error:
         case errors.Transient() | DatabaseAway():
-            return Fault(
-                str(error),
-                ExitCode.UNREACHABLE,
-                hint="Check that it runs, and UVIAN_DATABASE_URL or UVIAN_SUPABASE_URL.",
-            )
+            return Fault(str(error), ExitCode.UNREACHABLE, hint=_next_try(error))
         case errors.Misconfigured():
             return Fault(str(error), ExitCode.USAGE)
         case errors.RepositoryError():
             return Fault(str(error), ExitCode.REFUSED)
         case _:
             return None
+
+
+def _next_try(error: Exception) -> str:
+    """What helps against a fault that passes: only where nobody answers it may be a setting."""
+    from repositories.errors import TimedOut
+    from uvian_worker.calls import DatabaseAway
+
+    cause = error.__cause__ if isinstance(error, DatabaseAway) else error
+    if isinstance(cause, TimedOut):
+        return "Try again in a moment; look first whether it has happened all the same."
+    if "UVIAN_" in str(error):
+        return ""
+    return (
+        "Try again in a moment. If it stays so, check that the database runs, and UVIAN_DATABASE_URL "
+        "or UVIAN_SUPABASE_URL."
+    )

@@ -72,22 +72,26 @@ class RunPodChatModel:
         answer = _Answer(endpoint.vendor, endpoint.timeouts, sampling["max_tokens"])
         rhythm, waiting = Rhythm(self._look_every, longest=1.0), Waiting(own.report)
         try:
-            while not answer.over:
-                document = await self._look("stream", ticket)
-                if text := answer.take(document):
-                    rhythm.restart()
+            try:
+                while not answer.over:
+                    document = await self._look("stream", ticket)
+                    if text := answer.take(document):
+                        rhythm.restart()
+                        yield ChatDelta(text)
+                    if answer.fault is not None:
+                        raise answer.fault
+                    if not answer.finished:
+                        waiting.see(document["status"])
+                        answer.check_patience()
+                        await rhythm.pause()
+                if text := answer.complete(await self._look("status", ticket)):
                     yield ChatDelta(text)
-                if answer.fault is not None:
-                    raise answer.fault
+            finally:
                 if not answer.finished:
-                    waiting.see(document["status"])
-                    answer.check_patience()
-                    await rhythm.pause()
-            if text := answer.complete(await self._look("status", ticket)):
-                yield ChatDelta(text)
-        finally:
-            if not answer.finished:
-                await call_off(ticket, endpoint.cancel)
+                    await call_off(ticket, endpoint.cancel)
+        except ExecutorError:
+            await own.keep("")  # nobody comes for it any more
+            raise
         yield answer.ending()
 
     async def _look(self, what: str, ticket: str) -> dict[str, Any]:

@@ -91,7 +91,8 @@ class Order:
     vLLM counts the tokens up to the end of each piece (``usage.output``): such pieces wait for those
     before them. Other workers number theirs (``metrics.stream_index``), perhaps with gaps: they are
     in order within one look, and one that comes too late breaks the answer. The rest has no place, or
-    counts that make no sense, and is taken as it comes.
+    counts that make no sense, and is taken as it comes: "ha" after "ha" may be said twice, or given
+    twice, and whoever drops one loses text.
     """
 
     def __init__(self) -> None:

@@ -126,9 +126,7 @@ class FalLab:
         if request.status != "COMPLETED":
             return await exchange.error(faults.Status(400, message="Request is still in progress"))
         if (failed := request.error) is not None:
-            return await exchange.json(
-                _refusal(failed), failed.status, {"X-Fal-Error-Type": failed.code}
-            )
+            return await exchange.json(_refusal(failed), failed.status, _headers(failed))
         return await exchange.json(self._drawn(exchange, request))
 
     async def _cancel(self, exchange: Exchange) -> web.StreamResponse:
@@ -171,6 +169,13 @@ class FalLab:
             "has_nsfw_concepts": [False],
             "prompt": request.body["prompt"],
         }
+
+
+def _headers(failed: faults.Failed) -> dict[str, str]:
+    headers = {"X-Fal-Error-Type": failed.code}
+    if failed.retryable is not None:
+        headers["X-Fal-Retryable"] = str(failed.retryable).lower()
+    return headers
 
 
 def _refusal(failed: faults.Failed) -> dict[str, Any]:

@@ -50,6 +50,7 @@ class Html(Fault):
     """A page of something that stands in between, and is not the vendor."""
 
     status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +144,7 @@ class Failed(Fault):
     code: str = ""
     status: int = 500  #: where the result has an HTTP status
     message: str = "The laboratory was told to say this."
+    retryable: bool | None = None  #: whether the vendor says that the same may work later
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,8 +228,8 @@ class Exchange:
         match self.fault:
             case faults.Status():
                 return await self.error(self.fault)
-            case faults.Html(status):
-                return await self._send(PAGE, status, "text/html")
+            case faults.Html(status, headers):
+                return await self._send(PAGE, status, "text/html", headers)
             case faults.Endless(compressed):
                 return await self._endless(compressed=compressed)
         await self._at(-1)

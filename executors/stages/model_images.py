@@ -1,0 +1,194 @@
+"""Images that a model makes: asked for once, decoded safely, stored, and found again by a later run.
+
+Each kind has a name, ``base_image`` or ``refined_image``: its checkpoint, and with ``_request`` after it
+that of the vendor's request, until there is an image.
+"""
+
+from __future__ import annotations
+
+__all__ = ["PreparedImage", "fingerprint", "made_image", "store_image", "stored_image"]
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from PIL import Image
+
+from executors.base import JobContext, Stage
+from executors.errors import ProviderUnavailable
+from executors.events import ImageReady
+from executors.imaging import codec
+from executors.imaging.recolour import Artwork
+from executors.providers.base import GeneratedImage, VendorRequest
+from repositories.errors import NotFound
+from repositories.images import StoredImage
+
+log = logging.getLogger("uvian.executors")
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedImage:
+    """A decoded picture, ready to be recoloured, and how it is or will be stored."""
+
+    artwork: Artwork
+    encoded: codec.EncodedImage
+    preview: str
+    provider: str
+    model: str
+    seed: int | None
+    asked: str  #: what it was asked for, as a fingerprint
+    path: str | None = None  #: set when an earlier run has stored it
+    operations: tuple[str, ...] = ()  #: what was done to an original
+
+    @classmethod
+    def of(
+        cls, made: GeneratedImage, asked: str, limits: codec.Limits, path: str | None = None
+    ) -> PreparedImage:
+        """Decode what a provider answered, or what was stored of it. Work for a thread.
+
+        Raises ``ProviderUnavailable`` for what may not be decoded.
+        """
+        try:
+            picture = codec.decode(made.content, limits)
+        except codec.UnsafeImageError as error:
+            raise ProviderUnavailable(f"the provider's image cannot be used: {error}") from error
+        artwork = Artwork.of(picture)
+        return cls(
+            artwork=artwork,
+            # What is stored is what was decoded and nothing else: no metadata, no trailing bytes.
+            encoded=_as_stored(picture, artwork, made.content, path),
+            preview=codec.preview(picture),
+            provider=made.provider,
+            model=made.model,
+            seed=made.seed,
+            asked=asked,
+            path=path,
+            operations=made.operations,
+        )
+
+    @property
+    def width(self) -> int:
+        """Pixels."""
+        return self.encoded.width
+
+    @property
+    def height(self) -> int:
+        """Pixels."""
+        return self.encoded.height
+
+
+def fingerprint(*asked: object) -> str:
+    """What an image is asked for: another one is neither resumed nor found again."""
+    return hashlib.sha256(repr(asked).encode()).hexdigest()
+
+
+async def made_image(
+    job: JobContext[Any],
+    stage: Stage,
+    ask: Callable[[VendorRequest], Awaitable[GeneratedImage]],
+    *,
+    name: str,
+    asked: str,
+) -> PreparedImage:
+    """The image that ``ask`` gets from the model, by the request of an earlier run if there is one.
+
+    A picture that may not be decoded counts as the provider's fault and is asked for again.
+    """
+    request = _request(job, stage, f"{name}_request", asked)
+    made = await ask(request)
+    stage.progress(0.8, "Preparing the image")
+    try:
+        return await asyncio.to_thread(PreparedImage.of, made, asked, job.services.image_limits)
+    except ProviderUnavailable:
+        await request.keep("")  # resumed, it would answer with the same image for ever
+        raise
+
+
+async def stored_image(job: JobContext[Any], *, name: str, asked: str) -> PreparedImage | None:
+    """What an earlier run has stored; None if somebody has cleaned up, or a disk has damaged it."""
+    saved = job.checkpoints.get(name)
+    # A hand may have changed the input of a job that it set to queued again.
+    if saved is None or saved["asked"] != asked:
+        return None
+    path = saved["path"]
+    try:
+        made = GeneratedImage(
+            await job.services.images.get(path),
+            saved["provider"],
+            saved["model"],
+            saved["seed"],
+            tuple(saved["operations"]),
+        )
+        return await asyncio.to_thread(
+            PreparedImage.of, made, asked, job.services.image_limits, path
+        )
+    except (NotFound, ProviderUnavailable) as error:
+        log.warning("job %s: the stored %s is of no use: %s", job.job.id, name, error)
+        return None
+
+
+async def store_image(
+    job: JobContext[Any],
+    image: PreparedImage,
+    *,
+    name: str,
+    label: str,
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> StoredImage:
+    """Store an image, remember it (and ``facts``) for later runs, and announce it."""
+    async with job.stage(f"{name}_storage", weight=0.05, label=label):
+        encoded = image.encoded
+        if image.path is None:
+            stored = await job.services.images.put(encoded.content, encoded.content_type)
+            await job.checkpoint(**{name: {**facts, **_remembered(image, stored.path)}})
+        else:
+            stored = StoredImage(image.path, encoded.content_type, len(encoded.content))
+        job.emit(
+            ImageReady(
+                kind="base",
+                index=0,
+                path=stored.path,
+                width=encoded.width,
+                height=encoded.height,
+                preview=image.preview,
+            )
+        )
+        return stored
+
+
+def _remembered(image: PreparedImage, path: str) -> dict[str, Any]:
+    return {
+        "path": path,
+        "provider": image.provider,
+        "model": image.model,
+        "seed": image.seed,
+        "asked": image.asked,
+        "operations": list(image.operations),
+    }
+
+
+def _request(job: JobContext[Any], stage: Stage, checkpoint: str, asked: str) -> VendorRequest:
+    """The vendor's request that an earlier run has sent, and where a new one is kept."""
+    kept = job.checkpoints.get(checkpoint) or {}
+
+    async def keep(id_: str) -> None:
+        await job.checkpoint(**{checkpoint: {"id": id_, "asked": asked}})
+
+    return VendorRequest(
+        id=kept.get("id") or None if kept.get("asked") == asked else None,
+        keep=keep,
+        report=lambda message: stage.progress(0.0, message),
+        comes_back=job.comes_back,
+    )
+
+
+def _as_stored(
+    picture: Image.Image, artwork: Artwork, content: bytes, path: str | None
+) -> codec.EncodedImage:
+    if path is not None:
+        return codec.EncodedImage(content, "image/png", "png", picture.width, picture.height)
+    return codec.encode_png(picture, flat=artwork.flat)
