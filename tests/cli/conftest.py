@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
 import os
 import pty
 import subprocess
 import sys
 import termios
 import threading
+import time
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -166,6 +168,16 @@ class Terminal(Program):
     def types(self, keys: str) -> None:
         """Press these keys."""
         os.write(self._screen, keys.encode())
+
+    def is_left(self) -> int:
+        """Press Ctrl-C until it ends; its exit code. CPython's ``input`` is deaf to a signal that comes
+        between the drawing of its prompt and the wait for a key."""
+        deadline = time.monotonic() + PATIENCE
+        while self.process.poll() is None and time.monotonic() < deadline:
+            self.types("\x03")
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(3)
+        return self.ends()
 
     def writes(self, count: int) -> None:
         """Wait until it has drawn so many characters more."""

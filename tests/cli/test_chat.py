@@ -65,8 +65,7 @@ def test_a_conversation_at_the_terminal(uvian: Uvian, programs: Programs) -> Non
     assert "(stopped)" in again.output
     assert again.output.count(_SHORT) == 2
     again.says("> ", times=4)  # three questions that were, and the prompt
-    again.types("\x03")
-    assert again.ends() == 0, again.output
+    assert again.is_left() == 0, again.output
 
 
 @pytest.mark.processes
