@@ -67,12 +67,12 @@ class Audience(Enum):
     def topics(self, job: JobRef) -> tuple[str, ...]:
         """The topics of this audience for one job."""
         match self:
+            case Audience.CONVERSATION:
+                return (f"conversation:{job.conversation_id}", f"job:{job.id}")
             case Audience.JOB:
                 return (f"job:{job.id}", f"user:{job.user_id}")
             case Audience.USER:
                 return (f"user:{job.user_id}",)
-            case Audience.CONVERSATION:
-                return (f"conversation:{job.conversation_id}", f"job:{job.id}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

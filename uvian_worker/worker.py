@@ -32,11 +32,15 @@ from uvian_worker.eventstream.control import (
 )
 from uvian_worker.eventstream.keys import Keys
 from uvian_worker.eventstream.lane import stop
+from uvian_worker.runtime import keep_out_of_collections, use_fast_loop
 from uvian_worker.services import Services, open_services
 from uvian_worker.tasks import run_job
 from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize, serialize
 
 log = logging.getLogger("uvian.worker")
+
+if "arq.cli" in sys.modules:  # arq's command imports us, and makes its loop then
+    use_fast_loop()
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CLOSING_SECONDS = 5.0
@@ -78,6 +82,7 @@ async def startup(ctx: dict[str, Any]) -> None:
     ending = Ending(ctx, services, WorkerSettings.redis_pool, main)
     stack.push_async_callback(ending.close)
     ending.install()
+    keep_out_of_collections()
     log.info(
         "worker %s: %s, %d at a time",
         services.worker,

@@ -28,17 +28,25 @@ TICK = 0.02
 #: Bytes of UTF-8; whatever writes more is cut there.
 LONGEST_ANSWER = 1_000_000
 
+_AT_ONCE = 50  #: streams that are asked before others have their turn
+
 _LOST = frozenset({Appended.MISMATCH, Appended.LOST})
 _OVER = frozenset({Appended.FENCED, Appended.SEALED})
 
 
 class Pace:
-    """One timer for any number of streams, armed only while one of them has something to tell."""
+    """One timer for any number of streams, armed only while one of them has something to tell.
+
+    Hundreds of them do not speak in one breath: what the first have told is on its way to Redis while
+    the others are asked, and sockets are served in between.
+    """
 
     def __init__(self, tick: float = TICK) -> None:
         self._tick = tick
         self._streams: dict[MessageStream, None] = {}
-        self._timer: asyncio.TimerHandle | None = None
+        self._due: list[MessageStream] = []  #: who is still to be asked in this round
+        self._next_round = 0.0
+        self._timer: asyncio.Handle | None = None
 
     def join(self, stream: MessageStream) -> None:
         """Let a stream speak with the next tick, and with those after it until it is quiet."""
@@ -53,9 +61,22 @@ class Pace:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._beat)
 
     def _beat(self) -> None:
-        self._timer = None
-        self._streams = {stream: None for stream in self._streams if stream.speak()}
-        self._arm()
+        self._next_round = asyncio.get_running_loop().time() + self._tick
+        self._due = list(self._streams)
+        self._ask()
+
+    def _ask(self) -> None:
+        loop = asyncio.get_running_loop()
+        asked, self._due = self._due[:_AT_ONCE], self._due[_AT_ONCE:]
+        for stream in asked:
+            if not stream.speak():
+                self._streams.pop(stream, None)
+        if self._due:
+            self._timer = loop.call_soon(self._ask)
+        elif self._streams:
+            self._timer = loop.call_at(self._next_round, self._beat)
+        else:
+            self._timer = None
 
 
 class MessageStream:

@@ -14,6 +14,9 @@ def gateway() -> None:
 
     SIGTERM and Ctrl-C end it in good order: requests finish, live clients are asked to come again.
     """
+    from uvian_worker.runtime import use_fast_loop
+
+    use_fast_loop()
     try:
         run(_serve())
     except typer.Exit as ending:
@@ -30,6 +33,7 @@ async def _serve() -> None:
     from uvian_worker.cli.connect import require_redis_url
     from uvian_worker.config import Config
     from uvian_worker.gateway.serving import serving
+    from uvian_worker.runtime import keep_out_of_collections
 
     # Not what `uvian dev` has written down: a gateway belongs to the servers it was configured for.
     config = Config.load()
@@ -37,4 +41,5 @@ async def _serve() -> None:
     logs.configure(config.log_level, config.log_format)
     await require_redis_url(config)
     async with serving(config):
+        keep_out_of_collections()
         await asyncio.Event().wait()

@@ -22,8 +22,10 @@ def worker(
     with explained():
         from arq.worker import run_worker
 
+        from uvian_worker.runtime import use_fast_loop
         from uvian_worker.worker import WorkerSettings
 
+        use_fast_loop()
         run_worker(WorkerSettings, **({"burst": True} if burst else {}))  # type: ignore[arg-type]
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 __all__ = ["ENDINGS", "Append", "Cursor", "Envelope", "encode", "now_text"]
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
 import orjson
@@ -114,4 +116,10 @@ def encode(
 
 def now_text() -> str:
     """Now, as envelopes write it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+    return _text_of(time.time_ns() // 1_000_000)
+
+
+@lru_cache(maxsize=1)  # many events share a millisecond
+def _text_of(milliseconds: int) -> str:
+    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
+    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
