@@ -117,6 +117,26 @@ async def test_one_piece_is_on_its_way_at_a_time() -> None:
     assert len(written.log.told) == 2
 
 
+async def test_many_streams_do_not_speak_in_one_breath() -> None:
+    """What the first have told is on its way, and others had their turn, before the last are asked."""
+    log, pace = Log(), Pace(tick=3600)
+    streams = [MessageStream(log.emit, pace, f"m{n}") for n in range(120)]
+    for stream in streams:
+        stream.write("a")
+    await log.answer()
+    for stream in streams:
+        stream.write("b")
+    assert pace._timer is not None
+    pace._timer.cancel()
+    pace._beat()
+    told = []
+    while len(log.texts) < 240:
+        told.append(len(log.texts) - 120)
+        await asyncio.sleep(0)
+    assert told == [50, 100]
+    assert log.texts.count("b") == 120
+
+
 @pytest.mark.parametrize("answer", [Appended.MISMATCH, Appended.LOST])
 async def test_what_the_log_has_lost_is_told_whole(answer: Appended) -> None:
     """After a flush the next thing told is a snapshot, though nothing more is written; then deltas."""
