@@ -1,8 +1,9 @@
 # `make` alone lists what there is. Everything here runs in .venv, which `setup` builds from poetry.lock.
 .DEFAULT_GOAL := help
 VENV := .venv/bin
-# Two tests at a time, each on servers of its own; by the variable coverage finds both processes.
-PARALLEL := COVERAGE_PROCESS_START=pyproject.toml $(VENV)/python -m pytest -q -n 2
+# Several tests at a time, each on servers of its own; by the variable coverage finds all processes.
+# Those with servers spend half their time waiting for something to time out: three keep two cores busy.
+PARALLEL := COVERAGE_PROCESS_START=pyproject.toml $(VENV)/python -m pytest -q
 
 .PHONY: help setup demo dev test unit database processes e2e screenshots openai schemathesis check format bench docs lock clean
 
@@ -24,13 +25,13 @@ test: unit database processes  ## every test that pip alone can run, with covera
 
 unit: setup  ## tests without servers
 	@$(VENV)/coverage erase
-	@$(PARALLEL) --dist worksteal -m 'not database and not processes and not e2e and not real' $(ARGS)
+	@$(PARALLEL) -n 2 --dist worksteal -m 'not database and not processes and not e2e and not real' $(ARGS)
 
 database: setup  ## tests on a real Postgres and a real Redis
-	@$(PARALLEL) --dist loadscope -m database $(ARGS)
+	@$(PARALLEL) -n 3 --dist loadscope -m database $(ARGS)
 
 processes: setup  ## tests that start, kill and restart real workers and servers
-	@$(PARALLEL) --dist worksteal -m processes $(ARGS)
+	@$(PARALLEL) -n 3 --dist worksteal -m processes $(ARGS)
 
 e2e: setup  ## tests in a browser, through a pooler and with Node 20: apt-get install chromium pgbouncer
 	@scripts/setup_e2e
