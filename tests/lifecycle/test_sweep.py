@@ -46,11 +46,24 @@ async def test_a_lease_that_has_not_expired_stays(world: World) -> None:
 
 
 async def test_what_the_sweep_dispatched_is_not_offered_again_at_once(world: World) -> None:
-    """Until 5 s later, unless a mark or a claim says more."""
+    """Until 2 to 5 s later, unless a mark or a claim says more."""
     job = await world.started(await world.user())
     await world.expire(job)
     assert len((await world.sweep())["dispatch"]) == 1
     assert (await world.sweep())["dispatch"] == []
+
+
+async def test_what_is_offered_again_is_spread(world: World) -> None:
+    """Replies that are lost at a steady pace must not always be those of the same jobs."""
+    user = await world.user()
+    jobs = [await world.create(user) for _ in range(20)]
+    await world.hand.execute("update uvian.job_state set redispatch_at = now()")
+    assert len((await world.sweep())["dispatch"]) == 20
+    waits = await world.hand.fetch(
+        "select extract(epoch from redispatch_at - now())::float8 as seconds from uvian.job_state"
+    )
+    assert len(jobs) == len({row["seconds"] for row in waits})
+    assert all(1.5 < row["seconds"] < 5.1 for row in waits)
 
 
 async def test_a_cancel_request_outlives_its_worker(world: World) -> None:

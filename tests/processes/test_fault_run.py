@@ -95,9 +95,26 @@ async def _all_completed(site: Site, *, within: float) -> None:
     deadline = time.monotonic() + within
     while (found := dict(await site.execute(statement))) != {"completed": JOBS}:
         if time.monotonic() > deadline:
-            said = "\n".join(worker.said[-4000:] for worker in site.workers)
-            pytest.fail(f"after {WITHIN:.0f} s: {found}\n{said}")
+            pytest.fail(f"after {WITHIN:.0f} s: {found}\n{await _circumstances(site)}")
         await asyncio.sleep(0.2)
+
+
+async def _circumstances(site: Site) -> str:
+    """What Postgres, Redis and the workers know, for whoever must find out why."""
+    queries = (
+        """select now() as now, s.* from uvian.job_state s join uvian.jobs j on j.id = s.job_id
+           where j.status <> 'completed' limit 5""",
+        """select now() - xact_start as since, state, wait_event, pid, left(query, 150) as query
+           from pg_stat_activity where datname = current_database()""",
+        "select pid, mode, granted from pg_locks where locktype = 'advisory'",
+        "select * from uvian.sweeps",
+    )
+    known = [str(dict(row)) for query in queries for row in await site.execute(query)]
+    redis = Redis.from_url(site.redis.url)
+    queues = [await redis.zrange(key, 0, 5, withscores=True) for key in (KEYS.queue, KEYS.claiming)]
+    await redis.aclose()
+    said = [worker.said[-2500:] for worker in site.workers]
+    return "\n".join([*known, str(queues), *said])
 
 
 async def _each_is_settled_and_charged_once(site: Site) -> None:
