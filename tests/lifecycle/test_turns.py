@@ -475,3 +475,21 @@ async def test_a_conversation_that_goes_leaves_nobody_waiting(
     assert ids((await world.settlement(first, "failed"))["dispatch"]) == [second["id"]]
     with pytest.raises(errors.Refused, match="no such conversation"):
         await world.retry(first, 1)
+
+
+async def test_chats_queued_by_one_statement_have_numbers_of_their_own(world: World) -> None:
+    """Also where the first gives the turn to the next, which still has its number of before."""
+    user = await world.user()
+    conversation = await world.conversation(user)
+    ended = [(await world.post(conversation, user))["job"]["id"] for _ in range(2)]
+    await world.hand.execute("update uvian.jobs set status = 'cancelled'")
+    for _ in range(2):  # they count anew, and are not due
+        await world.create(
+            user, "chat", input={"conversation_id": conversation}, run_at="2040-01-01T00:00:00Z"
+        )
+    await world.hand.execute(
+        "update uvian.jobs set status = 'queued' where id = any ($1::uuid[])", ended
+    )
+    turns = await world.hand.fetch("select turn from uvian.jobs where status = 'queued'")
+    assert len({row["turn"] for row in turns}) == 4
+    assert await broken(world) == {}
