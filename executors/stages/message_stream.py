@@ -44,8 +44,6 @@ class Pace:
     def __init__(self, tick: float = TICK) -> None:
         self._tick = tick
         self._streams: dict[MessageStream, None] = {}
-        self._due: list[MessageStream] = []  #: who is still to be asked in this round
-        self._next_round = 0.0
         self._timer: asyncio.Handle | None = None
 
     def join(self, stream: MessageStream) -> None:
@@ -61,22 +59,17 @@ class Pace:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._beat)
 
     def _beat(self) -> None:
-        self._next_round = asyncio.get_running_loop().time() + self._tick
-        self._due = list(self._streams)
-        self._ask()
+        self._ask(list(self._streams))
 
-    def _ask(self) -> None:
-        loop = asyncio.get_running_loop()
-        asked, self._due = self._due[:_AT_ONCE], self._due[_AT_ONCE:]
-        for stream in asked:
+    def _ask(self, due: list[MessageStream]) -> None:
+        self._timer = None
+        for stream in due[:_AT_ONCE]:
             if not stream.speak():
                 self._streams.pop(stream, None)
-        if self._due:
-            self._timer = loop.call_soon(self._ask)
-        elif self._streams:
-            self._timer = loop.call_at(self._next_round, self._beat)
+        if rest := due[_AT_ONCE:]:
+            self._timer = asyncio.get_running_loop().call_soon(self._ask, rest)
         else:
-            self._timer = None
+            self._arm()
 
 
 class MessageStream:
