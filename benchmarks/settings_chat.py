@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import heapq
 import itertools
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -47,28 +46,32 @@ class Clock:
     """
 
     def __init__(self) -> None:
-        self._waiting: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._number = itertools.count()
-        self._ticking: asyncio.Task[None] | None = None
+        self._waiting: dict[int, list[asyncio.Future[None]]] = {}  # by the millisecond
+        self._looked_at = 0  # the last millisecond that is over
+        self._ticking = False
 
-    async def until(self, due: float) -> None:
-        """Wait, unless it is past."""
-        if due <= time.time():
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (due, next(self._number), future))
-        if self._ticking is None or self._ticking.done():
-            self._ticking = asyncio.create_task(self._tick())
-        await future
+    def at(self, due: float) -> asyncio.Future[None]:
+        """What to await until then: a time to come."""
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        if not self._ticking:
+            self._ticking = True
+            self._looked_at = int(time.time() * 1000)
+            loop.call_later(0.001, self._tick)
+        millisecond = max(int(due * 1000), self._looked_at) + 1
+        self._waiting.setdefault(millisecond, []).append(future)
+        return future
 
-    async def _tick(self) -> None:
-        while self._waiting:
-            now = time.time()
-            while self._waiting and self._waiting[0][0] <= now:
-                future = heapq.heappop(self._waiting)[2]
+    def _tick(self) -> None:
+        now = int(time.time() * 1000)
+        for millisecond in range(self._looked_at + 1, now + 1):
+            for future in self._waiting.pop(millisecond, ()):
                 if not future.done():
                     future.set_result(None)
-            await asyncio.sleep(0.001)
+        self._looked_at = now
+        self._ticking = bool(self._waiting)
+        if self._ticking:
+            asyncio.get_running_loop().call_later(0.001, self._tick)
 
 
 _CLOCK = Clock()
@@ -81,7 +84,8 @@ async def spoken(speech: Speech, made: Callable[[str], T]) -> AsyncGenerator[T, 
     """
     for number in range(speech.count):
         due = speech.at + number / speech.rate
-        await _CLOCK.until(due)
+        if due > time.time():
+            await _CLOCK.at(due)
         yield made(f"{due:.4f} ")
 
 

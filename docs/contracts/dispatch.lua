@@ -8,7 +8,9 @@
 -- conversations, a hash of the envelopes that are its state so far. Keys are made up here from
 -- what the arguments name, so all of them must live on one server: no Redis Cluster.
 
-local NAMESPACE, SERVER, RANDOM = ARGV[1], ARGV[2], ARGV[3]
+local NAMESPACE, RANDOM = ARGV[1], ARGV[3]
+-- Half of each will do, and keeps a topic's hash in the compact form: no value over 64 bytes.
+local SERVER = string.gsub(ARGV[2], '%w+', function(id) return string.sub(id, 1, 20) end)
 local MAX_EVENTS = 10000
 local KEEP = 24 * 60 * 60 * 1000
 local RENEW = 10 * 60 * 1000 -- expiry is renewed this seldom, and set that much longer
@@ -24,23 +26,30 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- Keys are put together where they are used: a string that is not needed is not for nothing here, where
+-- every token of every answer passes.
+local function log_key(topic)
+  return NAMESPACE .. ':log:' .. topic.name
+end
+
+local function state_key(topic)
+  return NAMESPACE .. ':state:' .. topic.name
+end
+
 local function open(name)
   if topics[name] then return topics[name] end
   local key = NAMESPACE .. ':topic:' .. name
   local saved = redis.call('HMGET', key, 'epoch', 'seq', 'server', 'renewed',
     'run', 'number', 'sealed', 'queued', 'once', 'credits')
   local topic = {
-    name = name, key = key, json = cjson.encode(name),
-    log = NAMESPACE .. ':log:' .. name,
-    state = NAMESPACE .. ':state:' .. name,
-    channel = NAMESPACE .. ':events:' .. name,
-    missing = not saved[1],
+    name = name, key = key, missing = not saved[1],
     epoch = saved[1], seq = tonumber(saved[2] or 0), server = saved[3] or '',
     renewed = tonumber(saved[4] or 0),
     run = tonumber(saved[5] or 0), number = tonumber(saved[6] or 0),
     sealed = tonumber(saved[7] or 0), queued = tonumber(saved[8] or 0),
     once = saved[9] or '', credits = tonumber(saved[10] or -1),
-    fields = {}, -- what is to be saved of it
+    prepared = false, remembers = false,
+    changes = { 'seq', false, 'last', false }, -- what is to be saved of it; field, value, …
   }
   topics[name] = topic
   return topic
@@ -48,13 +57,15 @@ end
 
 local function set(topic, field, value)
   topic[field] = value
-  topic.fields[field] = type(value) == 'number' and int(value) or value
+  local changes = topic.changes
+  changes[#changes + 1] = field
+  changes[#changes + 1] = type(value) == 'number' and int(value) or value
 end
 
 -- The first write of this call to a topic: does its history go on, or may a seq be used twice?
 local function prepare(topic, complete)
   if topic.missing then
-    redis.call('DEL', topic.log, topic.state)
+    redis.call('DEL', log_key(topic), state_key(topic))
     set(topic, 'epoch', EPOCH)
   elseif SERVER ~= '' and topic.server ~= '' and topic.server ~= SERVER then
     set(topic, 'epoch', EPOCH)
@@ -67,41 +78,41 @@ end
 -- Append one envelope to one topic and publish it. `body` is the envelope from "key" on.
 local function write(topic, body, complete)
   if not topic.prepared then prepare(topic, complete) end
-  set(topic, 'seq', topic.seq + 1)
+  topic.seq = topic.seq + 1
   checks = checks + 1
-  local check = string.format('%08x', (SEED + checks * 2654435761) % 4294967296)
   local seq = int(topic.seq)
-  set(topic, 'last', topic.epoch .. '-' .. seq .. '-' .. check)
-  local envelope = '{"id":"' .. topic.last .. '","seq":' .. seq .. ',"topic":' .. topic.json .. ',' .. body
-  redis.call('XADD', topic.log, 'MAXLEN', '~', MAX_EVENTS, seq .. '-0', 'e', envelope)
-  redis.call('PUBLISH', topic.channel, envelope)
+  local check = string.format('%08x', (SEED + checks * 2654435761) % 4294967296)
+  local last = topic.epoch .. '-' .. seq .. '-' .. check
+  topic.changes[2], topic.changes[4] = seq, last
+  local envelope = '{"id":"' .. last .. '","seq":' .. seq .. ',"topic":' .. cjson.encode(topic.name) .. ',' .. body
+  if topic.seq > MAX_EVENTS then
+    redis.call('XADD', log_key(topic), 'MAXLEN', '~', MAX_EVENTS, seq .. '-0', 'e', envelope)
+  else
+    redis.call('XADD', log_key(topic), seq .. '-0', 'e', envelope)
+  end
+  redis.call('PUBLISH', NAMESPACE .. ':events:' .. topic.name, envelope)
   return envelope
 end
 
 local function keep(topic, field, envelope)
-  redis.call('HSET', topic.state, field, envelope)
+  redis.call('HSET', state_key(topic), field, envelope)
   topic.remembers = true
 end
 
 local function save_one(topic)
   local renew = NOW - topic.renewed > RENEW
   if renew then set(topic, 'renewed', NOW) end
-  local arguments = {}
-  for field, value in pairs(topic.fields) do
-    arguments[#arguments + 1] = field
-    arguments[#arguments + 1] = value
-  end
-  redis.call('HSET', topic.key, unpack(arguments))
+  redis.call('HSET', topic.key, unpack(topic.changes))
   if renew then
     redis.call('PEXPIRE', topic.key, KEEP + RENEW)
-    redis.call('PEXPIRE', topic.log, KEEP + RENEW)
+    redis.call('PEXPIRE', log_key(topic), KEEP + RENEW)
   end
-  if topic.remembers then redis.call('PEXPIRE', topic.state, KEEP + RENEW) end
+  if topic.remembers then redis.call('PEXPIRE', state_key(topic), KEEP + RENEW) end
 end
 
 local function save()
   for _, topic in pairs(topics) do
-    if topic.last then save_one(topic) end
+    if topic.changes[2] then save_one(topic) end -- something was written
   end
 end
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 __all__ = ["LONGEST_ANSWER", "TICK", "MessageStream", "Pace"]
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable
 
 from executors.errors import LeaseLost
@@ -28,7 +29,9 @@ TICK = 0.02
 #: Bytes of UTF-8; whatever writes more is cut there.
 LONGEST_ANSWER = 1_000_000
 
-_AT_ONCE = 50  #: streams that are asked before others have their turn
+#: Pieces of all streams on their way to the log: two calls full, so that while Redis works the next
+#: one is made.
+WINDOW = 150
 
 _LOST = frozenset({Appended.MISMATCH, Appended.LOST})
 _OVER = frozenset({Appended.FENCED, Appended.SEALED})
@@ -37,19 +40,32 @@ _OVER = frozenset({Appended.FENCED, Appended.SEALED})
 class Pace:
     """One timer for any number of streams, armed only while one of them has something to tell.
 
-    Hundreds of them do not speak in one breath: what the first have told is on its way to Redis while
-    the others are asked, and sockets are served in between.
+    No more than ``window`` pieces are on their way at once. Whose tick comes while there is no room
+    stands in line, and says when its turn comes all that it has by then: what waits here grows, but
+    it does not age in a queue.
     """
 
-    def __init__(self, tick: float = TICK) -> None:
+    def __init__(self, tick: float = TICK, window: int = WINDOW) -> None:
         self._tick = tick
+        self._window = window
         self._streams: dict[MessageStream, None] = {}
-        self._timer: asyncio.Handle | None = None
+        self._line: OrderedDict[MessageStream, None] = OrderedDict()
+        self._on_their_way = 0
+        self._timer: asyncio.TimerHandle | None = None
 
     def join(self, stream: MessageStream) -> None:
         """Let a stream speak with the next tick, and with those after it until it is quiet."""
         self._streams[stream] = None
         self._arm()
+
+    def sent(self) -> None:
+        """A piece is on its way."""
+        self._on_their_way += 1
+
+    def arrived(self) -> None:
+        """… and has its answer."""
+        self._on_their_way -= 1
+        self._serve()
 
     def __contains__(self, stream: object) -> bool:
         return stream in self._streams
@@ -59,17 +75,18 @@ class Pace:
             self._timer = asyncio.get_running_loop().call_later(self._tick, self._beat)
 
     def _beat(self) -> None:
-        self._ask(list(self._streams))
-
-    def _ask(self, due: list[MessageStream]) -> None:
         self._timer = None
-        for stream in due[:_AT_ONCE]:
+        self._line.update(self._streams)
+        try:
+            self._serve()
+        finally:
+            self._arm()
+
+    def _serve(self) -> None:
+        while self._line and self._on_their_way < self._window:
+            stream, _ = self._line.popitem(last=False)
             if not stream.speak():
                 self._streams.pop(stream, None)
-        if rest := due[_AT_ONCE:]:
-            self._timer = asyncio.get_running_loop().call_soon(self._ask, rest)
-        else:
-            self._arm()
 
 
 class MessageStream:
@@ -165,6 +182,7 @@ class MessageStream:
         self._stale = False
         self._told = len(self._written)
         self._unanswered = True
+        self._pace.sent()
         self._emit(event).add_done_callback(self._hear)
 
     def _hear(self, told: asyncio.Future[Appended]) -> None:
@@ -175,6 +193,7 @@ class MessageStream:
         elif answer in _LOST and not self._closed:
             self._stale = True
             self._pace.join(self)
+        self._pace.arrived()
 
     def _storable(self, text: str) -> str:
         """Without what Postgres and UTF-8 refuse: U+0000, and halves of surrogate pairs.

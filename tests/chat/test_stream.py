@@ -47,6 +47,13 @@ class Log:
         return [e.text for e in self.told if isinstance(e, MessageDelta | MessageSnapshot)]
 
 
+def tick(pace: Pace) -> None:
+    """20 ms have passed."""
+    if pace._timer is not None:
+        pace._timer.cancel()
+        pace._beat()
+
+
 class Written:
     """A stream with a clock that the test turns."""
 
@@ -56,10 +63,7 @@ class Written:
         self.stream = MessageStream(self.log.emit, self.pace, "m", limit=limit)
 
     def tick(self) -> None:
-        """20 ms have passed."""
-        if self.pace._timer is not None:
-            self.pace._timer.cancel()
-            self.pace._beat()
+        tick(self.pace)
 
     @property
     def armed(self) -> bool:
@@ -117,24 +121,73 @@ async def test_one_piece_is_on_its_way_at_a_time() -> None:
     assert len(written.log.told) == 2
 
 
-async def test_many_streams_do_not_speak_in_one_breath() -> None:
-    """What the first have told is on its way, and others had their turn, before the last are asked."""
-    log, pace = Log(), Pace(tick=3600)
-    streams = [MessageStream(log.emit, pace, f"m{n}") for n in range(120)]
-    for stream in streams:
-        stream.write("a")
-    await log.answer()
-    for stream in streams:
-        stream.write("b")
-    assert pace._timer is not None
-    pace._timer.cancel()
-    pace._beat()
-    told = []
-    while len(log.texts) < 240:
-        told.append(len(log.texts) - 120)
-        await asyncio.sleep(0)
-    assert told == [50, 100]
-    assert log.texts.count("b") == 120
+class Crowd:
+    """Streams that share one pace with little room, and one log."""
+
+    def __init__(self, count: int, *, window: int) -> None:
+        self.log, self.pace = Log(), Pace(tick=3600, window=window)
+        self.streams = [MessageStream(self.log.emit, self.pace, str(n)) for n in range(count)]
+
+    def write(self, text: str) -> None:
+        for stream in self.streams:
+            stream.write(text)
+
+    def tick(self) -> None:
+        tick(self.pace)
+
+    def told(self) -> list[tuple[str, str]]:
+        """Whose pieces were told since the last look, and what they say."""
+        told = [(e.message_id, e.text) for e in self.log.told if isinstance(e, MessageDelta)]
+        self.log.told.clear()
+        return told
+
+
+async def test_who_waits_for_room_says_all_that_came_until_its_turn() -> None:
+    """A piece does not age in a queue: it is made when it can leave, and with what came meanwhile."""
+    crowd = Crowd(5, window=2)
+    crowd.write("a")
+    await crowd.log.answer()
+    crowd.told()
+    crowd.write("b")
+    crowd.tick()
+    assert crowd.told() == [("0", "b"), ("1", "b")]
+    crowd.write("c")
+    await crowd.log.answer()
+    assert crowd.told() == [("2", "bc"), ("3", "bc")]
+    await crowd.log.answer()
+    assert crowd.told() == [("4", "bc")]
+
+
+async def test_streams_take_turns() -> None:
+    """Those that were served stand behind those that were not, however often the clock ticks."""
+    crowd = Crowd(5, window=1)
+    crowd.write("a")
+    await crowd.log.answer()
+    crowd.told()
+    turns = []
+    for _ in range(15):
+        crowd.write("b")
+        crowd.tick()
+        await crowd.log.answer()
+        turns += [name for name, _ in crowd.told()]
+    assert turns[:5] == ["0", "1", "2", "3", "4"]
+    assert {name: turns[:15].count(name) for name in turns} == dict.fromkeys("01234", 3)
+
+
+async def test_a_stream_that_ends_needs_no_room() -> None:
+    """Its rest goes before the ending that follows it."""
+    crowd = Crowd(3, window=1)
+    crowd.write("a")
+    crowd.told()
+    crowd.write("b")
+    crowd.streams[2].close()
+    assert crowd.told() == [("2", "b")]
+    for _ in range(5):
+        crowd.tick()
+        await crowd.log.answer()
+    assert sorted(crowd.told()) == [("0", "b"), ("1", "b")]
+    assert crowd.pace._on_their_way == 0
+    assert crowd.pace._timer is None
 
 
 @pytest.mark.parametrize("answer", [Appended.MISMATCH, Appended.LOST])
@@ -260,7 +313,7 @@ async def test_what_postgres_refuses_is_removed_before_it_is_told() -> None:
 
 async def test_one_timer_serves_all_streams_and_rests_with_them() -> None:
     """Five hundred streams: each tells its pieces; when all are quiet no timer is left."""
-    pace = Pace(tick=0.001)
+    pace = Pace(tick=0.001, window=500)
     logs = [Log() for _ in range(500)]
     streams = [MessageStream(log.emit, pace, "m") for log in logs]
     for stream in streams:

@@ -27,10 +27,10 @@ local function remember(topic, effect, field, envelope)
     keep(topic, 'message:' .. field, envelope)
   elseif effect == 'text' then
     -- Its start may be lost; a newcomer is told the text all the same.
-    redis.call('HSETNX', topic.state, 'message:' .. field, '')
+    redis.call('HSETNX', state_key(topic), 'message:' .. field, '')
     topic.remembers = true
   elseif effect == 'drop' or effect == 'done' then
-    redis.call('HDEL', topic.state, 'message:' .. field, 'answer:' .. field)
+    redis.call('HDEL', state_key(topic), 'message:' .. field, 'answer:' .. field)
     -- A job's newcomer finds the answer here; a conversation's reads what is complete in the rows.
     if effect == 'done' and string.sub(topic.name, 1, 4) == 'job:' then
       keep(topic, 'answer:' .. field, envelope)
