@@ -1,8 +1,9 @@
 """From the user's stop to the provider's closed socket, while other answers are being written.
 
-The provider is a small server in the process that measures: one clock. What is counted is the call of
-``Client.stop``, the row in Postgres, the message to the worker, the executor that ends, and the
-connection as the server sees it close.
+The provider is the fault laboratory of the tests, in the process that measures: one clock. The worker is
+the one that is shipped, with its adapter for OpenAI. What is counted is the call of ``Client.stop``, the
+row in Postgres, the message to the worker, the executor that ends, and the connection as the laboratory
+sees it close.
 """
 
 from __future__ import annotations
@@ -10,78 +11,38 @@ from __future__ import annotations
 __all__ = ["run"]
 
 import asyncio
-import contextlib
 import random
 import socket
 import time
-from collections.abc import AsyncIterator
-
-import orjson
-from aiohttp import web
 
 from benchmarks.result import Result
 from benchmarks.site import Site, median, quantile, site
+from tests.providers.lab import VENDORS
+from tests.providers.lab.faults import Paced
+from tests.providers.lab.openai import OpenAILab
+from tests.providers.lab.server import Asked, Lab
 from uvian_worker.client import Client
 
 STOPS = 60
 BESIDE = 20  # answers that go on meanwhile
 PAUSE = 0.02  # seconds between tokens
-
-
-class Provider:
-    """Writes tokens until whoever asked hangs up; knows when each did."""
-
-    def __init__(self) -> None:
-        self.speaking: dict[str, asyncio.Event] = {}
-        self.closed: dict[str, asyncio.Future[float]] = {}
-
-    def expect(self, name: str) -> None:
-        """Somebody will ask for this."""
-        self.speaking[name] = asyncio.Event()
-        self.closed[name] = asyncio.get_running_loop().create_future()
-
-    async def answer(self, request: web.Request) -> web.StreamResponse:
-        """One request."""
-        name = await request.text()
-        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(request)
-        try:
-            while True:
-                await response.write(b"data: " + orjson.dumps("token ") + b"\n\n")
-                self.speaking[name].set()
-                await asyncio.sleep(PAUSE)
-        except (asyncio.CancelledError, ConnectionError):
-            if not self.closed[name].done():
-                self.closed[name].set_result(time.perf_counter())
-            raise
-
-
-@contextlib.asynccontextmanager
-async def serving(provider: Provider, listening: socket.socket) -> AsyncIterator[None]:
-    """The provider on a socket of this machine."""
-    app = web.Application()
-    app.router.add_post("/", provider.answer)
-    runner = web.AppRunner(app, handler_cancellation=True)
-    await runner.setup()
-    await web.SockSite(runner, listening).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()
+WORDS = 6000  # of an answer: two minutes
 
 
 def run() -> list[Result]:
     """p50 and p95 of ``STOPS`` answers, each stopped at a random moment."""
+    lab = Lab(VENDORS, port=_free_port())
+    openai = next(vendor for vendor in lab.vendors if isinstance(vendor, OpenAILab))
+    openai.reply = "word " * WORDS
     with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
         site() as servers,
         servers.worker(
-            "benchmarks.settings_sse.WorkerSettings",
+            "uvian_worker.WorkerSettings",
             UVIAN_MAX_JOBS=str(BESIDE + 5),
-            BENCH_MODEL_URL=f"http://127.0.0.1:{listening.getsockname()[1]}/",
+            **openai.exports(lab.url),
         ),
     ):
-        took = asyncio.run(_stop_all(servers, listening))
+        took = asyncio.run(_stop_all(servers, lab))
     label = f"stop → provider's socket closed, {BESIDE} answers beside"
     return [
         Result(f"{label}, p95", quantile(took, 0.95), "ms", 250),
@@ -90,31 +51,35 @@ def run() -> list[Result]:
     ]
 
 
-async def _stop_all(servers: Site, listening: socket.socket) -> list[float]:
-    provider = Provider()
+async def _stop_all(servers: Site, lab: Lab) -> list[float]:
     client = await Client.connect(
         database_url=servers.postgres.migrator_dsn, redis_url=servers.redis.url
     )
-    async with serving(provider, listening), client:
-        beside = [await _begin(servers, client, provider, f"beside-{n}") for n in range(BESIDE)]
+    lab.script(Paced(PAUSE), forever=True)
+    async with lab, client:
+        beside = [(await _begin(servers, client, lab))[0] for _ in range(BESIDE)]
         took = []
-        for number in range(STOPS):
-            name = f"stop-{number}"
-            conversation = await _begin(servers, client, provider, name)
-            await asyncio.sleep(random.uniform(0, 0.2))
-            began = time.perf_counter()
+        for _ in range(STOPS):
+            conversation, asked = await _begin(servers, client, lab)
+            await asyncio.sleep(random.uniform(0.05, 0.25))
+            began = time.monotonic()
             await client.stop(conversation, user_id=servers.user_id)
-            took.append((await provider.closed[name] - began) * 1000)
+            await asyncio.wait_for(asked.over.wait(), 30)
+            assert asked.closed_at is not None, "the answer was written to its end"
+            took.append((asked.closed_at - began) * 1000)
         for conversation in beside:
             await client.stop(conversation)
     return took
 
 
-async def _begin(servers: Site, client: Client, provider: Provider, name: str) -> str:
-    """A conversation in which an answer is being written."""
-    provider.expect(name)
+async def _begin(servers: Site, client: Client, lab: Lab) -> tuple[str, Asked]:
+    """A conversation in which an answer is being written, and the request behind it."""
+    before = len(lab.asked)
     conversation = await client.create_conversation(servers.user_id)
-    await client.post_message(servers.user_id, conversation, name)
-    async with asyncio.timeout(60):
-        await provider.speaking[name].wait()
-    return conversation
+    await client.post_message(servers.user_id, conversation, "Tell me everything.")
+    return conversation, await lab.until_asked(before + 1, within=60)
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])

@@ -15,6 +15,7 @@ __all__ = [
     "Html",
     "Mislabelled",
     "NoEnd",
+    "Paced",
     "Repeated",
     "Shuffled",
     "Silence",
@@ -66,6 +67,13 @@ class Slow(Fault):
 
     seconds: float
     after: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Paced(Fault):
+    """Not a fault, but what a model does: so many seconds between two pieces."""
+
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ PAGE = b"<!DOCTYPE html><html><head><title>502 Bad Gateway</title></head><body>n
 #: A model of this name does what the name says, for whoever has the laboratory open by hand.
 BY_NAME: Mapping[str, Fault] = {
     "lab:slow": faults.Slow(5, after=0),
+    "lab:paced": faults.Paced(0.02),
     "lab:silent": faults.Silence(),
     "lab:stall": faults.Silence(after=2),
     "lab:cut": faults.Cut(after=2),
@@ -292,6 +293,8 @@ class Exchange:
         """Break here, if the fault says so."""
         match self.fault:
             case faults.Slow(seconds, after) if after == place:
+                await asyncio.sleep(seconds)
+            case faults.Paced(seconds) if place > 0:
                 await asyncio.sleep(seconds)
             case faults.Silence(after) if after == place:
                 await asyncio.Event().wait()
