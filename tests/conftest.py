@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,10 @@ for _name in [name for name in os.environ if name.startswith(("UVIAN_", "PG"))]:
 # Under xdist `coverage` measures those who run tests, not the processes that they start.
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.pop("COVERAGE_PROCESS_START", None)
+
+# A shell that starts us in the background has us ignore Ctrl-C, and with us every process of a test.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Nobody here speaks TLS, and reading the world's authorities takes longer than most tests.
 os.environ["SSL_CERT_DIR"] = os.devnull
