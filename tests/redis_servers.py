@@ -93,7 +93,7 @@ def own_redis(tmp_path: Path) -> Iterator[EmbeddedRedis]:
 
 
 async def eventually(
-    holds: Callable[[], Awaitable[object]] | Callable[[], object], *, within: float = 10.0
+    holds: Callable[[], Awaitable[object]] | Callable[[], object], *, within: float = 30.0
 ) -> None:
     """Wait until something holds, for what has no signal."""
     async with asyncio.timeout(within):
