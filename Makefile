@@ -1,11 +1,13 @@
 # `make` alone lists what there is. Everything here runs in .venv, which `setup` builds from poetry.lock.
 .DEFAULT_GOAL := help
 VENV := .venv/bin
-# Several tests at a time, each on servers of its own; by the variable coverage finds all processes.
-# Those with servers spend half their time waiting for something to time out: three keep two cores busy.
-PARALLEL := COVERAGE_PROCESS_START=pyproject.toml $(VENV)/python -m pytest -q
+# What a test starts is compiled once, not by each of hundreds of processes.
+unexport PYTHONDONTWRITEBYTECODE
+# Several tests at a time, each on servers of its own. Those with servers spend half their time waiting for
+# something to time out: three keep two cores busy.
+PYTEST := $(VENV)/python -m pytest -q
 
-.PHONY: help setup demo dev test unit database processes e2e screenshots openai schemathesis check format bench docs lock clean
+.PHONY: help setup demo dev test unit database processes coverage e2e screenshots openai schemathesis check format bench docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,31 +21,34 @@ demo: setup  ## make a concept and refine it on a real Postgres and a real Redis
 dev: setup  ## everything up until Ctrl-C, with the URLs to connect
 	@$(VENV)/uvian dev $(ARGS)
 
-test: unit database processes  ## every test that pip alone can run, with coverage
+test: unit database processes  ## every test that pip alone can run
+
+unit: setup  ## tests without servers
+	@$(PYTEST) -n 2 --dist worksteal -m 'not database and not processes and not e2e and not real' $(ARGS)
+
+database: setup  ## tests on a real Postgres and a real Redis
+	@$(PYTEST) -n 3 --dist loadscope -m database $(ARGS)
+
+processes: setup  ## tests that start, kill and restart real workers and servers
+	@$(PYTEST) -n 3 --dist worksteal -m processes $(ARGS)
+
+coverage: setup  ## the same tests, and the lines that none of them runs (takes half as long again)
+	@$(VENV)/coverage erase
+	@COVERAGE_PROCESS_START=pyproject.toml $(MAKE) --no-print-directory test
 	@$(VENV)/coverage combine --quiet
 	@$(VENV)/coverage report
 
-unit: setup  ## tests without servers
-	@$(VENV)/coverage erase
-	@$(PARALLEL) -n 2 --dist worksteal -m 'not database and not processes and not e2e and not real' $(ARGS)
-
-database: setup  ## tests on a real Postgres and a real Redis
-	@$(PARALLEL) -n 3 --dist loadscope -m database $(ARGS)
-
-processes: setup  ## tests that start, kill and restart real workers and servers
-	@$(PARALLEL) -n 3 --dist worksteal -m processes $(ARGS)
-
 e2e: setup  ## tests in a browser, through a pooler and with Node 20: apt-get install chromium pgbouncer
 	@scripts/setup_e2e
-	@PYTHONPATH=.venv/e2e $(VENV)/python -m pytest -q -m e2e $(ARGS)
+	@PYTHONPATH=.venv/e2e $(PYTEST) -n 3 --dist loadfile -m e2e $(ARGS)
 
 screenshots: setup  ## take those of the documentation again (docs/images/gateway-*.png), and look at them
 	@scripts/setup_e2e
-	@PICTURES=docs/images PYTHONPATH=.venv/e2e $(VENV)/python -m pytest -q tests/e2e/test_pictures.py $(ARGS)
+	@PICTURES=docs/images PYTHONPATH=.venv/e2e $(PYTEST) tests/e2e/test_pictures.py $(ARGS)
 
 openai: setup  ## a real OpenAI-compatible server, chosen by its base URL alone (llama.cpp; builds it once)
 	@scripts/llama_server
-	@$(VENV)/python -m pytest -q -m real $(ARGS)
+	@$(PYTEST) -m real $(ARGS)
 
 schemathesis: setup  ## generated requests against the gateway's OpenAPI document (ARGS="--max-examples 200")
 	@scripts/schemathesis $(ARGS)

@@ -221,11 +221,20 @@ class Client:
             yield event
 
     async def create_conversation(
-        self, user_id: str, *, title: str | None = None, metadata: Mapping[str, Any] | None = None
+        self,
+        user_id: str,
+        *,
+        title: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        conversation_id: str | None = None,
     ) -> str:
-        """A conversation of this user; its id."""
+        """A conversation of this user; its id.
+
+        Who chooses the ``conversation_id`` may ask again after a lost answer, and makes one. Raises
+        ``JobRefused`` (``conflict``: the id is another user's).
+        """
         arguments = {
-            "conversation_id": str(uuid.uuid4()),
+            "conversation_id": conversation_id or str(uuid.uuid4()),
             "user_id": user_id,
             "title": title,
             "metadata": dict(metadata or {}),

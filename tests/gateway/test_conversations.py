@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from typing import Any
 
 import pytest
@@ -41,6 +42,20 @@ async def test_a_conversation_is_begun_changed_and_deleted(site: Site) -> None:
     assert (await user("DELETE", at)).status == 204
     assert (await user.get(at)).code == "not_found"
     assert (await user("DELETE", at)).code == "not_found"
+
+
+async def test_a_request_that_is_repeated_makes_one_conversation(site: Site) -> None:
+    """Its answer was lost, and it names the conversation itself; somebody else's id is refused."""
+    user, other = await site.user(), await site.user()
+    wanted = str(uuid.uuid4())
+    addresses = {await begun(user, id=wanted, title=title) for title in ("Hello", "Hello again")}
+    assert addresses == {f"/v1/conversations/{wanted}"}
+    (made,) = (await user.get("/v1/conversations")).body["items"]
+    assert (made["id"], made["title"]) == (wanted, "Hello")
+    taken = await other.post("/v1/conversations", {"id": wanted, "title": "Mine"})
+    assert (taken.status, taken.code) == (409, "conflict")
+    assert (await other.get("/v1/conversations")).body["items"] == []
+    assert (await user.post("/v1/conversations", {"id": "x"})).code == "invalid_input"
 
 
 async def test_titles_and_metadata_have_an_end(site: Site) -> None:

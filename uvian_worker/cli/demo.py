@@ -224,7 +224,7 @@ def _verdict(result: DemoResult) -> Text:
         kept = f"  {tokens} tokens, stored as message {result.message.id}"
         return Text.assemble(("✓ ", "green"), "Answered in ", took, (kept, "dim"))
     count = len(job.pictures) - 1
-    made = f"A base image and {count} variations in "
+    made = f"A base image and {count} variation{'' if count == 1 else 's'} in "
     return Text.assemble(("✓ ", "green"), made, took)
 
 

@@ -55,8 +55,10 @@ class Members(Shown):
 
 
 class NewConversation(Parameters):
-    """A conversation to be made."""
+    """A conversation to be made. The same ``id`` of a user makes one conversation."""
 
+    id: UUID | None = None
+    """Chosen by whoever asks, so that a request whose answer was lost can be sent again."""
     title: Title | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -104,7 +106,7 @@ def conversation_operations(database: Database, client: Client) -> Sequence[Oper
             body=NewConversation,
             answers={201: Conversation},
             names="conversation_id",
-            problems=("invalid_conversation",),
+            problems=("invalid_conversation", "conflict"),
             **common,
         ),
         Operation(
@@ -197,7 +199,10 @@ class _Conversations:
 
     async def create(self, asked: Asked[Any, Any, NewConversation]) -> Answer:
         made = await self._client.create_conversation(
-            asked.user.id, title=asked.body.title, metadata=asked.body.metadata
+            asked.user.id,
+            title=asked.body.title,
+            metadata=asked.body.metadata,
+            conversation_id=str(asked.body.id) if asked.body.id is not None else None,
         )
         return Answer(
             await self._get(asked.user.id, made),

@@ -25,7 +25,7 @@ const LONGEST_PAUSE_S = 10;
 
 /**
  * `token` answers the access token; `refused` is told when it is not accepted. What changes nothing,
- * or carries an idempotency key, is tried again by itself when the network fails.
+ * or carries a key or an id of its own, is tried again by itself when the network fails.
  */
 export class Api {
   constructor({ base, token, refused = () => {} }) {
@@ -83,7 +83,7 @@ export class Api {
   }
 
   createConversation(title) {
-    return this.#ask("POST", "v1/conversations", { body: { title } });
+    return this.#ask("POST", "v1/conversations", { body: { id: newId(), title }, repeat: true });
   }
 
   deleteConversation(id) {
