@@ -68,7 +68,7 @@ async def test_a_process_has_one_client(
         made.append(connect_supabase(url, key))
         return made[-1]
 
-    monkeypatch.setattr("uvian_worker.stores.connect_supabase", connect)
+    monkeypatch.setattr("repositories.supabase_client.connect_supabase", connect)
     async with AsyncExitStack() as stack:
         opened = Stores(Config.load({}, **settings, database="supabase"), stack)
         database, _ = await opened.database(), await opened.images()

@@ -81,7 +81,7 @@ async def api(site: Site, tmp_path: Path) -> AsyncIterator[Api]:
         )
     try:
         async with asyncio.timeout(PATIENCE):
-            while "startup complete" not in log.read_text():
+            while "running on" not in log.read_text():
                 assert process.poll() is None, log.read_text()
                 await asyncio.sleep(0.05)
         async with aiohttp.ClientSession() as session:
