@@ -4,7 +4,7 @@ VENV := .venv/bin
 # What a test starts is compiled once, not by each of hundreds of processes.
 unexport PYTHONDONTWRITEBYTECODE
 # Several tests at a time, each on servers of its own. Those with servers spend half their time waiting for
-# something to time out: three keep two cores busy.
+# something to time out: three or four keep two cores busy.
 PYTEST := $(VENV)/python -m pytest -q
 
 .PHONY: help setup demo dev test unit database processes coverage e2e screenshots openai schemathesis check format bench docs lock clean
@@ -30,7 +30,7 @@ database: setup  ## tests on a real Postgres and a real Redis
 	@$(PYTEST) -n 3 --dist loadscope -m database $(ARGS)
 
 processes: setup  ## tests that start, kill and restart real workers and servers
-	@$(PYTEST) -n 3 --dist worksteal -m processes $(ARGS)
+	@$(PYTEST) -n 4 --dist worksteal -m processes $(ARGS)
 
 coverage: setup  ## the same tests, and the lines that none of them runs (takes half as long again)
 	@$(VENV)/coverage erase
