@@ -198,7 +198,10 @@ def test_a_worker_needs_nothing_but_the_api(
     assert (project.faults.hits > 5) is (fault is not None)
     project.faults.clear()
     assert asyncio.run(_shown(project, paths)) == [200] * 4
-    logins = uvian.sql("select usename from pg_stat_activity where datname = current_database()")
+    logins = uvian.sql(
+        "select usename from pg_stat_activity"
+        " where datname = current_database() and backend_type = 'client backend'"
+    )
     assert {row["usename"] for row in logins} == {"authenticator", "postgres"}
 
 
