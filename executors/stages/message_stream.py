@@ -182,8 +182,8 @@ class MessageStream:
         self._stale = False
         self._told = len(self._written)
         self._unanswered = True
-        self._pace.sent()
         self._emit(event).add_done_callback(self._hear)
+        self._pace.sent()  # after it: what could not be told takes nobody's room
 
     def _hear(self, told: asyncio.Future[Appended]) -> None:
         self._unanswered = False
