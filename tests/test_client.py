@@ -17,9 +17,10 @@ from typing import Any
 import asyncpg
 import orjson
 import pytest
+from fakeredis import FakeAsyncRedis as FakeRedis
 
 from tests.adapters import Adapter
-from uvian_worker.client import Client, JobRefused
+from uvian_worker.client import Client, DatabaseAway, JobRefused
 from uvian_worker.embedded import EmbeddedRedis
 
 ROOT = Path(__file__).parents[1]
@@ -72,6 +73,44 @@ async def client(adapter: Adapter, superuser_dsn: str, redis_url: str) -> AsyncI
     await connection.close()
     async with adapter.client(redis_url) as client:
         yield client
+
+
+class Away:
+    """A database that is away for some seconds: calls since then, and what they asked for."""
+
+    def __init__(self, seconds: float) -> None:
+        self.back = time.monotonic() + seconds
+        self.asked: list[Any] = []
+
+    async def __call__(self, function: str, arguments: dict[str, Any]) -> Any:
+        self.asked.append((function, arguments))
+        if time.monotonic() < self.back:
+            raise DatabaseAway("PGRST002")
+        job = {"id": "1", "status": "queued", "run": 1, "cost": "0"}
+        made = {"job": job, "created": True, "dispatch": False}
+        return {"jobs": [made], "accounts": []}
+
+
+async def test_a_call_outlasts_a_database_that_is_away_for_a_moment() -> None:
+    """A failover takes longer than a blink: the same request is made until it is answered."""
+    away = Away(1.2)
+    async with Client(away, FakeRedis()) as client:
+        job = await client.submit(USER, "noop", {})
+    assert job.id == "1"
+    assert 3 <= len(away.asked) <= 8
+    assert all(asked == away.asked[0] for asked in away.asked)  # with the id: it cannot make two
+
+
+async def test_a_call_gives_up_when_its_patience_ends() -> None:
+    """It says so, after a second try at least; what might be done twice is tried once."""
+    away = Away(60)
+    async with Client(away, FakeRedis(), patience=0) as client:
+        with pytest.raises(DatabaseAway):
+            await client.submit(USER, "noop", {})
+        assert len(away.asked) == 2
+        with pytest.raises(DatabaseAway):
+            await client.stop("c")
+        assert len(away.asked) == 3
 
 
 @pytest.mark.database

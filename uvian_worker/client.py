@@ -16,6 +16,7 @@ __all__ = ["Client", "DatabaseAway", "JobHandle", "JobRefused", "NotSetUp", "Pos
 import asyncio
 import logging
 import random
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -45,7 +46,9 @@ from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
 
 log = logging.getLogger("uvian.client")
 
-_TRIES = 4
+#: Seconds that a call goes on asking a database that is away: a failover or PostgREST's reload of its schema
+#: cache is often over by then, and a user who waits for a request is still there.
+PATIENCE = 3.0
 #: Seconds that a call waits for Redis. What does not get there the sweeper and the renewals carry.
 _REDIS_SECONDS = 1.0
 
@@ -75,13 +78,19 @@ class Client:
     """Creates jobs and follows them, for any number of users: check who asks before you call it.
 
     The database is the truth: when Redis is away a submitted job runs as soon as it is back. Every
-    call may raise ``DatabaseAway`` (after some tries; the request may have been carried out all the
-    same) and ``NotSetUp``.
+    call may raise ``DatabaseAway`` (after some seconds of trying; the request may have been carried
+    out all the same) and ``NotSetUp``.
     """
 
-    def __init__(self, call: Call, redis: Any, *, namespace: str = "uvian") -> None:
-        """``call(function, arguments)`` runs a function of the schema ``uvian`` as the service."""
+    def __init__(
+        self, call: Call, redis: Any, *, namespace: str = "uvian", patience: float = PATIENCE
+    ) -> None:
+        """``call(function, arguments)`` runs a function of the schema ``uvian`` as the service.
+
+        While the database is away it is called again, for ``patience`` seconds.
+        """
         self._call = call
+        self._patience = patience
         self._redis = redis
         self._keys = Keys(namespace)
         self._dispatcher = Dispatcher(redis, namespace, patience=0.5)
@@ -94,7 +103,13 @@ class Client:
 
     @classmethod
     async def connect(
-        cls, *, database_url: str, redis_url: str, namespace: str = "uvian", connections: int = 4
+        cls,
+        *,
+        database_url: str,
+        redis_url: str,
+        namespace: str = "uvian",
+        connections: int = 4,
+        patience: float = PATIENCE,
     ) -> Self:
         """A client on connections of its own, straight to Postgres."""
         pool = await asyncpg.create_pool(
@@ -105,12 +120,20 @@ class Client:
             timeout=10,
             command_timeout=10,
         )
-        return cls.over(over_postgres(pool), redis_url, namespace=namespace, close=pool.close)
+        call = over_postgres(pool)
+        return cls.over(call, redis_url, namespace=namespace, patience=patience, close=pool.close)
 
     @classmethod
-    def over_supabase(cls, supabase: Any, redis_url: str, *, namespace: str = "uvian") -> Self:
+    def over_supabase(
+        cls,
+        supabase: Any,
+        redis_url: str,
+        *,
+        namespace: str = "uvian",
+        patience: float = PATIENCE,
+    ) -> Self:
         """A client over your ``supabase.AsyncClient`` (secret key, schema ``uvian`` exposed)."""
-        return cls.over(over_supabase(supabase), redis_url, namespace=namespace)
+        return cls.over(over_supabase(supabase), redis_url, namespace=namespace, patience=patience)
 
     @classmethod
     def over(
@@ -119,11 +142,12 @@ class Client:
         redis_url: str,
         *,
         namespace: str = "uvian",
+        patience: float = PATIENCE,
         close: Callable[[], Awaitable[Any]] | None = None,
     ) -> Self:
         """A client that calls the database by ``call``; ``close`` is called when it is closed."""
         redis = redis_from_url(redis_url, patience=2.0)
-        client = cls(call, redis, namespace=namespace)
+        client = cls(call, redis, namespace=namespace, patience=patience)
         if close is not None:
             client._stack.push_async_callback(close)
         client._stack.push_async_callback(redis.aclose)
@@ -285,7 +309,7 @@ class Client:
         conversation they take no part in is ``not_found``. Raises ``JobRefused``.
         """
         arguments = {"conversation_id": conversation_id, "user_id": user_id, "job_id": job_id}
-        answer = await self._persist("stop_answer", arguments, tries=_TRIES if job_id else 1)
+        answer = await self._persist("stop_answer", arguments, repeat=job_id is not None)
         await self._follow_up(answer)
         return bool(answer["stopped"])
 
@@ -351,16 +375,21 @@ class Client:
             yield event
 
     async def _persist(
-        self, function: str, arguments: dict[str, Any], *, tries: int = _TRIES
+        self, function: str, arguments: dict[str, Any], *, repeat: bool = True
     ) -> Any:
-        """Call the database; while it is away, repeat what can do nothing twice."""
-        for attempt in range(1, tries):
+        """Call the database; while it is away, repeat what can do nothing twice (once at least)."""
+        tried, last = 0, time.monotonic() + self._patience
+        while True:
             try:
                 return await self._call(function, arguments)
             except (DatabaseAway, OSError) as error:
+                tried += 1
+                # On a connection that is dead the first answer may have been missed for longer than that.
+                if not repeat or (tried > 1 and time.monotonic() > last):
+                    raise
                 log.debug("%s: %s; trying again", function, error)
-            await asyncio.sleep(0.05 * 2**attempt * random.uniform(0.5, 1))  # noqa: S311 - jitter
-        return await self._call(function, arguments)
+            pause = 0.05 * 2 ** min(tried, 4)
+            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
 
     async def _follow_up(self, answer: Mapping[str, Any]) -> None:
         """Carry to Redis what a call about a conversation asks for: cancellations come first."""

@@ -21,6 +21,7 @@ import asyncpg
 import pytest
 
 from repositories.database import Database, Filter, Row
+from repositories.errors import Transient
 from tests.adapters import Adapter
 from uvian_worker.client import Client
 from uvian_worker.embedded import EmbeddedRedis
@@ -115,14 +116,25 @@ class Site:
 
     async def row(self, job_id: str) -> Row:
         """The job's row."""
-        rows = await self.database.select("jobs", where=[Filter("id", "eq", job_id)])
+        rows = await self._jobs(job_id)
         return rows[0]
+
+    async def _jobs(self, *job_ids: str) -> list[Row]:
+        """The rows; a database that was just stopped may need some seconds before it answers."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return await self.database.select("jobs", where=[Filter("id", "in", job_ids)])
+            except Transient:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
 
     async def ended(self, *job_ids: str, within: float = PATIENCE) -> list[Row]:
         """The rows, once all have ended."""
         deadline = time.monotonic() + within
         while True:
-            rows = await self.database.select("jobs", where=[Filter("id", "in", job_ids)])
+            rows = await self._jobs(*job_ids)
             if all(row["status"] in ("completed", "failed", "cancelled") for row in rows):
                 return rows
             if time.monotonic() > deadline:
