@@ -74,6 +74,7 @@ class PostgresDatabase:
                         min_size=0,
                         max_size=most,
                         statement_cache_size=0,
+                        reset=_leaves_nothing,
                         timeout=timeout,
                         command_timeout=timeout,
                     )
@@ -197,6 +198,10 @@ class PostgresDatabase:
                     raise
         except Exception as error:
             raise translated(error) from error
+
+
+async def _leaves_nothing(_: asyncpg.Connection) -> None:
+    """A call leaves no session state: what the pool would ask after each to be sure costs a round trip."""
 
 
 def _name(identifier: str) -> str:

@@ -117,6 +117,7 @@ class Client:
             min_size=0,
             max_size=connections,
             statement_cache_size=0,
+            reset=_leaves_nothing,
             timeout=10,
             command_timeout=10,
         )
@@ -431,6 +432,10 @@ class Client:
     def _tell_accounts(self, answer: Mapping[str, Any]) -> None:
         for account in answer["accounts"]:
             self._appender.submit(credits_changed(account))
+
+
+async def _leaves_nothing(_: asyncpg.Connection[Any]) -> None:
+    """A call leaves no session state: what the pool would ask after each to be sure costs a round trip."""
 
 
 def _handle(job: Mapping[str, Any], *, created: bool = False) -> JobHandle:

@@ -16,9 +16,9 @@ from typing import Any
 
 import orjson
 from arq.connections import ArqRedis
+from arq.constants import in_progress_key_prefix
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import ConnectionPool
-from redis.exceptions import WatchError
 
 from uvian_worker.eventstream.connection import (
     FAULTS,
@@ -33,6 +33,9 @@ from uvian_worker.eventstream.lane import stop
 #: which a delayed job comes without a token.
 _BLOCK = 0.75
 _TOKENS = 64
+#: Ids that arq is given at once. It picks one after another, three round trips each, while the loops take
+#: what is due in one: of a long list it would find most taken already.
+_PICKS = 8
 _FIRST_PATIENCE = 3.0  #: seconds
 _LONGEST_PACE = 0.05
 
@@ -123,9 +126,9 @@ class WakingArqRedis(ArqRedis):
         return self._read_queue(options["num"])
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
-        """A pipeline whose WATCH outlives its connection."""
-        return _StubbornPipeline(
-            self.connection_pool, self.response_callbacks, transaction, shard_hint
+        """A pipeline in which arq picks a job."""
+        return _PickingPipeline(
+            self._keys.queue, self.connection_pool, self.response_callbacks, transaction, shard_hint
         )
 
     async def close(self, close_connection_pool: bool | None = None) -> None:
@@ -157,9 +160,17 @@ class WakingArqRedis(ArqRedis):
         return []
 
     async def _look(self, count: int) -> tuple[list[bytes], float | None]:
-        """Ids that are due and, if there are fewer than ``count``, seconds until the next one is."""
+        """The first ids that are due; if there are none, seconds until one is.
+
+        More each time when none of the last could be picked: a worker that was killed may have locked them.
+        """
         entries = await super().zrangebyscore(
-            self._keys.queue, "-inf", "+inf", start=0, num=count, withscores=True
+            self._keys.queue,
+            "-inf",
+            "+inf",
+            start=0,
+            num=min(count, _PICKS << min(self._repeats, 16)),
+            withscores=True,
         )
         now = time.time() * 1000
         due = [member for member, score in entries if score <= now]
@@ -175,9 +186,9 @@ class WakingArqRedis(ArqRedis):
 
     async def _pace(self, due: list[bytes]) -> None:
         """The same ids again: somebody else has them, or had when it was killed. Do not spin."""
-        self._repeats = self._repeats + 1 if due == self._last else 0
-        self._last = due
-        if self._repeats:
+        last, self._last = self._last, due
+        self._repeats = self._repeats + 1 if last and due[: len(last)] == last else 0
+        if due == last:
             await asyncio.sleep(min(_LONGEST_PACE, 0.0025 * 2 ** min(self._repeats, 8)))
 
     async def _woken(self, following: float | None) -> bool:
@@ -227,14 +238,17 @@ class WakingArqRedis(ArqRedis):
             await pipe.execute()
 
 
-class _StubbornPipeline(Pipeline):
-    """arq picks with WATCH, EXISTS, ZSCORE, EXEC, and expects only the last one to fail.
+class _PickingPipeline(Pipeline):
+    """arq's pick, WATCH, EXISTS and ZSCORE one after another, in one round trip.
 
-    redis-py raises ``WatchError`` from the middle ones as well when the connection breaks, which
-    would end the worker: here the watch begins again on a new connection.
+    It is sooner, and what arq expects: that of its pick only EXEC fails. When the connection breaks
+    between them redis-py raises ``WatchError``, which would end the worker.
     """
 
-    _watched: tuple[Any, ...] = ()
+    def __init__(self, queue: str, *options: Any) -> None:
+        super().__init__(*options)
+        self._queue = queue
+        self._answers: dict[tuple[Any, ...], Any] = {}
 
     async def reset(self) -> None:
         """redis-py's end of a pipeline; one that is cut short gives its connection back all the same."""
@@ -248,13 +262,26 @@ class _StubbornPipeline(Pipeline):
                 await self.connection_pool.release(connection)
             raise
 
-    async def immediate_execute_command(self, *args: Any, **options: Any) -> Any:
-        """redis-py's hook for commands outside of MULTI."""
-        if args[0] == "WATCH":
-            self._watched = args
-        execute: Any = super().immediate_execute_command
-        while True:
-            try:
-                return await execute(*args, **options)
-            except WatchError:
-                await execute(*self._watched)
+    async def _send_command_parse_response(
+        self, conn: Any, command_name: Any, *args: Any, **options: Any
+    ) -> Any:
+        if args in self._answers:
+            return self._answers.pop(args)
+        base: Any = super()
+        if command_name != "WATCH" or not args[1].startswith(in_progress_key_prefix):
+            return await base._send_command_parse_response(  # noqa: SLF001 - our own base
+                conn, command_name, *args, **options
+            )
+        lock = args[1]
+        follow = [
+            ("EXISTS", lock),
+            ("ZSCORE", self._queue, lock.removeprefix(in_progress_key_prefix)),
+        ]
+        await conn.send_packed_command(conn.pack_commands([args, *follow]))
+        try:
+            watched = await self.parse_response(conn, command_name, **options)
+            self._answers = {asked: await self.parse_response(conn, asked[0]) for asked in follow}
+        except FAULTS:
+            self.watching = False  # nothing was picked yet: it can all be asked again
+            raise
+        return watched

@@ -139,6 +139,36 @@ async def test_ids_that_nobody_can_start_are_not_read_in_a_spin(bench: Bench) ->
     assert reads < 25
 
 
+async def test_ids_that_nobody_can_start_hide_no_others(bench: Bench) -> None:
+    """arq is given few ids at once: those that a killed worker left at the head are looked past."""
+    dead = [f"dead{number}" for number in range(50)]
+    await bench.dispatcher.dispatch([dispatch_of(job_id) for job_id in dead])
+    for job_id in dead:
+        await bench.client.set(f"arq:in-progress:{job_id}:1", "1", px=60_000)
+    jobs = [f"n{number}" for number in range(20)]
+    await bench.dispatcher.dispatch([dispatch_of(job_id) for job_id in jobs])
+    bench.worker()
+    began = time.monotonic()
+    await bench.has_run(*jobs)
+    assert time.monotonic() - began < 2
+    assert len(bench.ran) == 20
+
+
+async def test_of_a_long_queue_arq_is_given_the_head(bench: Bench) -> None:
+    """What it cannot pick at once the loops take meanwhile: a long list would be out of date."""
+    jobs = [f"n{number:02}" for number in range(60)]
+    for job_id in jobs:
+        await bench.client.zadd(QUEUE, {f"{job_id}:1": 1})
+    pool = bench.backend.arq_client()
+    sizes = []
+    for _ in range(4):  # nobody picks them
+        found = await read(pool)
+        assert found == [f"{job_id}:1".encode() for job_id in jobs[: len(found)]]
+        sizes.append(len(found))
+    await bench.client.zrem(QUEUE, *[f"{job_id}:1" for job_id in jobs[:10]])
+    assert [*sizes, len(await read(pool)), len(await read(pool))] == [8, 8, 16, 32, 50, 8]
+
+
 async def test_a_delayed_job_is_neither_early_nor_late(bench: Bench) -> None:
     """Hole: nobody pushes a token when its time comes, and Redis ends blocks 100 ms late."""
     bench.worker()
@@ -315,23 +345,23 @@ async def test_a_restart_of_redis_does_not_end_the_worker(
 
 
 @pytest.mark.database
-@pytest.mark.parametrize("command", ["EXISTS", "ZSCORE"])
+@pytest.mark.parametrize("command", ["WATCH", "EXISTS", "ZSCORE"])
 async def test_a_connection_that_breaks_in_arqs_pick_does_not_end_the_worker(
     mortal: Bench, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hole: between WATCH and EXEC redis-py raises ``WatchError`` where arq does not expect it."""
-    real = waking._StubbornPipeline._send_command_parse_response
+    real = waking._PickingPipeline.parse_response
     broken = False
 
-    async def breaks_once(self: Any, conn: Any, name: Any, *args: Any, **options: Any) -> Any:
+    async def breaks_once(self: Any, conn: Any, name: Any, **options: Any) -> Any:
         nonlocal broken
         if name == command and not broken:
             broken = True
             await conn.disconnect()
             raise ConnectionResetError
-        return await real(self, conn, name, *args, **options)  # type: ignore[no-untyped-call]
+        return await real(self, conn, name, **options)
 
-    monkeypatch.setattr(waking._StubbornPipeline, "_send_command_parse_response", breaks_once)
+    monkeypatch.setattr(waking._PickingPipeline, "parse_response", breaks_once)
     worker = mortal.worker()
     await mortal.dispatcher.dispatch([dispatch_of("j1")])
     await mortal.has_run("j1")
