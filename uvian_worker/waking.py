@@ -33,8 +33,8 @@ from uvian_worker.eventstream.lane import stop
 #: which a delayed job comes without a token.
 _BLOCK = 0.75
 _TOKENS = 64
-#: Ids that arq is given at once. It picks one after another, three round trips each, while the loops take
-#: what is due in one: of a long list it would find most taken already.
+#: Ids that arq is given at once. It picks one after another, while the loops take what is due in one call:
+#: of a long list it would find most taken already.
 _PICKS = 8
 _FIRST_PATIENCE = 3.0  #: seconds
 _LONGEST_PACE = 0.05
@@ -281,7 +281,9 @@ class _PickingPipeline(Pipeline):
         try:
             watched = await self.parse_response(conn, command_name, **options)
             self._answers = {asked: await self.parse_response(conn, asked[0]) for asked in follow}
-        except FAULTS:
-            self.watching = False  # nothing was picked yet: it can all be asked again
+        except BaseException:
+            # Answers that nobody reads are on their way; nothing was picked, it can all be asked again.
+            self.watching = False
+            await conn.disconnect(nowait=True)
             raise
         return watched

@@ -12,6 +12,7 @@ import arq.worker
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from tests.dispatch.jobs import QUEUE, RunningWorker, dispatch_of, soon
 from tests.redis_servers import Backend, eventually
@@ -367,6 +368,33 @@ async def test_a_connection_that_breaks_in_arqs_pick_does_not_end_the_worker(
     await mortal.has_run("j1")
     assert broken
     assert not worker.task.done()
+
+
+@pytest.mark.parametrize("error", [ResponseError("NOPERM"), asyncio.CancelledError()])
+async def test_a_pick_that_fails_half_way_leaves_no_answers_to_others(
+    bench: Bench, error: BaseException, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its three questions go out together: what was not read must not be the next one's answer."""
+    pool = bench.backend.arq_client()
+    await pool.zadd(QUEUE, {"j1:1": 7})
+    real = waking._PickingPipeline.parse_response
+
+    async def fails(self: Any, conn: Any, name: Any, **options: Any) -> Any:
+        if name == "EXISTS":
+            raise error
+        return await real(self, conn, name, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(waking._PickingPipeline, "parse_response", fails)
+        async with pool.pipeline() as pipe:
+            with pytest.raises(type(error)):
+                await pipe.watch("arq:in-progress:j1:1")
+            assert not pipe.watching
+    async with pool.pipeline() as pipe:
+        await pipe.watch("arq:in-progress:j1:1")
+        assert await pipe.exists("arq:in-progress:j1:1") == 0
+        assert await pipe.zscore(QUEUE, "j1:1") == 7
+    assert await pool.ping() is True
 
 
 async def test_a_pipeline_that_is_cut_short_leaks_no_connection(
