@@ -27,10 +27,12 @@ pytestmark = [
 JOBS = 200
 KEYS = Keys("uvian")
 AWAY = 20.0  #: seconds that PostgREST is away: longer than a lease
-WITHIN = 90.0  #: seconds for all of it
+#: Seconds for all of it. In the quiet at the end every second answer of a sweep is lost (a repeated call is
+#: a write as well), and what was offered in it is offered again 2 to 5 s later: one may be unlucky often.
+WITHIN = 130.0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(240)
 async def test_two_hundred_paid_jobs_while_everything_fails(
     site: Site, own_postgres: EmbeddedPostgres, platform: Platform
 ) -> None:
