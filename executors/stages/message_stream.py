@@ -58,6 +58,11 @@ class Pace:
         self._streams[stream] = None
         self._arm()
 
+    def leave(self, stream: MessageStream) -> None:
+        """Forget a stream that has said its last, also where it stands in line for room."""
+        self._streams.pop(stream, None)
+        self._line.pop(stream, None)
+
     def sent(self) -> None:
         """A piece is on its way."""
         self._on_their_way += 1
@@ -146,9 +151,9 @@ class MessageStream:
 
     def speak(self) -> bool:
         """A tick: tell what there is to tell; False when there was nothing."""
-        if self._unanswered and not self._closed:
+        if self._unanswered:
             return True
-        if self._closed or not self._has_news():
+        if not self._has_news():
             return False
         self._tell()
         return True
@@ -158,6 +163,7 @@ class MessageStream:
         if not self._closed:
             self._closed = True
             self._unanswered = False  # the rest cannot wait for its answer
+            self._pace.leave(self)
             if self._has_news():
                 self._tell()
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
+import weakref
 
 import pytest
 from hypothesis import given
@@ -188,6 +190,23 @@ async def test_a_stream_that_ends_needs_no_room() -> None:
     assert sorted(crowd.told()) == [("0", "b"), ("1", "b")]
     assert crowd.pace._on_their_way == 0
     assert crowd.pace._timer is None
+
+
+async def test_a_stream_that_ended_is_forgotten_though_it_stood_in_line() -> None:
+    """While the log is away answers come and go: none of those that ended stays in memory."""
+    crowd = Crowd(5, window=2)
+    crowd.write("a")
+    await crowd.log.answer()
+    crowd.write("b")
+    crowd.tick()
+    on_their_way, crowd.log.open = crowd.log.open, []
+    assert len(on_their_way) == 2
+    ended = [weakref.ref(stream) for stream in crowd.streams[2:]]
+    while len(crowd.streams) > 2:
+        crowd.streams.pop().close()
+    await crowd.log.answer(Appended.LOST)  # there were too many
+    gc.collect()
+    assert [stream() for stream in ended] == [None, None, None]
 
 
 @pytest.mark.parametrize("answer", [Appended.MISMATCH, Appended.LOST])
