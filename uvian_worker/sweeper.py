@@ -13,6 +13,7 @@ import contextlib
 import logging
 import random
 import time
+import uuid
 from typing import Any
 
 from repositories.database import Database, Row
@@ -104,6 +105,7 @@ class Sweeper:
             answer = await self._database.call(
                 "sweep_jobs",
                 request={
+                    "id": str(uuid.uuid4()),  # a repeated call has it too, and gets the same answer
                     "limit": PAGE,
                     "lease_seconds": self._lease_seconds,
                     "claiming": [{"id": job_id, "run": run} for job_id, run in overdue],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
 from decimal import Decimal
 from typing import Any
 
@@ -49,6 +50,36 @@ async def test_what_the_sweep_dispatched_is_not_offered_again_at_once(world: Wor
     """Until 2 to 5 s later, unless a mark or a claim says more."""
     job = await world.started(await world.user())
     await world.expire(job)
+    assert len((await world.sweep())["dispatch"]) == 1
+    assert (await world.sweep())["dispatch"] == []
+
+
+async def test_a_sweep_whose_reply_was_lost_is_answered_the_same(world: World) -> None:
+    """What it offered is dispatched and announced at once, not seconds later by another sweep."""
+    asked = str(uuid.uuid4())
+    user = await world.user()
+    job, dying = await world.started(user), await world.started(user)
+    await world.cancel(dying)
+    await world.expire(job)
+    await world.expire(dying)
+    swept = await world.sweep(id=asked)
+    assert (ids(swept["dispatch"]), ids(swept["announce"])) == ([job["id"]], [dying["id"]])
+    assert await world.sweep(id=asked) == swept
+    assert await world.sweep(id=asked) == swept
+    row = await world.row(job)
+    assert (row["run"], row["attempt"]) == (2, 0), "it was found dead once"
+
+
+async def test_only_the_last_sweep_is_answered_again(world: World) -> None:
+    """Another has come in between: this one looks for itself. Without an id nothing is kept."""
+    asked = str(uuid.uuid4())
+    job = await world.started(await world.user())
+    await world.expire(job)
+    assert len((await world.sweep(id=asked))["dispatch"]) == 1
+    assert (await world.sweep(id=str(uuid.uuid4())))["dispatch"] == []
+    assert (await world.sweep(id=asked))["dispatch"] == []
+    late = await world.started(await world.user())
+    await world.expire(late)
     assert len((await world.sweep())["dispatch"]) == 1
     assert (await world.sweep())["dispatch"] == []
 
