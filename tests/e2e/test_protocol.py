@@ -301,6 +301,50 @@ _RACES = """async () => {
 }"""
 
 
+_FAILS_AFTER_ITS_BEGINNING = """async (seen) => {
+  const { Thread } = await import("/thread.js");
+  const told = (type, data) => ({ type, run: 1, job_id: "j", data });
+  const question = { id: "q", position: 1, role: "user", status: "completed", content: "Why?", job_id: "j",
+    reply_to: null };
+  const job = { id: "j", run: 1, status: "queued", error: null, error_message: null };
+  let answer;
+  const api = { post: () => new Promise((go) => { answer = () => go({ id: "q", position: 1, job }); }),
+    messages: async () => ({ items: [question], more: false }),
+    job: async () => ({ ...job, status: "processing" }) };
+  const thread = new Thread(api, "c", () => {});
+  const topic = thread.listener({});
+  const begins = () => {
+    topic.event(told("message.started", { message_id: "m", reply_to: "q" }));
+    thread.jobHappened(told("job.started", {}));
+  };
+  if (seen === "posted") {
+    const sent = thread.send("Why?");
+    begins();
+    answer();
+    await sent;
+  } else {
+    begins();
+    await thread.load();
+  }
+  const states = [thread.entries().map(({ state }) => state)];
+  const error = { code: "content_policy" };
+  const endings = [() => topic.event(told("message.reset", { message_id: "m", final: true })),
+    () => thread.jobHappened(told("job.failed", { error, error_message: "No" }))];
+  if (seen === "reloaded, reason first") endings.reverse();
+  endings.forEach((ends) => ends());
+  return [...states, thread.entries().map(({ state }) => state)];
+}"""
+
+
+@pytest.mark.parametrize("seen", ["posted", "reloaded", "reloaded, reason first"])
+async def test_an_answer_that_fails_after_its_beginning_was_seen(visit: Visit, seen: str) -> None:
+    """It had begun before the question's own row was there: the reason takes its place all the same."""
+    page = await (await visit()).open()
+    begun, ended = await page.evaluate(_FAILS_AFTER_ITS_BEGINNING, seen)
+    assert begun == ["completed", "writing"]
+    assert ended == ["completed", "failed"]
+
+
 async def test_what_comes_too_late_does_not_undo_what_is_known(visit: Visit) -> None:
     """A row read before the ending that was heard; an ending heard before the job it ends was known."""
     page = await (await visit()).open()

@@ -62,8 +62,9 @@ export class Thread {
     this.#heard.delete(jobId);
     this.#heard.set(jobId, { jobId, run, status, error: data.error ?? null, errorMessage: data.error_message ?? null });
     if (this.#heard.size > REMEMBERED) this.#heard.delete(this.#heard.keys().next().value);
-    const [question, known] = [...this.#waiting].find(([, each]) => each.jobId === jobId) ?? [];
-    if (known !== undefined) this.#await(question, known);
+    // Also of a question whose answer was begun: where it fails there is no message, but a reason.
+    const question = [...this.#rows.values()].find((row) => row.role === "user" && row.job_id === jobId);
+    if (question !== undefined) this.#await(question.id, this.#waiting.get(question.id) ?? this.#heard.get(jobId));
   }
 
   /** A question waits for a job. It may have been heard of before its row, or the answer to a post, came. */
@@ -134,7 +135,7 @@ export class Thread {
       this.#sending = this.#sending.filter((each) => each !== sending);
       const known = this.#rows.get(id);
       this.#take([known ?? { id, position, role: "user", content: sending.content, status: "completed", job_id: job.id, reply_to: null, created_at: new Date().toISOString() }]);
-      if (!this.#isAnswered(id)) this.#await(id, { jobId: job.id, run: job.run, status: job.status, error: null, errorMessage: null });
+      this.#await(id, { jobId: job.id, run: job.run, status: job.status, error: null, errorMessage: null });
     } catch (problem) {
       sending.problem = problem;
     }
