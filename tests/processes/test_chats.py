@@ -98,19 +98,14 @@ class Talk:
             if message.id == answer_id
         ]
 
-        def same() -> bool:
-            return all(
-                browser.message(answer_id).raw == stored.content.encode()
-                and browser.message(answer_id).state == stored.status
-                for browser in self.browsers
-                if not browser.forgetful
-            )
-
-        await self.site.until(same)
-        for browser in self.browsers:
-            # Who was reloaded when all was over reads the row; nobody shows anything else.
+        def shows_it(browser: Browser) -> bool:
             message = browser.message(answer_id)
-            assert message.state == "unknown" or message.text == stored.content
+            # Who was reloaded when all was over reads the row; nobody goes on showing anything else.
+            if browser.forgetful and message.state == "unknown":
+                return True
+            return message.raw == stored.content.encode() and message.state == stored.status
+
+        await self.site.until(lambda: all(map(shows_it, self.browsers)))
         return stored.content
 
 
