@@ -345,6 +345,44 @@ async def test_an_answer_that_fails_after_its_beginning_was_seen(visit: Visit, s
     assert ended == ["completed", "failed"]
 
 
+_HALF_TOLD = """async (ending) => {
+  const { Thread } = await import("/thread.js");
+  const told = (type, data) => ({ type, run: 1, job_id: "j", data });
+  const question = { id: "q", position: 1, role: "user", status: "completed", content: "Why?", job_id: "j",
+    reply_to: null };
+  const api = { messages: async () => ({ items: [question], more: false }),
+    job: async () => ({ id: "j", run: 1, status: "processing", error: null, error_message: null }) };
+  const thread = new Thread(api, "c", () => {});
+  const topic = thread.listener({});
+  await thread.load();
+  const states = [];
+  const look = () => states.push(thread.entries().map(({ state, text }) => [state, text]));
+  topic.event(told("message.started", { message_id: "m", reply_to: "q" }));
+  topic.event(told("message.delta", { message_id: "m", offset: 0, text: "Bec" }));
+  topic.restart();
+  await topic.placed({ mode: "snapshot" });
+  look();
+  const failed = told("job.failed", { error: { code: "internal" }, error_message: "No" });
+  if (ending === "failed") thread.jobHappened(failed);
+  else topic.event(told("message.snapshot", { message_id: "m", text: "Because" }));
+  look();
+  return states;
+}"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "last"), [("snapshot", ["writing", "Because"]), ("failed", ["failed", ""])]
+)
+async def test_an_answer_of_which_some_was_missed_is_shown_once(
+    visit: Visit, ending: str, last: list[str]
+) -> None:
+    """As far as it was told, with nobody waiting beside it; where its end was missed the reason is shown."""
+    page = await (await visit()).open()
+    missed, then = await page.evaluate(_HALF_TOLD, ending)
+    assert missed == [["completed", "Why?"], ["writing", "Bec"]]
+    assert then == [["completed", "Why?"], last]
+
+
 async def test_what_comes_too_late_does_not_undo_what_is_known(visit: Visit) -> None:
     """A row read before the ending that was heard; an ending heard before the job it ends was known."""
     page = await (await visit()).open()

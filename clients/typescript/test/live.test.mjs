@@ -45,7 +45,8 @@ test("an answer is streamed, and in the end is the stored text", async (t) => {
   const talk = await chat(t, await hand("person"));
   await isWhole(talk);
   assert.ok(talk.seen.texts.length > 5);
-  assert.deepEqual(talk.seen.events.map((e) => e.seq), talk.seen.events.map((_, n) => talk.seen.events[0].seq + n));
+  const seqs = talk.seen.events.map((event) => event.seq); // pieces that wait for a slow socket are joined
+  assert.deepEqual(seqs, [...new Set(seqs)].sort((a, b) => a - b));
 });
 
 for (const how of ["kill", "stop"]) {

@@ -46,6 +46,12 @@ export function liveOf(t, person, options = {}) {
   return live;
 }
 
+/** What a topic's log has, all of it. */
+export async function said(topic) {
+  const entries = await ioredis.xrange(`uvian:log:${topic}`, "-", "+");
+  return entries.map(([, [, envelope]]) => JSON.parse(envelope));
+}
+
 /** Follows a topic and keeps all that is told. */
 export function follow(live, topic, cursor = null) {
   const told = { events: [], states: [], end: null };

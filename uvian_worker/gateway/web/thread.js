@@ -168,6 +168,12 @@ export class Thread {
     return told || [...this.#rows.values()].some((row) => row.reply_to === question);
   }
 
+  /** Whether an answer of which some was missed goes on; not where its job is known to have ended or to wait. */
+  #mayBeWritten(question) {
+    const job = this.#waiting.get(question);
+    return job === undefined || job.status === "processing";
+  }
+
   /** Whether an answer is being written or awaited. */
   get isAnswering() {
     return this.entries().some(isAwaited);
@@ -183,12 +189,13 @@ export class Thread {
     const positions = new Map([...this.#rows.values()].map((row) => [row.id, row.position]));
     for (const message of this.#assembler.messages.values()) {
       if (message.state === "void" || this.#rows.has(message.id)) continue;
-      if (message.state === "unknown" && message.bytes === 0) continue;
+      if (message.state === "unknown" && (message.bytes === 0 || !this.#mayBeWritten(message.replyTo))) continue;
       const state = message.state === "unknown" ? "writing" : message.state;
       entries.push({ key: message.id, role: "assistant", state, text: message.text, question: message.replyTo, place: Infinity });
     }
+    const answered = new Set(entries.map(({ question }) => question));
     for (const [question, job] of this.#waiting) {
-      if (this.#isAnswered(question)) continue;
+      if (answered.has(question)) continue;
       const state = job.status === "failed" ? "failed" : job.status === "cancelled" ? "stopped" : "waiting";
       entries.push({ key: `waiting ${question}`, role: "assistant", state, text: "", question, job, place: Infinity });
     }
