@@ -148,10 +148,36 @@ def test_what_cannot_be_asked_is_said_in_a_sentence(uvian: Uvian) -> None:
 
 @pytest.mark.database
 def test_a_question_that_cannot_be_paid_for_is_refused(uvian: Uvian) -> None:
-    """The sentence says what it costs and how credits are granted."""
+    """The sentence says what it costs and how credits are granted; no empty conversation is left."""
     uvian.sql("insert into uvian.job_prices (type, amount) values ('chat', 5)")
     result = uvian("chat", "hello", "--user", uvian.user_id)
     assert result.exit_code == ExitCode.REFUSED
     assert "credits" in result.stderr
     assert f"uvian credits grant {uvian.user_id}" in " ".join(result.stderr.split())
-    assert said(uvian) == []
+    assert uvian.sql("select id from uvian.conversations") == []
+
+
+@pytest.mark.processes
+def test_a_refused_question_at_the_terminal_may_be_followed_by_another(
+    uvian: Uvian, programs: Programs
+) -> None:
+    """In the same conversation; left without one that was taken, it was never there."""
+    start_worker(programs)
+    uvian.sql("insert into uvian.job_prices (type, amount) values ('chat', 5)")
+    for paid in (False, True):
+        chat = programs.on_terminal("chat", "--user", uvian.user_id)
+        chat.says("> ")
+        chat.types(f"{_SHORT}\r")
+        chat.says("uvian credits grant")
+        chat.says("> ", times=2)
+        if paid:
+            assert uvian("credits", "grant", uvian.user_id, "9").exit_code == ExitCode.OK
+            chat.types(f"{_SHORT}\r")
+            chat.says(" tokens")
+            chat.says("> ", times=3)
+        chat.types("\x04")
+        assert chat.ends() == 0, chat.output
+        rows = uvian.sql("select id from uvian.conversations")
+        assert len(rows) == (1 if paid else 0)
+        assert ("To go on:" in chat.output) is paid
+    assert said(uvian) == [("user", "completed"), ("assistant", "completed")]

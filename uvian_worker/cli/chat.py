@@ -78,9 +78,12 @@ async def _chat(
     known = None if conversation is None else conversation_id_of(conversation)
     async with open_site() as site:
         talk = Talk(site, user_id_of(user, site), known, on_busy.value, options)
-        if question is None:
-            return await _converse(talk)
-        return await _ask_once(talk, question, as_json)
+        try:
+            if question is None:
+                return await _converse(talk)
+            return await _ask_once(talk, question, as_json)
+        finally:
+            await talk.leave()
 
 
 async def _ask_once(talk: Talk, question: str, as_json: bool) -> ExitCode:
@@ -124,7 +127,7 @@ async def _converse(talk: Talk) -> ExitCode:
                 raise
             tell(fault)  # the next question may be another matter
         screen.print()
-    if talk.conversation_id is not None:
+    if talk.conversation_id is not None and not talk.is_empty:
         again = f"uvian chat --conversation {talk.conversation_id}"
         screen.print(Text.assemble(("To go on: ", "dim"), (again, "cyan")), soft_wrap=True)
     return ExitCode.OK

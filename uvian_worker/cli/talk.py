@@ -14,7 +14,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from repositories.database import Filter
-from repositories.errors import NotFound
+from repositories.errors import NotFound, RepositoryError
 from repositories.messages import Message, UserMessages
 from uvian_worker.cli.answer import AnswerView
 from uvian_worker.cli.connect import Site
@@ -63,6 +63,15 @@ class Talk:
     conversation_id: str | None
     on_busy: OnBusy
     options: dict[str, Any] = field(default_factory=dict)
+    is_empty: bool = False  #: it was made here, and nothing could be asked in it yet
+
+    async def leave(self) -> None:
+        """Nobody asks any more: a conversation that was made for nothing goes away again."""
+        if self.is_empty and self.conversation_id is not None:
+            with contextlib.suppress(JobRefused, RepositoryError):  # what it was refused for counts
+                await self.site.client.delete_conversation(
+                    self.conversation_id, user_id=self.user_id
+                )
 
     async def history(self, limit: int) -> list[Message]:
         """What was said last, in its order. Raises ``Fault`` where the user takes no part."""
@@ -96,10 +105,11 @@ class Talk:
             made = await self.site.client.create_conversation(self.user_id, title=title)
         except JobRefused as refused:
             raise refusal(refused, user=self.user_id) from refused
-        self.conversation_id = made
+        self.conversation_id, self.is_empty = made, True
         return made
 
     async def _post(self, conversation_id: str, question: str) -> PostedMessage:
+        was_empty, self.is_empty = self.is_empty, False  # also where nobody knows what became of it
         try:
             return await self.site.client.post_message(
                 self.user_id,
@@ -109,6 +119,7 @@ class Talk:
                 options=self.options,
             )
         except JobRefused as refused:
+            self.is_empty = was_empty
             if refused.code == "not_found":
                 raise self._no_conversation() from refused
             raise refusal(refused, type_="chat", user=self.user_id) from refused
