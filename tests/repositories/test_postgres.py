@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 import asyncpg
+import psutil
 import pytest
 
 from repositories import errors, postgres
@@ -235,18 +236,32 @@ async def test_a_lock_is_waited_for_a_second_at_most(database: CleanDatabase, us
 @pytest.mark.database
 async def test_a_call_has_a_deadline_of_our_own(database: CleanDatabase, user: str) -> None:
     """A server that does not answer is not waited for: transient, the work may have happened."""
-    hand = await asyncpg.connect(database.superuser_dsn)
-    port = await PostgresDatabase.connect(database.dsn, timeout=0.3)
+    port = await PostgresDatabase.connect(database.dsn, timeout=1)
+    (made,) = await port.insert("jobs", [job(user)])
+    frozen = [psutil.Process(pid) for pid in await _sessions(database)]
     try:
-        (made,) = await port.insert("jobs", [job(user)])
-        async with hand.transaction():
-            await hand.execute("select from uvian.jobs for update")
-            with pytest.raises(errors.TimedOut):
-                await port.call("cancel_job", job_id=made["id"])
+        assert frozen
+        for process in frozen:
+            process.suspend()
+        with pytest.raises(errors.TimedOut, match="did not answer in time"):
+            await port.call("cancel_job", job_id=made["id"])
         assert (await port.call("cancel_job", job_id=made["id"]))["cancelled"]
     finally:
-        await hand.close()
+        for process in frozen:
+            process.resume()
         await port.close()
+
+
+async def _sessions(database: CleanDatabase) -> list[int]:
+    """The processes that serve it, but for the one that looks."""
+    hand = await asyncpg.connect(database.superuser_dsn)
+    try:
+        rows = await hand.fetch(
+            "select pid from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        )
+    finally:
+        await hand.close()
+    return [row["pid"] for row in rows]
 
 
 # ─── connections ─────────────────────────────────────────────────────────────────────────────────
