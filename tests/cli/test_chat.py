@@ -161,23 +161,29 @@ def test_a_question_that_cannot_be_paid_for_is_refused(uvian: Uvian) -> None:
 def test_a_refused_question_at_the_terminal_may_be_followed_by_another(
     uvian: Uvian, programs: Programs
 ) -> None:
-    """In the same conversation; left without one that was taken, it was never there."""
+    """In the same conversation; left without one that was taken, here or elsewhere, it was never there."""
     start_worker(programs)
     uvian.sql("insert into uvian.job_prices (type, amount) values ('chat', 5)")
-    for paid in (False, True):
+    for kept, asked in enumerate(("nowhere", "here", "elsewhere")):
         chat = programs.on_terminal("chat", "--user", uvian.user_id)
         chat.says("> ")
         chat.types(f"{_SHORT}\r")
         chat.says("uvian credits grant")
         chat.says("> ", times=2)
-        if paid:
+        if asked != "nowhere":
             assert uvian("credits", "grant", uvian.user_id, "9").exit_code == ExitCode.OK
+        if asked == "here":
             chat.types(f"{_SHORT}\r")
             chat.says(" tokens")
             chat.says("> ", times=3)
+        elif asked == "elsewhere":
+            (row,) = uvian.sql(
+                "select id from uvian.conversations order by created_at desc limit 1"
+            )
+            there = ("--user", uvian.user_id, "--conversation", str(row["id"]))
+            assert uvian("chat", _SHORT, *there).exit_code == ExitCode.OK
         chat.types("\x04")
         assert chat.ends() == 0, chat.output
-        rows = uvian.sql("select id from uvian.conversations")
-        assert len(rows) == (1 if paid else 0)
-        assert ("To go on:" in chat.output) is paid
-    assert said(uvian) == [("user", "completed"), ("assistant", "completed")]
+        assert len(uvian.sql("select id from uvian.conversations")) == kept
+        assert ("To go on:" in chat.output) is (asked == "here")
+    assert said(uvian).count(("assistant", "completed")) == 2

@@ -67,8 +67,10 @@ class Talk:
 
     async def leave(self) -> None:
         """Nobody asks any more: a conversation that was made for nothing goes away again."""
-        if self.is_empty and self.conversation_id is not None:
-            with contextlib.suppress(JobRefused, RepositoryError):  # what it was refused for counts
+        if not self.is_empty or self.conversation_id is None:
+            return
+        with contextlib.suppress(Fault, JobRefused, RepositoryError):  # what was said before counts
+            if not await self.history(1):  # nor has anybody asked in it from elsewhere
                 await self.site.client.delete_conversation(
                     self.conversation_id, user_id=self.user_id
                 )
