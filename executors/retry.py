@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["backoff", "cause_of", "outcome_of"]
+__all__ = ["cause_of", "outcome_of"]
 
 import random
 
@@ -17,19 +17,11 @@ from executors.errors import (
 )
 from executors.outcomes import Failed, Outcome, Retry
 from repositories import errors as repository_errors
+from repositories.backoff import pause_before
 
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
 LONGEST_RATE_LIMIT = 3600.0
-
-
-def backoff(attempt: int) -> float:
-    """Seconds before attempt number ``attempt`` + 1: exponential, the upper half jittered.
-
-    Source: "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), equal jitter.
-    """
-    ceiling = min(FIRST_DELAY * 2.0 ** min(attempt, 16), LONGEST_DELAY)
-    return ceiling * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
 
 
 def outcome_of(error: BaseException, attempt: int) -> Outcome:
@@ -51,7 +43,8 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
         return Retry(details, message, delay=delay + random.uniform(0, 1), burn=False)  # noqa: S311
     if retryable:
         asked = known.retry_after if isinstance(known, ProviderUnavailable) else 0.0
-        return Retry(details, message, delay=max(backoff(attempt), min(asked, LONGEST_RATE_LIMIT)))
+        pause = pause_before(attempt, first=FIRST_DELAY, longest=LONGEST_DELAY)
+        return Retry(details, message, delay=max(pause, min(asked, LONGEST_RATE_LIMIT)))
     return Failed(details, message)
 
 

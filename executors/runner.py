@@ -19,6 +19,7 @@ from executors.outcomes import Outcome
 from executors.registry import Registry
 from executors.retry import cause_of, outcome_of
 from executors.running import LeaseKeeper, Running, StopReason
+from repositories.backoff import pause_before
 from repositories.errors import DataError, RepositoryError, StatementTooSlow
 from repositories.jobs import ClaimedJob, JobRepository, Settlement
 
@@ -301,12 +302,12 @@ class Runner:
 
     async def _settled(self, item: dict[str, Any]) -> Settlement:
         """The answer; a database too busy to settle in time is asked again: the work is done."""
-        for pause in (0.5, 1.0, 2.0, 4.0):
+        for tries in range(4):
             try:
                 return await self._jobs.settle(item)
             except StatementTooSlow as error:
                 log.warning("job %s run %s: settling again: %s", item["id"], item["run"], error)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause_before(tries, first=0.5, longest=4.0))
         return await self._jobs.settle(item)
 
     def _mark(self, claim: ClaimedJob, told: asyncio.Future[events.Appended]) -> None:

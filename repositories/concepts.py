@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from repositories.backoff import pause_before
 from repositories.database import Database, Filter, Order, is_id
 from repositories.errors import NotFound, Transient
 
@@ -101,12 +102,12 @@ class UserConcepts:
             },
             "variations": [asdict(variation) for variation in variations],
         }
-        pause = 0.05
+        tries = 0
         while True:
             try:
                 answer = await self.database.call("store_concept", request=request)
             except Transient:
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, 1.0)
+                await asyncio.sleep(pause_before(tries))
+                tries += 1
             else:
                 return bool(answer["stored"])

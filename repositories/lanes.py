@@ -10,7 +10,6 @@ __all__ = ["Lane"]
 
 import asyncio
 import logging
-import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from repositories import errors
+from repositories.backoff import pause_before
 
 log = logging.getLogger("uvian.lanes")
 
@@ -128,15 +128,14 @@ class Lane:
                     raise
                 if self._closing and attempt >= 3:
                     raise
-                pause = random.uniform(0.5, 1) * min(0.05 * 2**attempt, 1.0)  # noqa: S311 - jitter
                 log.log(
                     logging.WARNING if attempt == 3 else logging.DEBUG,
                     "%s: %s; trying again",
                     self.name,
                     error,
                 )
+                await asyncio.sleep(pause_before(attempt))
                 attempt += 1
-                await asyncio.sleep(pause)
 
 
 def _size(item: Item) -> int:

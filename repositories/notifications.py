@@ -12,11 +12,12 @@ from typing import Any, Final
 
 import asyncpg
 
+from repositories.backoff import pause_before
 from repositories.sqlstates import translated
 
 log = logging.getLogger("uvian.database")
 
-_AGAIN_AFTER: Final = 1.0  #: seconds
+_LONGEST_PAUSE: Final = 5.0  #: seconds
 _ASK_EVERY: Final = 20.0  #: seconds; a connection that was cut without a word stays silent for ever
 
 
@@ -45,24 +46,24 @@ class Listener:
         self._listening.clear()
 
     async def _keep_listening(self, channel: str, callback: Callable[[str], None]) -> None:
-        deaf = False
+        tries = 0  #: since it last listened
         while True:
             try:
                 async with self._connection() as connection:
                     await connection.add_listener(channel, lambda *heard: callback(heard[-1]))
-                    deaf = False
+                    tries = 0
                     callback("")  # what was notified while nobody listened
                     await self._until_closed(connection)
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody else opens it again
-                level = logging.DEBUG if deaf else logging.WARNING
+                level = logging.DEBUG if tries else logging.WARNING
                 log.log(
                     level,
                     "LISTEN %s (on UVIAN_DATABASE_DIRECT_URL where it is set) broke, trying again: %s",
                     channel,
                     translated(error),
                 )
-                deaf = True
-            await asyncio.sleep(_AGAIN_AFTER)
+                tries += 1
+            await asyncio.sleep(pause_before(tries - 1, first=1.0, longest=_LONGEST_PAUSE))
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["TRIES", "Supabase", "connect_supabase"]
 
 import asyncio
-import random
 import re
 from base64 import urlsafe_b64decode
 from collections.abc import Awaitable, Callable
@@ -17,6 +16,7 @@ import orjson
 from supabase import AsyncClient, AsyncClientOptions
 
 from repositories import errors
+from repositories.backoff import pause_before
 from repositories.supabase_errors import THE_KEY, translated
 
 T = TypeVar("T")
@@ -56,11 +56,11 @@ class Supabase:
             raise _closed()
         try:
             async with asyncio.timeout(timeout):
-                for attempt in range(1, tries):
+                for attempt in range(tries - 1):
                     try:
                         return await self._ask(ask)
                     except errors.Unavailable:
-                        await asyncio.sleep(random.uniform(0.5, 1) * 0.1 * attempt)  # noqa: S311 - jitter
+                        await asyncio.sleep(pause_before(attempt, first=0.1, longest=0.3))
                 return await self._ask(ask)
         except TimeoutError as error:
             raise errors.TimedOut(f"Supabase did not answer within {timeout:g} s.") from error

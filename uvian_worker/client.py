@@ -15,7 +15,6 @@ __all__ = ["Client", "DatabaseAway", "JobHandle", "JobRefused", "NotSetUp", "Pos
 
 import asyncio
 import logging
-import random
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
@@ -28,6 +27,7 @@ from typing import Any, Literal, Self
 
 import asyncpg
 
+from uvian_worker.backoff import pause_before
 from uvian_worker.calls import (
     Call,
     DatabaseAway,
@@ -389,8 +389,7 @@ class Client:
                 if not repeat or (tried > 1 and time.monotonic() > last):
                     raise
                 log.debug("%s: %s; trying again", function, error)
-            pause = 0.05 * 2 ** min(tried, 4)
-            await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter
+            await asyncio.sleep(pause_before(tried, longest=0.8))
 
     async def _follow_up(self, answer: Mapping[str, Any]) -> None:
         """Carry to Redis what a call about a conversation asks for: cancellations come first."""

@@ -20,6 +20,7 @@ from typing import Any
 import jwt
 
 from uvian_worker import logs
+from uvian_worker.backoff import pause_before
 from uvian_worker.config import PREFIX, Config
 from uvian_worker.gateway.serving import serving
 from uvian_worker.local_servers import FOLDER, LocalServers, local_servers
@@ -78,12 +79,13 @@ async def run_dev(
 
 async def _keep_alive(worker: WorkerProcess) -> None:
     """Start the worker again whenever it ends: at once, and slower when it keeps dying."""
-    pause = 0.5
+    deaths = 0
     while True:
         began = time.monotonic()
         code = await worker.ended()
         lived = time.monotonic() - began
-        pause = 0.5 if lived > _STABLE_SECONDS else min(pause * 2, _LONGEST_PAUSE)
+        deaths = 0 if lived > _STABLE_SECONDS else deaths + 1
+        pause = pause_before(deaths, first=0.5, longest=_LONGEST_PAUSE)
         log.warning("The worker has ended (exit code %s); starting it again in %.1f s", code, pause)
         await worker.stop()
         await asyncio.sleep(pause)

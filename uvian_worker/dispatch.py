@@ -32,13 +32,13 @@ from typing import Any, Literal, NamedTuple, Self
 
 from redis.asyncio import Redis
 
+from uvian_worker.backoff import pause_before
 from uvian_worker.eventstream.appender import LOG_LUA
 from uvian_worker.eventstream.connection import (
     FAULTS,
     Line,
     RedisAway,
     Script,
-    backoff,
     run_script,
 )
 from uvian_worker.eventstream.keys import Keys, arq_id, split_arq_id
@@ -188,7 +188,7 @@ class Dispatcher:
         arguments = [value for item in items for value in _arguments(item)]
         # Once Redis is known to be away, nobody else waits for it.
         deadline = time.monotonic() + (0 if self._away else self._patience)
-        pause = 0.02
+        tries = 0
         while True:
             try:
                 answers = await self._line.call(DISPATCH_SCRIPT, *arguments)
@@ -196,7 +196,8 @@ class Dispatcher:
                 self._away = time.monotonic() >= deadline
                 if self._away:
                     return [Dispatched.LOST] * len(items)
-                pause = await backoff(pause)
+                await asyncio.sleep(pause_before(tries, first=0.02))
+                tries += 1
             else:
                 self._away = False
                 return [Dispatched(answer.decode()) for answer in answers]

@@ -20,6 +20,7 @@ from arq.constants import in_progress_key_prefix
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import ConnectionPool
 
+from uvian_worker.backoff import pause_before
 from uvian_worker.eventstream.connection import (
     FAULTS,
     PatientRetry,
@@ -189,7 +190,8 @@ class WakingArqRedis(ArqRedis):
         last, self._last = self._last, due
         self._repeats = self._repeats + 1 if last and due[: len(last)] == last else 0
         if due == last:
-            await asyncio.sleep(min(_LONGEST_PACE, 0.0025 * 2 ** min(self._repeats, 8)))
+            pause = pause_before(self._repeats, first=0.0025, longest=_LONGEST_PACE)
+            await asyncio.sleep(pause)
 
     async def _woken(self, following: float | None) -> bool:
         """Wait for a token, or until the next job is due: whether to look again.

@@ -46,6 +46,7 @@ from executors.providers.lines import Lines, dropping
 from executors.providers.lookup import OwnThreads
 from executors.providers.vendor import Vendor, VendorFault
 from executors.providers.waits import wait_of
+from repositories.backoff import pause_before
 
 log = logging.getLogger("uvian.providers")
 
@@ -76,8 +77,8 @@ class Patience:
         if not fault.again or tries > self.retries:
             return None
         asked = fault.refusal.wait if fault.refusal is not None else None
-        backoff = 0.5 * 2.0 ** (tries - 1) * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
-        return max(backoff, (asked or 0.0) * random.uniform(1.0, 1.1))  # noqa: S311
+        pause = pause_before(tries - 1, first=0.5, longest=self.seconds)
+        return max(pause, (asked or 0.0) * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

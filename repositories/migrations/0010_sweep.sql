@@ -151,7 +151,7 @@ begin
       group by o.worker having count(*) > 1);
   perform uvian._carry_out(array(
     select (b.id, b.run, 'worker_lost', null, b.status, b.attempt + (b.status <> 'cancelled' and b.alone)::integer,
-            case when b.crashed < 2 then 0 else least(30, power(2, b.crashed)) end, 0,
+            case when b.crashed < 2 then 0 else least(30, power(2, least(b.crashed, 6))) end, 0,
             case when b.status = 'failed' then uvian._error('worker_lost',
               'The worker stopped while running this job.', b.attempt + 1) else '{}' end)::uvian._verdict
     from (

@@ -120,7 +120,8 @@ def _assembled(history: list[Envelope | None]) -> list[list[Any]]:
 
 #: A socket that says what it is told to, and a listener that writes everything down.
 _LABORATORY = """async () => {
-  const { Live, pauseBefore } = await import("/live.js");
+  const { Live } = await import("/live.js");
+  const { pauseBefore } = await import("/backoff.js");
   window.pauseBefore = pauseBefore;
   window.sockets = [];
   window.told = [];
@@ -252,7 +253,8 @@ async def test_tries_come_slower_and_never_together(visit: Visit) -> None:
     """Twice as long each time up to 20 s, spread over half of that."""
     page = await _laboratory(visit)
     least, most = await page.evaluate(
-        "[() => 0, () => 1].map(luck => [0, 1, 2, 3, 9, 99].map(n => pauseBefore(n, luck)))"
+        "[() => 0, () => 1].map(luck =>"
+        " [0, 1, 2, 3, 9, 99].map(n => pauseBefore(n, 300, 20_000, luck)))"
     )
     assert most == [300, 600, 1200, 2400, 20_000, 20_000]
     assert least == [each / 2 for each in most]

@@ -29,7 +29,7 @@ async def hand(superuser_dsn: str) -> AsyncIterator[asyncpg.Connection[object]]:
 @pytest.fixture
 async def listener(database_dsn: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listener]:
     """One that does not wait long before it tries again."""
-    monkeypatch.setattr(notifications, "_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(notifications, "_LONGEST_PAUSE", 0.01)
     listener = Listener(database_dsn)
     yield listener
     await listener.close()
@@ -80,7 +80,7 @@ async def test_a_line_that_was_cut_without_a_word_is_found_out(
     database: CleanDatabase, hand: asyncpg.Connection[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nothing arrives and nothing breaks: it asks from time to time, and does not wait for ever."""
-    monkeypatch.setattr(notifications, "_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(notifications, "_LONGEST_PAUSE", 0.01)
     monkeypatch.setattr(notifications, "_ASK_EVERY", 0.05)
     async with _line(database) as (dsn, cut):
         listener = Listener(dsn, timeout=0.3)
@@ -101,7 +101,7 @@ async def test_what_keeps_it_from_listening_is_said_once(
     database: CleanDatabase, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A wrong name in the connection string is a warning, not one per second."""
-    monkeypatch.setattr(notifications, "_AGAIN_AFTER", 0.01)
+    monkeypatch.setattr(notifications, "_LONGEST_PAUSE", 0.01)
     tries = asyncio.Semaphore(0)
     connect = asyncpg.connect
 

@@ -166,7 +166,7 @@ async def line(
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The lanes try again at once."""
-    monkeypatch.setattr("repositories.lanes.random.uniform", lambda *_: 0.01)
+    monkeypatch.setattr("repositories.lanes.pause_before", lambda _: 0.01)
 
 
 @settings(

@@ -19,7 +19,8 @@ from uuid import UUID
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from uvian_worker.eventstream.connection import Line, RedisAway, Script, backoff
+from uvian_worker.backoff import pause_before
+from uvian_worker.eventstream.connection import Line, RedisAway, Script
 from uvian_worker.eventstream.envelope import Append, encode
 from uvian_worker.eventstream.keys import conversation_topic, job_topic, user_topic
 from uvian_worker.eventstream.lane import Entry, Lane
@@ -84,20 +85,19 @@ class EventLog(Generic[AnswerT]):
     async def _append(self, items: list[Append]) -> Sequence[AnswerT]:
         """One call, repeated until Redis has carried it out: the script recognises repetitions."""
         arguments = [value for item in items for value in item]
-        pause = 0.02
-        repeated = False
+        tries = 0
         while True:
             try:
                 answers = await self._line.call(_APPEND, *arguments)
             except RedisAway as error:
                 self._note_away(str(error))
-                repeated = True
-                pause = await backoff(pause)
+                await asyncio.sleep(pause_before(tries, first=0.02))
+                tries += 1
             except ResponseError as error:
                 return await self._append_halves(items, error)
             else:
                 self._note_back()
-                return [self._settle(self._answers[word], repeated=repeated) for word in answers]
+                return [self._settle(self._answers[word], repeated=tries > 0) for word in answers]
 
     async def _append_halves(self, items: list[Append], error: ResponseError) -> Sequence[AnswerT]:
         """Redis refuses something in this batch: find it, so that its neighbours are delivered."""

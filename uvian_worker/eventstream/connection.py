@@ -13,7 +13,6 @@ __all__ = [
     "PatientRetry",
     "RedisAway",
     "Script",
-    "backoff",
     "pool_from_url",
     "redis_from_url",
     "run_script",
@@ -23,7 +22,6 @@ __all__ = [
 import asyncio
 import contextlib
 import hashlib
-import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
@@ -42,6 +40,8 @@ from redis.asyncio.connection import (
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.connection import HiredisRespSerializer
+
+from uvian_worker.backoff import pause_before
 
 _T = TypeVar("_T")
 
@@ -88,7 +88,7 @@ class PatientRetry(Retry):
     ) -> _T:
         """Redis-py's hook: call ``do`` again after faults, ``fail`` disconnects in between."""
         deadline = time.monotonic() + self.patience
-        pause = 0.02
+        tries = 0
         while True:
             try:
                 return await do()
@@ -96,13 +96,8 @@ class PatientRetry(Retry):
                 await fail(error)
                 if self._given_up or time.monotonic() >= deadline:
                     raise
-            pause = await backoff(pause)
-
-
-async def backoff(pause: float, *, longest: float = 1.0) -> float:
-    """Sleep about ``pause`` seconds (not all at the same moment); answers the next pause."""
-    await asyncio.sleep(pause * random.uniform(0.5, 1))  # noqa: S311 — jitter, no secret
-    return min(longest, pause * 2)
+            await asyncio.sleep(pause_before(tries, first=0.02))
+            tries += 1
 
 
 def redis_from_url(url: str, *, patience: float = 10.0, **options: Any) -> Redis:

@@ -18,7 +18,8 @@ from typing import Any
 import orjson
 from redis.asyncio import Redis
 
-from uvian_worker.eventstream.connection import FAULTS, Script, backoff, run_script
+from uvian_worker.backoff import pause_before
+from uvian_worker.eventstream.connection import FAULTS, Script, run_script
 from uvian_worker.eventstream.envelope import Cursor, Envelope, now_text
 from uvian_worker.eventstream.keys import Keys
 from uvian_worker.eventstream.subscriptions import STALE, Subscriptions
@@ -169,14 +170,15 @@ class Reader:
 
     async def read_patiently(self, topic: str, cursor: str) -> Resume | Snapshot | Expired:
         """Like ``read``, but waits while Redis is away; an empty cursor is none."""
-        pause = 0.05
+        tries = 0
         while True:
             try:
                 async with self._reads:
                     return await self.read(topic, cursor or None)
             except FAULTS as error:
                 log.debug("Cannot read %s (%s); trying again", topic, error)
-                pause = await backoff(pause)
+                await asyncio.sleep(pause_before(tries))
+                tries += 1
 
     async def _page(
         self, topic: str, cursor: str | None

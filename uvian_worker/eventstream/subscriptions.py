@@ -21,7 +21,8 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from uvian_worker.eventstream.connection import FAULTS, backoff, sibling
+from uvian_worker.backoff import pause_before
+from uvian_worker.eventstream.connection import FAULTS, sibling
 from uvian_worker.eventstream.lane import stop
 
 log = logging.getLogger(__name__)
@@ -134,17 +135,18 @@ class Subscriptions:
                 await getattr(self._pubsub, verb)(channel)
 
     async def _run(self) -> None:
-        pause = 0.02
+        tries = 0
         while True:
             try:
                 async with self._connection() as pubsub:
-                    pause = 0.02
+                    tries = 0
                     await self._receive(pubsub)
             except FAULTS as error:
                 log.warning("The subscription connection broke (%s); connecting again", error)
             except Exception:
                 log.exception("The subscription connection failed; connecting again")
-            pause = await backoff(pause)
+            await asyncio.sleep(pause_before(tries, first=0.02))
+            tries += 1
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[PubSub]:

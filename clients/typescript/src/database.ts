@@ -3,6 +3,8 @@
  * client of yours. A call that may be repeated is: every function may, since what it makes has ids of ours.
  */
 
+import { pauseBefore } from "./backoff.js";
+
 /** Runs a function of the schema; throws what is below. */
 export type Call = (name: string, args: Record<string, unknown>) => Promise<unknown>;
 
@@ -50,6 +52,8 @@ export interface PostgrestOptions {
 
 const PATIENCE_MS = 10_000; // for one call
 const TRIES = 4;
+const FIRST_PAUSE_MS = 50;
+const LONGEST_PAUSE_MS = 800;
 
 /** Calls by `fetch`, without any library. */
 export function overPostgrest({ url, key, fetch: ask = fetch }: PostgrestOptions): Call {
@@ -102,7 +106,7 @@ export function patient(call: Call): Call {
       } catch (error) {
         if (!(error instanceof DatabaseAway) || tried === TRIES) throw error;
       }
-      await sleep(50 * 2 ** tried * (0.5 + Math.random() / 2));
+      await sleep(pauseBefore(tried, FIRST_PAUSE_MS, LONGEST_PAUSE_MS));
     }
   };
 }

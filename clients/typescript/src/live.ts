@@ -5,6 +5,7 @@
  * hears every event once, or hears in `onState` that its history could not be continued.
  */
 
+import { pauseBefore } from "./backoff.js";
 import type { UvianEvent } from "./events.js";
 
 /** The part of a WebSocket that is used; browsers, Node 22 and `ws` have it. */
@@ -74,11 +75,6 @@ const CLOSED = { GOING_AWAY: 1001, MISTAKES: 4400, UNAUTHORIZED: 4401, LIFETIME:
 
 /** What asks to be tried again. */
 const PASSING = new Set(["unavailable", "rate_limited"]);
-
-/** How long to wait before a try: twice as long each time, and never all clients at once. */
-export function pauseBefore(tries: number, random: () => number = Math.random): number {
-  return Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** tries) * (0.5 + random() / 2);
-}
 
 type Timer = ReturnType<typeof setTimeout> | undefined;
 
@@ -243,7 +239,7 @@ export class Live {
   #wait(tries: number): void {
     if (isOffline()) return this.#become("offline");
     this.#tries = tries + 1;
-    this.#timers.retry = setTimeout(() => void this.#connect(), pauseBefore(tries));
+    this.#timers.retry = setTimeout(() => void this.#connect(), pauseBefore(tries, FIRST_PAUSE_MS, LONGEST_PAUSE_MS));
     this.#become("waiting");
   }
 
@@ -296,7 +292,8 @@ export class Live {
 
   #askLater(topic: Topic): void {
     topic.rest();
-    topic.timer = setTimeout(() => this.#state === "live" && this.#ask(topic), pauseBefore(topic.tries));
+    const pause = pauseBefore(topic.tries, FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+    topic.timer = setTimeout(() => this.#state === "live" && this.#ask(topic), pause);
     topic.tries += 1;
   }
 

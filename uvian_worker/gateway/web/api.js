@@ -1,5 +1,7 @@
 /** The REST side of the gateway: one method per thing that can be asked. */
 
+import { pauseBefore } from "./backoff.js";
+
 /** An answer that is an error, or none at all (`code` is then `network`). */
 export class Problem extends Error {
   constructor({ code, status = 0, title = "", detail = "", errors = [], ...members }) {
@@ -21,7 +23,8 @@ export class Problem extends Error {
 
 const TRIES = 3;
 const PATIENCE_MS = 20_000;
-const LONGEST_PAUSE_S = 10;
+const FIRST_PAUSE_MS = 400;
+const LONGEST_PAUSE_MS = 10_000;
 
 /**
  * `token` answers the access token; `refused` is told when it is not accepted. What changes nothing,
@@ -148,8 +151,9 @@ export class Api {
 }
 
 function pause(problem, tried) {
-  const seconds = problem.members.after ?? 0.4 * 2 ** tried * (0.5 + Math.random() / 2);
-  return new Promise((go) => setTimeout(go, Math.min(seconds, LONGEST_PAUSE_S) * 1000));
+  const asked = problem.members.after * 1000; // NaN where it did not say
+  const pause = asked >= 0 ? Math.min(asked, LONGEST_PAUSE_MS) : pauseBefore(tried, FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+  return new Promise((go) => setTimeout(go, pause));
 }
 
 /** A key under which a repeated request is the same request. */

@@ -16,6 +16,8 @@
  * `closed`.
  */
 
+import { pauseBefore } from "./backoff.js";
+
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 20_000;
 const PING_AFTER_MS = 15_000; // of silence; the other side pings too, but a page cannot hear that
@@ -24,12 +26,6 @@ const CONNECT_WITHIN_MS = 10_000;
 
 /** Why the gateway closes a socket; see uvian_worker/gateway/live/session.py. */
 const CLOSED = { GOING_AWAY: 1001, MISTAKES: 4400, UNAUTHORIZED: 4401, LIFETIME: 4408 };
-
-/** How long to wait before a try: twice as long each time, and never all clients at once. */
-export function pauseBefore(tries, random = Math.random) {
-  const longest = Math.min(LONGEST_PAUSE_MS, FIRST_PAUSE_MS * 2 ** tries);
-  return longest * (0.5 + random() / 2);
-}
 
 class Topic {
   constructor(name, listener) {
@@ -174,7 +170,7 @@ export class Live extends EventTarget {
   #wait(tries) {
     if (globalThis.navigator?.onLine === false) return this.#become("offline");
     this.#tries = tries + 1;
-    const pause = pauseBefore(tries);
+    const pause = pauseBefore(tries, FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
     this.retryAt = Date.now() + pause;
     this.#timers.retry = setTimeout(() => this.#connect(), pause);
     return this.#become("waiting");
@@ -229,7 +225,8 @@ export class Live extends EventTarget {
     topic.open = false;
     topic.answer = null;
     clearTimeout(topic.timer);
-    topic.timer = setTimeout(() => this.state === "live" && this.#ask(topic), pauseBefore(topic.tries));
+    const pause = pauseBefore(topic.tries, FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+    topic.timer = setTimeout(() => this.state === "live" && this.#ask(topic), pause);
     topic.tries += 1;
   }
 
