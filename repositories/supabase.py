@@ -212,16 +212,28 @@ def _criterion(op: str, value: Json) -> tuple[str, str]:
     if op == "is_null":
         return "is", "null"
     if op == "in":
-        return "in", f"({','.join(_quoted(_in_url(each)) for each in value if each is not None)})"
+        return _one_of([_in_url(each) for each in value if each is not None])
     if value is None:
         return "in", "()"  # as in SQL, where nothing compares with null
     return _OPERATORS.get(op, op), _in_url(value)
 
 
+def _one_of(values: list[str]) -> tuple[str, str]:
+    """PostgREST 12 takes a list of one empty text for an empty list."""
+    if len(values) == 1:
+        return "eq", values[0]
+    return "in", f"({','.join(map(_quoted, values))})"
+
+
 def _in_url(value: Json) -> str:
-    """As PostgREST reads it: text as it is, everything else as JSON."""
+    """As PostgREST reads it: text as it is, everything else as JSON.
+
+    Raises ``DataError`` for U+0000, at which PostgREST 12 would end the text: other rows would match.
+    """
     encoded = as_json(value)
     plain = orjson.loads(encoded)
+    if isinstance(plain, str) and "\0" in plain:
+        raise errors.DataError("text with U+0000 is none that Postgres has")
     return plain if isinstance(plain, str) else encoded.decode()
 
 

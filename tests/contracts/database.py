@@ -229,6 +229,7 @@ class DatabaseContract:
         for where in (
             Filter("idempotency_key", "eq", text),
             Filter("idempotency_key", "in", [text]),
+            Filter("idempotency_key", "in", [text, "none has it"]),
         ):
             (row,) = await port.select("jobs", where=[where])
             assert row["idempotency_key"] == text

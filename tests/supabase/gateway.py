@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Asked", "Gateway", "Limits"]
+__all__ = ["Asked", "Gateway", "Limits", "RestHalf"]
 
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import orjson
 from aiohttp import web
@@ -23,6 +23,16 @@ from tests.supabase.strikes import struck
 _BIGGEST_BODY: Final = 256 * 1024 * 1024
 _SECRETS: Final = {"authorization", "apikey", "cookie"}
 _KEEP_ALIVE_SECONDS: Final = 75.0
+
+
+class RestHalf(Protocol):
+    """Who answers ``/rest/v1``: the double, or a real PostgREST."""
+
+    def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def answer(self, request: web.BaseRequest, token: str | None) -> web.Response: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +67,7 @@ class Gateway:
         limits: Limits,
         faults: Faults,
         record: Callable[[str, str, str, dict[str, str]], None],
+        rest: RestHalf | None = None,
     ) -> None:
         self._keys = keys
         self._faults = faults
@@ -67,7 +78,8 @@ class Gateway:
             size=limits.pool_size,
             acquisition_timeout=limits.acquisition_timeout,
         )
-        self._rest = Rest(dsn, keys, schemas=limits.schemas, max_rows=limits.max_rows, pool=pool)
+        double = Rest(dsn, keys, schemas=limits.schemas, max_rows=limits.max_rows, pool=pool)
+        self._rest: RestHalf = rest or double
         self._storage = Storage(folder, keys, Pool(dsn, name="Supabase Storage API"))
         self._runner: web.ServerRunner | None = None
 

@@ -107,6 +107,11 @@ class Keys:
             "keys": [{**key, "alg": "ES256", "use": "sig", "kid": self.kid, "key_ops": ["verify"]}]
         }
 
+    def verifying(self) -> dict[str, Any]:
+        """What PostgREST checks tokens with: the shared secret and the public key."""
+        secret = jwt.algorithms.HMACAlgorithm.to_jwk(self.jwt_secret, as_dict=True)
+        return {"keys": [{**secret, "alg": "HS256"}, *self.jwks()["keys"]]}
+
     def role_of(self, api_key: str) -> str | None:
         """The role that an API key stands for; None for one that is not this project's."""
         return self._roles.get(api_key)

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
+from string import ascii_lowercase
 from types import TracebackType
 from typing import Any, Self
 
 from tests.supabase.faults import Faults
-from tests.supabase.gateway import Asked, Gateway, Limits
+from tests.supabase.gateway import Asked, Gateway, Limits, RestHalf
 from tests.supabase.keys import Keys
 
 
@@ -35,6 +36,7 @@ class Platform:
 
     Starting and stopping block, and may be repeated: the address, the keys, the faults and what was
     asked stay. Stopped, it is a PostgREST that is down without a proxy in front: nobody listens.
+    ``rest`` is another PostgREST half than the double's, which knows the same ``keys``.
     """
 
     def __init__(
@@ -47,12 +49,15 @@ class Platform:
         pool_size: int = 10,
         acquisition_timeout: float = 10.0,
         port: int = 0,
+        keys: Keys | None = None,
+        rest: RestHalf | None = None,
     ) -> None:
         self._dsn = authenticator_dsn
         self._folder = Path(folder)
         self._limits = Limits(tuple(schemas), max_rows, pool_size, acquisition_timeout)
         self._port = port
-        self._keys = Keys("".join(secrets.choice("abcdefghijklmnopqrstuvwxyz") for _ in range(20)))
+        self._keys = keys or Keys("".join(secrets.choice(ascii_lowercase) for _ in range(20)))
+        self._rest = rest
         self.faults = Faults()  #: what goes wrong
         self.requests: deque[Asked] = deque(maxlen=10_000)  #: what was asked, the latest last
         self._thread: threading.Thread | None = None
@@ -140,7 +145,13 @@ class Platform:
 
     async def _serve(self, started: Future[_Running]) -> None:
         gateway = Gateway(
-            self._dsn, self._folder, self._keys, self._limits, self.faults, self._record
+            self._dsn,
+            self._folder,
+            self._keys,
+            self._limits,
+            self.faults,
+            self._record,
+            rest=self._rest,
         )
         try:
             port = await gateway.start(self._port)
