@@ -8,7 +8,7 @@ from tests.supabase.conftest import connect, sandbox, service, superuser, user  
 from tests.supabase.test_calls import *  # noqa: F403
 from tests.supabase.test_rest import *  # noqa: F403
 
-pytestmark = [  # type: ignore[assignment] - theirs is not ours
+pytestmark = [  # type: ignore[assignment]  # theirs is not ours
     pytest.mark.e2e,
     pytest.mark.usefixtures("sandbox"),
 ]

@@ -26,7 +26,7 @@ def any_database(database: CleanDatabase) -> CleanDatabase:
 
 
 @pytest.fixture
-def project(platform: Platform) -> Platform:  # type: ignore[no-redef] - theirs is a double
+def project(platform: Platform) -> Platform:  # type: ignore[no-redef]  # theirs is a double
     """The one whose PostgREST is real."""
     return platform
 
