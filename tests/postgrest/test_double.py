@@ -6,9 +6,6 @@ import pytest
 
 from tests.supabase.conftest import connect, sandbox, service, superuser, user  # noqa: F401
 from tests.supabase.test_calls import *  # noqa: F403
-from tests.supabase.test_rest import *  # noqa: F403
+from tests.supabase.test_rest import *  # type: ignore[assignment]  # noqa: F403
 
-pytestmark = [  # type: ignore[assignment]  # theirs is not ours
-    pytest.mark.e2e,
-    pytest.mark.usefixtures("sandbox"),
-]
+pytestmark = [pytest.mark.e2e, pytest.mark.usefixtures("sandbox")]

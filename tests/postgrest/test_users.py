@@ -25,8 +25,8 @@ def any_database(database: CleanDatabase) -> CleanDatabase:
     return database
 
 
-@pytest.fixture
-def project(platform: Platform) -> Platform:  # type: ignore[no-redef]  # theirs is a double
+@pytest.fixture  # type: ignore[no-redef]  # theirs is a double
+def project(platform: Platform) -> Platform:
     """The one whose PostgREST is real."""
     return platform
 
