@@ -1,4 +1,8 @@
-"""What ``arq uvian_worker.WorkerSettings`` runs. Importing this module reads the environment."""
+"""What ``arq uvian_worker.WorkerSettings`` runs.
+
+Importing this module reads and changes nothing of the process: settings are read when arq makes a
+worker of ``WorkerSettings``, and only arq's command hands its process over to us.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,19 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar
 
 from arq.connections import RedisSettings
+from arq.worker import get_kwargs
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from executors.registry import BUILT_IN
-from repositories.errors import RepositoryError
+from repositories.errors import Misconfigured, RepositoryError, Transient
 from uvian_worker import logs
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.eventstream.control import (
@@ -32,6 +39,7 @@ from uvian_worker.eventstream.control import (
 )
 from uvian_worker.eventstream.keys import Keys
 from uvian_worker.eventstream.lane import stop
+from uvian_worker.exit_codes import ExitCode
 from uvian_worker.runtime import keep_out_of_collections, use_fast_loop
 from uvian_worker.services import Services, open_services
 from uvian_worker.tasks import run_job
@@ -39,30 +47,55 @@ from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize,
 
 log = logging.getLogger("uvian.worker")
 
-if "arq.cli" in sys.modules:  # arq's command imports us, and makes its loop then
-    use_fast_loop()
-
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CLOSING_SECONDS = 5.0
 _LAST_SECONDS = 2.0  #: that arq and the threads may take once everything of ours is closed
 
 
-def _config() -> Config:
-    """The settings, or one critical line and the end of the process."""
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """What the worker of this process was made of, when arq made it."""
+
+    config: Config
+    pool: WakingArqRedis
+
+
+_made: _Made | None = None
+
+
+def _this_worker() -> _Made:
+    assert _made is not None  # noqa: S101 - arq calls hooks of workers that it has made
+    return _made
+
+
+def _read_settings() -> Mapping[str, Any]:
+    """What arq has to know of the settings; a wrong one is a critical line and the end of the process."""
+    global _made  # noqa: PLW0603 - arq hands its hooks nothing of the class they come from
     try:
         config = Config.load()
         config.require_database()
     except ConfigError as error:
         logs.configure()
         log.critical("the worker cannot start: %s", error)
-        raise SystemExit(2) from None
-    return config
+        raise SystemExit(ExitCode.USAGE) from None
+    if "arq.cli" in sys.modules:  # the process is a worker's and nothing else's
+        use_fast_loop()
+        sys.excepthook = _explain
+    url = config.redis_url.get_secret_value()
+    _made = _Made(config, arq_redis_from_url(url, config.namespace))
+    return {
+        "redis_pool": _made.pool,
+        "redis_settings": RedisSettings.from_dsn(url),  # for `arq --check`
+        "queue_name": Keys(config.namespace).queue,
+        "max_jobs": config.max_jobs,
+    }
 
 
 async def startup(ctx: dict[str, Any]) -> None:
     """arq's hook: open the services, take over the signals. A failure is one line and consumes nothing."""
     stack = ctx["stack"] = AsyncExitStack()
-    logs.configure(_CONFIG.log_level, _CONFIG.log_format)
+    made = _this_worker()
+    logs.configure(made.config.log_level, made.config.log_format)
     # arq runs this hook in its main task: cancelling that task is how a worker ends, at once as long
     # as it has not begun, later when it is drained.
     main = asyncio.current_task()
@@ -70,16 +103,19 @@ async def startup(ctx: dict[str, Any]) -> None:
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     try:
-        services = await stack.enter_async_context(open_services(_CONFIG, WorkerSettings.executors))
-    except (ConfigError, RepositoryError, OSError, TypeError, ValueError) as error:
-        log.critical("the worker cannot start: %s", error)
-        raise SystemExit(1) from None
+        services = await stack.enter_async_context(
+            open_services(made.config, WorkerSettings.executors)
+        )
     except Exception as error:
-        log.critical("the worker cannot start: %r", error, exc_info=True)
-        raise SystemExit(1) from None
+        code = _code_of(error)
+        if code is ExitCode.UNEXPECTED:
+            log.critical("the worker cannot start: %r", error, exc_info=True)
+        else:
+            log.critical("the worker cannot start: %s", error)
+        raise SystemExit(code) from None
     ctx["services"] = services
-    WorkerSettings.redis_pool.be_patient()
-    ending = Ending(ctx, services, WorkerSettings.redis_pool, main)
+    made.pool.be_patient()
+    ending = Ending(ctx, services, made.pool, main)
     stack.push_async_callback(ending.close)
     ending.install()
     keep_out_of_collections()
@@ -87,16 +123,30 @@ async def startup(ctx: dict[str, Any]) -> None:
         "worker %s: %s, %d at a time",
         services.worker,
         ", ".join(services.registry.types),
-        _CONFIG.max_jobs,
+        made.config.max_jobs,
     )
+
+
+def _code_of(error: Exception) -> ExitCode:
+    match error:
+        case (
+            ConfigError() | Misconfigured() | TypeError() | ValueError()
+        ):  # the last two of executors
+            return ExitCode.USAGE
+        case Transient() | OSError():
+            return ExitCode.UNREACHABLE
+        case RepositoryError():
+            return ExitCode.REFUSED
+        case _:
+            return ExitCode.UNEXPECTED
 
 
 async def shutdown(ctx: dict[str, Any]) -> None:
     """arq's hook, called after a half start too: close what was opened, in reverse."""
-    WorkerSettings.redis_pool.give_up()
+    _this_worker().pool.give_up()
     if "stack" in ctx:
         await ctx.pop("stack").aclose()
-    if _WATCHING:
+    if _is_watching():
         _leave_watch(reload=not ctx.pop("ends", False))
 
 
@@ -186,7 +236,7 @@ class Ending:
         except Exception:
             log.exception("draining failed; ending all the same")
         self._ctx["ends"] = True
-        if _WATCHING:  # arq would go on watching
+        if _is_watching():  # arq would go on watching
             await stop(self._main)
             await shutdown(self._ctx)
         if not (await self._close_services() and finished):
@@ -237,40 +287,50 @@ class Ending:
                 pass
 
 
+def _is_watching() -> bool:
+    return any(argument.startswith("--watch") for argument in sys.argv)
+
+
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """arq asks Redis before it calls any hook of ours: say what is wrong in one line all the same."""
     if not isinstance(error, RedisConnectionError | RedisTimeoutError):
         sys.__excepthook__(kind, error, trace)
         return
     logs.configure()
-    where = _CONFIG.redis_url.get_secret_value().rpartition("@")[2].rpartition("//")[2]
+    url = _this_worker().config.redis_url.get_secret_value()
+    where = url.rpartition("@")[2].rpartition("//")[2]
     log.critical(
         "the worker cannot go on: Redis at %s is not reachable. Check UVIAN_REDIS_URL.", where
     )
 
 
-_CONFIG = _config()
-sys.excepthook = _explain
-_WATCHING = any(argument.startswith("--watch") for argument in sys.argv)
+class _ReadWhenArqStarts(type):
+    """arq makes a worker of ``WorkerSettings.__dict__``: then, and for arq alone, settings are read.
+
+    Whoever else imports the class or looks at it (tests, type checkers, documentation, an IDE) reads
+    no environment with it.
+    """
+
+    @property  # type: ignore[misc]  # mypy calls type's own final
+    def __dict__(cls) -> Any:  # type: ignore[override]
+        written: Mapping[str, Any] = type.__dict__["__dict__"].__get__(cls)
+        if sys._getframe(1).f_code is get_kwargs.__code__:  # noqa: SLF001 - who asks is the question
+            return {**_read_settings(), **written}
+        return written
 
 
-class WorkerSettings:
-    """arq reads the attributes of this class and of no base class; a test compares their names."""
+class WorkerSettings(metaclass=_ReadWhenArqStarts):
+    """arq reads the attributes of this class and of no base class; a test compares their names.
+
+    ``redis_pool``, ``redis_settings``, ``queue_name`` and ``max_jobs`` come from the settings.
+    """
 
     functions: ClassVar[Any] = (run_job,)
     #: Ours: arq ignores it. Subclass nothing; assign another tuple to run other executors.
     executors: ClassVar[Any] = BUILT_IN
-    redis_pool: ClassVar[WakingArqRedis] = arq_redis_from_url(
-        _CONFIG.redis_url.get_secret_value(), _CONFIG.namespace
-    )
-    redis_settings: ClassVar[RedisSettings] = RedisSettings.from_dsn(
-        _CONFIG.redis_url.get_secret_value()
-    )
-    queue_name: ClassVar[str] = Keys(_CONFIG.namespace).queue
     on_startup: ClassVar[Any] = startup
     on_shutdown: ClassVar[Any] = shutdown
     handle_signals: ClassVar[bool] = False
-    max_jobs: ClassVar[int] = _CONFIG.max_jobs
     #: Timeouts, attempts and results belong to the runner and to Postgres. This one only bounds how
     #: long arq's lock of a loop outlives a killed worker.
     job_timeout: ClassVar[int] = 86400

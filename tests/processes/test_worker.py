@@ -200,16 +200,19 @@ async def test_the_health_endpoint_tells_the_truth(site: Site) -> None:
         ("postgres", {"UVIAN_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, "127.0.0.1"),
         ("supabase", {"UVIAN_SUPABASE_KEY": "sb_secret_hidden"}, "UVIAN_SUPABASE_KEY"),
         ("supabase", {"UVIAN_SUPABASE_URL": "http://127.0.0.1:1"}, "UVIAN_SUPABASE_URL"),
+        ("postgres", {"UVIAN_IMAGE_MODEL": "fal"}, "UVIAN_FAL_API_KEY"),
+        ("postgres", {"UVIAN_IMAGES": "supabase"}, "UVIAN_SUPABASE_KEY"),
     ],
     indirect=["adapter"],
 )
 async def test_a_failed_start_is_one_critical_line(
     site: Site, settings: dict[str, str], sentence: str
 ) -> None:
-    """What is wrong is said once, and no job is consumed."""
+    """What is wrong is said once, and no job is consumed; 2 is a setting, 3 a server that is away."""
     job_id = await site.submit("noop")
     worker = site.start(**settings)
-    assert await asyncio.to_thread(worker.process.wait, 30) != 0
+    code = await asyncio.to_thread(worker.process.wait, 30)
+    assert code == 2 or (code and "127.0.0.1" in sentence + str(settings)), worker.said
     critical = [line for line in worker.said.splitlines() if "CRITICAL" in line]
     assert len(critical) == 1
     assert sentence in critical[0]

@@ -9,25 +9,13 @@ import contextlib
 import signal
 import sys
 from collections.abc import Coroutine, Iterator
-from enum import IntEnum
 from typing import Any, NoReturn, TypeVar
 
 import typer
 
+from uvian_worker.exit_codes import ExitCode
+
 T = TypeVar("T")
-
-
-class ExitCode(IntEnum):
-    """What scripts can rely on; ``docs/cli.md`` has the same list."""
-
-    OK = 0
-    JOB_FAILED = 1  #: the job was watched and has failed or was cancelled
-    USAGE = 2  #: a wrong argument, setting or schema: nothing was done
-    UNREACHABLE = 3  #: Redis or Postgres does not answer
-    REFUSED = 4  #: the database said no: credits, limits, unknown type, job or user
-    NOT_STARTED = 5  #: a server or worker of `demo` or `dev` did not start, or died
-    UNEXPECTED = 70  #: a bug of ours
-    INTERRUPTED = 130  #: Ctrl-C
 
 
 class Fault(Exception):
