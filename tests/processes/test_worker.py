@@ -200,7 +200,6 @@ async def test_the_health_endpoint_tells_the_truth(site: Site) -> None:
         ("postgres", {"UVIAN_DATABASE_URL": "postgresql://x@127.0.0.1:1/x"}, "127.0.0.1"),
         ("supabase", {"UVIAN_SUPABASE_KEY": "sb_secret_hidden"}, "UVIAN_SUPABASE_KEY"),
         ("supabase", {"UVIAN_SUPABASE_URL": "http://127.0.0.1:1"}, "UVIAN_SUPABASE_URL"),
-        ("postgres", {"UVIAN_IMAGE_MODEL": "fal"}, "UVIAN_FAL_API_KEY"),
         ("postgres", {"UVIAN_IMAGES": "supabase"}, "UVIAN_SUPABASE_KEY"),
     ],
     indirect=["adapter"],
