@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.gateway.tokens import ISSUER, SECRET, SigningKey, claims_of, signed, unsigned
-from uvian_worker.gateway.auth import InvalidToken, Jwks, TokenVerifier
+from uvian_worker.gateway.auth import InvalidToken, Jwks, KeysAway, TokenVerifier
+from uvian_worker.gateway.problems import problem_of
 
 
 class Project:
@@ -266,12 +267,45 @@ async def test_a_revoked_key_is_gone_within_ten_minutes() -> None:
 
 @pytest.mark.parametrize("answer", [OSError("away"), "<html>", {"keys": None}, [], {}, None])
 async def test_while_the_keys_cannot_be_read_the_known_ones_hold(answer: Any) -> None:
-    """An outage of the project's Auth signs nobody out; and strangers stay strangers."""
+    """An outage of the project's Auth signs nobody out; of a key nobody knows nobody can tell."""
     project = Project(key := SigningKey.new())
     verifier = TokenVerifier(jwks=project.jwks)
     await verifier.verify(key.sign(claims_of()))
     project.document = answer
     project.now = 700
     await verifier.verify(key.sign(claims_of()))
-    await refused(verifier, SigningKey.new().sign(claims_of()))
+    with pytest.raises(KeysAway):
+        await verifier.verify(SigningKey.new().sign(claims_of()))
     assert project.asked == 2
+
+
+@pytest.mark.parametrize("answer", [OSError("away"), TimeoutError(), "<html>", {"keys": None}])
+async def test_a_token_that_nobody_can_check_is_no_invalid_token(
+    answer: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Auth away before the first key was read: 503 and come again, one line in the log, and no siege of Auth."""
+    project = Project(key := SigningKey.new())
+    document, project.document = project.document, answer
+    verifier = TokenVerifier(jwks=project.jwks)
+    for _ in range(5):
+        with pytest.raises(KeysAway) as away:
+            await verifier.verify(key.sign(claims_of()))
+        problem = problem_of(away.value)
+        assert (problem.kind.status, problem.code) == (503, "unavailable")
+        assert problem.headers["Retry-After"]
+    assert project.asked == 1
+    project.now = 2.5  # not half a minute later, as for ids that somebody made up
+    with pytest.raises(KeysAway):
+        await verifier.verify(key.sign(claims_of()))
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    project.document, project.now = document, 5.0
+    await verifier.verify(key.sign(claims_of()))
+    await refused(verifier, SigningKey.new().sign(claims_of()))  # now we know
+
+
+@pytest.mark.parametrize("claim", ["iat", "nbf"])
+async def test_a_clock_that_goes_half_a_minute_ahead_is_forgiven(claim: str) -> None:
+    """As PostgREST does, so that a token is good for both or for none; more is not."""
+    now = int(time.time())
+    await HS256.verify(signed(claims_of(**{claim: now + 25})))
+    await refused(HS256, signed(claims_of(**{claim: now + 40})))

@@ -10,7 +10,7 @@ A valid signature is not enough: the public anon key has one. A user's token say
 
 from __future__ import annotations
 
-__all__ = ["InvalidToken", "Jwks", "TokenVerifier", "User"]
+__all__ = ["InvalidToken", "Jwks", "KeysAway", "TokenVerifier", "User"]
 
 import asyncio
 import logging
@@ -25,7 +25,7 @@ import jwt
 log = logging.getLogger("uvian.gateway.auth")
 
 _LONGEST: Final = 8_192  #: characters; nothing that Supabase signs is longer
-_LEEWAY: Final = 5  #: seconds between two clocks
+_LEEWAY: Final = 30  #: seconds between two clocks, as PostgREST allows
 _AUDIENCE: Final = "authenticated"
 #: A header names its algorithm; the key decides whether that may be.
 _ALGORITHMS: Final = {"RSA": "RS256", "EC": "ES256"}
@@ -37,6 +37,10 @@ class InvalidToken(Exception):
     def __init__(self, message: str, *, code: str = "invalid_token") -> None:
         self.code = code  #: ``invalid_token`` or ``token_expired``
         super().__init__(message)
+
+
+class KeysAway(Exception):
+    """The project's keys could not be read: nobody can tell whose token this is. It is not the client's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +57,9 @@ class Jwks:
     """The project's public keys: fetched when first needed, and again for a key id nobody knows.
 
     ``fetch`` answers the document. Unknown ids are cheap to make up, so it is asked at most every
-    ``patience`` seconds; every ``lifetime`` seconds, because a key that was revoked must go. While
-    it fails the keys that are known stay.
+    ``patience`` seconds (every ``again`` after it failed); every ``lifetime`` seconds, because a key
+    that was revoked must go. While it fails the keys that are known stay, and of an id that is not
+    among them nobody can tell.
     """
 
     def __init__(
@@ -62,31 +67,38 @@ class Jwks:
         fetch: Callable[[], Awaitable[Any]],
         *,
         patience: float = 30.0,
+        again: float = 2.0,
         lifetime: float = 600.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._fetch = fetch
         self._patience = patience
+        self._again = again
         self._lifetime = lifetime
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
         self._asked: float | None = None
         self._known: float | None = None
+        self._away = False  #: the last fetch failed
         self._turn = asyncio.Lock()
 
     async def find(self, kid: str) -> jwt.PyJWK | None:
-        """The key of this id, if the project has it."""
+        """The key of this id, if the project has it. Raises ``KeysAway`` when nobody can tell."""
         if kid not in self._keys or self._is_old():
             async with self._turn:  # whoever waited finds what the first one fetched
                 if (kid not in self._keys or self._is_old()) and self._may_ask():
                     await self._refresh()
-        return self._keys.get(kid)
+        key = self._keys.get(kid)
+        if key is None and self._away:
+            raise KeysAway("The keys of the project cannot be read at the moment.")
+        return key
 
     def _is_old(self) -> bool:
         return self._known is None or self._clock() - self._known > self._lifetime
 
     def _may_ask(self) -> bool:
-        return self._asked is None or self._clock() - self._asked >= self._patience
+        pause = self._again if self._away else self._patience
+        return self._asked is None or self._clock() - self._asked >= pause
 
     async def _refresh(self) -> None:
         self._asked = self._clock()
@@ -94,8 +106,15 @@ class Jwks:
             document = await self._fetch()
             keys = {key.key_id: key for key in _public_keys(document) if key.key_id}
         except Exception as error:  # noqa: BLE001 - whatever it is, the known keys go on
-            log.warning("The project's keys cannot be read: %s: %s", type(error).__name__, error)
+            if not self._away:  # one line, however often it is asked meanwhile
+                log.warning(
+                    "The project's keys cannot be read: %s: %s", type(error).__name__, error
+                )
+            self._away = True
             return
+        if self._away:
+            log.warning("The project's keys can be read again")
+        self._away = False
         self._keys = keys
         self._known = self._clock()
 
@@ -113,7 +132,7 @@ class TokenVerifier:
             raise ValueError("Without a secret or a JWKS nobody can be recognised.")
 
     async def verify(self, token: str) -> User:
-        """Whose token this is. Raises ``InvalidToken``."""
+        """Whose token this is. Raises ``InvalidToken`` and ``KeysAway``."""
         if len(token) > _LONGEST:
             raise InvalidToken("The token is too long.")
         try:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from uvian_worker.gateway.auth import KeysAway  # told of once, where it is found out
 from uvian_worker.gateway.problems import Problem, problem_of
 
 log = logging.getLogger("uvian.gateway")
@@ -93,7 +94,7 @@ def _noted(error: Exception, request: web.Request) -> Problem:
     where = f"{request.method} {resource.canonical if resource else '?'} ({_ID.get()})"
     if problem.kind.status == 500:
         log.error("%s: %s", where, error, exc_info=error)
-    elif problem.kind.status == 503 and problem is not error:
+    elif problem.kind.status == 503 and problem is not error and not isinstance(error, KeysAway):
         log.warning("%s: %s: %s", where, type(error).__name__, error)
     return problem
 

@@ -12,11 +12,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, Literal, TypeVar
 
-import orjson
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from uvian_worker.gateway.auth import User
+from uvian_worker.gateway.bodies import document_of_body, read_body
 from uvian_worker.gateway.problems import Problem, problem_of
 
 
@@ -94,7 +94,6 @@ class Operation:
 
 
 _JSON: Final = ("application/json", "")
-_BODY_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 20.0  #: longer than a call to Postgres may take, and a second try
 
 
@@ -133,15 +132,7 @@ async def _body(model: type[BaseModel] | None, request: web.Request) -> BaseMode
         return None
     if request.content_type not in _JSON and request.can_read_body:
         raise Problem("unsupported_media_type")
-    try:
-        async with asyncio.timeout(_BODY_SECONDS):
-            raw = await request.read()
-    except TimeoutError as error:
-        raise Problem("bad_request", "The body did not arrive in time.") from error
-    try:
-        document = orjson.loads(raw or b"{}")
-    except ValueError as error:  # also what is no UTF-8
-        raise Problem("bad_request", "The body is not JSON.") from error
+    document = document_of_body(await read_body(request, request.client_max_size))
     return _valid(model, document, "body")
 
 

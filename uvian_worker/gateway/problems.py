@@ -5,13 +5,14 @@ from __future__ import annotations
 __all__ = ["PROBLEMS", "Kind", "Problem", "answers_of", "problem_of"]
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
 
 from repositories.errors import DataError, NotFound, Refused, StatementTooSlow, Transient
 from uvian_worker.calls import DatabaseAway, JobRefused
-from uvian_worker.gateway.auth import InvalidToken
+from uvian_worker.gateway.auth import InvalidToken, KeysAway
 
 
 class Kind(NamedTuple):
@@ -58,6 +59,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
 
 #: Seconds after which a request that was too early may come again, where nobody knows better.
 _LATER: Final = {429: 5, 503: 2}
+_MOST_TOLD: Final = 50  #: fields in one answer
 _NOT_STORED: Final = "It holds something that cannot be stored."
 
 
@@ -119,6 +121,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
             return error
         case InvalidToken():
             return Problem(error.code, str(error))
+        case KeysAway():
+            return Problem("unavailable", str(error))
         case JobRefused() | Refused():
             return _refused(error)
         case ValidationError():
@@ -147,12 +151,14 @@ def _refused(error: JobRefused | Refused) -> Problem:
 
 
 def _fields(error: ValidationError) -> list[dict[str, str]]:
-    """Field by field; what was sent is not sent back."""
+    """Field by field, the first few; what was sent is not sent back."""
     return [
         {
             "field": ".".join(str(part) for part in each["loc"]),
             "code": each["type"],
             "message": each["msg"],
         }
-        for each in error.errors(include_url=False, include_context=False, include_input=False)
+        for each in islice(
+            error.errors(include_url=False, include_context=False, include_input=False), _MOST_TOLD
+        )
     ]

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from uvian_worker.gateway.bodies import read_body
 from uvian_worker.gateway.problems import Problem
 from uvian_worker.sweeper import Sweeper
 
@@ -33,7 +34,7 @@ class Wake:
         shown = request.headers.get(HEADER, "").encode(errors="replace")
         if not hmac.compare_digest(shown, self._secret):
             raise Problem("unauthorized", f"The webhook's secret belongs into the header {HEADER}.")
-        woken = _may_be_queued(await request.read())
+        woken = _may_be_queued(await read_body(request, request.client_max_size))
         if woken:
             self._sweeper.wake()
         return web.json_response({"woken": woken}, status=202)
