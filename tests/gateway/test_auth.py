@@ -283,7 +283,7 @@ async def test_while_the_keys_cannot_be_read_the_known_ones_hold(answer: Any) ->
 async def test_a_token_that_nobody_can_check_is_no_invalid_token(
     answer: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Auth away before the first key was read: 503 and come again, one line in the log, and no siege of Auth."""
+    """Auth away before the first key was read: 503, one line in the log, and no siege of Auth."""
     project = Project(key := SigningKey.new())
     document, project.document = project.document, answer
     verifier = TokenVerifier(jwks=project.jwks)
@@ -307,5 +307,5 @@ async def test_a_token_that_nobody_can_check_is_no_invalid_token(
 async def test_a_clock_that_goes_half_a_minute_ahead_is_forgiven(claim: str) -> None:
     """As PostgREST does, so that a token is good for both or for none; more is not."""
     now = int(time.time())
-    await HS256.verify(signed(claims_of(**{claim: now + 25})))
-    await refused(HS256, signed(claims_of(**{claim: now + 40})))
+    await HS256.verify(signed({**claims_of(), claim: now + 25}))
+    await refused(HS256, signed({**claims_of(), claim: now + 40}))

@@ -40,7 +40,7 @@ class InvalidToken(Exception):
 
 
 class KeysAway(Exception):
-    """The project's keys could not be read: nobody can tell whose token this is. It is not the client's fault."""
+    """The project's keys could not be read: nobody can tell whose token this is."""
 
 
 @dataclass(frozen=True, slots=True)

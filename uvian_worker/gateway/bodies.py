@@ -98,7 +98,9 @@ def _refuse(code: str, fields: Iterator[str]) -> None:
         for field in islice(fields, _MOST_TOLD)
     ]
     if errors:
-        raise Problem("invalid_input", errors=errors, **{"in": "body"})
+        problem = Problem("invalid_input", errors=errors)
+        problem.members["in"] = "body"
+        raise problem
 
 
 def _walk(document: Any) -> Iterator[tuple[str, int, Any]]:
@@ -107,8 +109,8 @@ def _walk(document: Any) -> Iterator[tuple[str, int, Any]]:
     while waiting:
         field, depth, value = waiting.pop()
         yield field, depth, value
-        if depth > _DEEPEST:
-            continue  # what is inside is not asked for
+        if depth > _DEEPEST:  # what is inside is not asked for
+            continue
         if isinstance(value, dict):
             waiting += [(_inside(field, name), depth + 1, each) for name, each in value.items()]
         elif isinstance(value, list):
@@ -143,9 +145,8 @@ def _deep_fields(document: Any) -> Iterator[str]:
 def _fields_with(document: Any, is_wrong: Callable[[str], bool]) -> Iterator[str]:
     """The fields whose text, or the name of one of whose fields, is not to be kept."""
     for field, _, value in _walk(document):
-        if isinstance(value, str) and is_wrong(value):
-            yield _shown(field)
-        elif isinstance(value, dict) and any(is_wrong(name) for name in value):
+        texts = value if isinstance(value, dict) else (value,)
+        if any(isinstance(text, str) and is_wrong(text) for text in texts):
             yield _shown(field)
 
 
