@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # something to time out: three or four keep two cores busy.
 PYTEST := $(VENV)/python -m pytest -q
 
-.PHONY: help setup demo dev test unit database processes coverage e2e screenshots openai schemathesis check format bench docs lock clean
+.PHONY: help setup demo dev test unit database processes coverage chaos e2e screenshots openai schemathesis check format bench docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ e2e: setup  ## in a browser, through a pooler and a real PostgREST: apt-get inst
 screenshots: setup  ## take those of the documentation again (docs/images/gateway-*.png), and look at them
 	@scripts/setup_e2e
 	@PICTURES=docs/images PYTHONPATH=.venv/e2e $(PYTEST) tests/e2e/test_pictures.py $(ARGS)
+
+chaos: setup  ## hundreds of faults while jobs run, then the books (SECONDS=60 SEED=1)
+	@$(VENV)/python -m tests.chaos --seconds $(or $(SECONDS),60) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 openai: setup  ## a real OpenAI-compatible server, chosen by its base URL alone (llama.cpp; builds it once)
 	@scripts/llama_server

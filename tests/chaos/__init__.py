@@ -1,0 +1,1 @@
+"""Faults by chance while jobs run, by the hundred; then the books are checked (``make chaos``)."""
