@@ -116,9 +116,16 @@ class Runner:
         for running in list(self._running.values()):
             running.stop(StopReason.INTERRUPT)
 
-    def cancel(self, job_id: str) -> bool:
-        """Cancel a job if it runs here (or is being claimed); whether it does."""
-        hits = [r for r in self._running.values() if r.job_id == job_id]
+    def cancel(self, job_id: str, run: int | None = None) -> bool:
+        """Cancel a job if it runs here (or is being claimed); whether it does.
+
+        With ``run`` no later run is cancelled: the word may come late, when the job runs once more.
+        """
+        hits = [
+            r
+            for r in self._running.values()
+            if r.job_id == job_id and (run is None or r.run <= run)
+        ]
         for running in hits:
             running.stop(StopReason.CANCEL)
         return bool(hits)

@@ -124,7 +124,7 @@ class LeaseKeeper:
 
     async def renew(self) -> None:
         """One renewal of everything that runs."""
-        held = [r for r in self._running if r.claimed]
+        held = self._latest_claimed()
         try:
             lost, cancel = await self._jobs.renew([_renewal(r) for r in held])
         except DataError as error:
@@ -133,13 +133,30 @@ class LeaseKeeper:
             lost, cancel = await self._jobs.renew([{"id": r.job_id, "run": r.run} for r in held])
         for r in held:
             r.reported = r.track.progress
-            if r.settling:
-                continue  # it has ended, or its settlement will say so
             if r.job_id in lost:
-                log.warning("job %s run %s: the lease is lost", r.job_id, r.run)
-                r.stop(StopReason.LOST)
-            elif r.job_id in cancel:
+                _lose(r)
+            elif r.job_id in cancel and not r.settling:
                 r.stop(StopReason.CANCEL)
+
+    def _latest_claimed(self) -> list[Running]:
+        """The runs whose leases are ours, one of each job.
+
+        A job is claimed again only when its earlier run has lost it. That one may still be here: it is
+        told so at once, and not asked about, because the database answers by the job.
+        """
+        latest: dict[str, Running] = {}
+        for r in sorted((r for r in self._running if r.claimed), key=lambda r: r.run):
+            if (overtaken := latest.get(r.job_id)) is not None:
+                _lose(overtaken)
+            latest[r.job_id] = r
+        return list(latest.values())
+
+
+def _lose(r: Running) -> None:
+    if r.settling or r.reason is StopReason.LOST:
+        return  # it has ended, or its settlement will say so
+    log.warning("job %s run %s: the lease is lost", r.job_id, r.run)
+    r.stop(StopReason.LOST)
 
 
 async def _sleep(seconds: float) -> float:

@@ -175,7 +175,9 @@ Fields may be added: ignore those you do not know.
   jump in `seq`, another epoch, or a subscription that was confirmed again means: read from your cursor.
 - **Once.** An event that is sent again after a lost reply is not appended again. `key` is the same in
   every topic, for those who follow several.
-- **Fenced.** `run` never falls within a job: a worker that was overtaken cannot append any more.
+- **Fenced.** `run` never falls within a job: a worker that was overtaken cannot append any more. Compare
+  runs of one `job_id` alone: a conversation and a user have many jobs, each with runs of its own. Where
+  Redis has lost its data the fence is lost with it, and the epoch is another one.
 - **Sealed.** After {endings} nothing of that run follows. A job that is retried goes on in the same
   topic with `job.requeued` and a higher `run`.
 - **Kept** for 24 hours after the last event of a topic, and for the last 10,000 events. The log of a

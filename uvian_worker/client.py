@@ -215,7 +215,7 @@ class Client:
         arguments = {"job_id": job_id, "user_id": user_id}
         answer = await self._persist("cancel_job", arguments)
         if answer["requested"]:
-            await self._tell_worker(job_id)
+            await self._tell_worker(answer["job"])
         if answer["ending"] is not None:
             self._announce([answer["ending"]])
         self._tell_accounts(answer)
@@ -394,7 +394,7 @@ class Client:
     async def _follow_up(self, answer: Mapping[str, Any]) -> None:
         """Carry to Redis what a call about a conversation asks for: cancellations come first."""
         for running in answer["cancel"]:
-            await self._tell_worker(running["id"])
+            await self._tell_worker(running)
         self._announce(answer["endings"])
         self._tell_accounts(answer)
         await self._dispatch(answer["dispatch"])
@@ -407,13 +407,15 @@ class Client:
         except TimeoutError:
             log.warning("%d jobs are not dispatched yet: Redis does not answer", len(rows))
 
-    async def _tell_worker(self, job_id: str) -> None:
+    async def _tell_worker(self, running: Mapping[str, Any]) -> None:
         """The request stands in the row; without Redis it arrives with the next renewal."""
         try:
             async with asyncio.timeout(_REDIS_SECONDS):
-                await self._control.send(CancelJob(job_id))
+                await self._control.send(CancelJob(running["id"], running["run"]))
         except FAULTS as error:
-            log.warning("job %s: its worker hears of the cancellation later: %s", job_id, error)
+            log.warning(
+                "job %s: its worker hears of the cancellation later: %s", running["id"], error
+            )
 
     async def _tell_gateways(self, conversation_id: str) -> None:
         """Who was removed hears no more; without Redis the gateways find out a minute later."""

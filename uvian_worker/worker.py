@@ -271,8 +271,8 @@ class Ending:
     def _hear(self, message: ControlMessage) -> None:
         services = self._services
         match message:
-            case CancelJob(job_id=job_id):
-                services.runner.cancel(job_id)
+            case CancelJob(job_id=job_id, run=run):
+                services.runner.cancel(job_id, run)
             case PauseWorker():
                 log.info("paused")
                 self._pool.drain()

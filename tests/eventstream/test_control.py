@@ -132,9 +132,9 @@ async def test_a_message_on_the_wire(backend: Backend, control: Control) -> None
     pubsub: Any = backend.client().pubsub()
     await pubsub.subscribe(KEYS.control)
     await pubsub.get_message(timeout=5)
-    await control.send(CancelJob("j1"))
+    await control.send(CancelJob("j1", 2))
     message = await pubsub.get_message(timeout=5)
-    assert orjson.loads(message["data"]) == {"type": "job.cancel", "job_id": "j1"}
+    assert orjson.loads(message["data"]) == {"type": "job.cancel", "job_id": "j1", "run": 2}
     await pubsub.aclose()
 
 

@@ -40,6 +40,7 @@ class CancelJob:
 
     type: ClassVar[str] = "job.cancel"
     job_id: str
+    run: int | None = None  #: the run that was asked to stop: no later one is; null is any
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,7 @@ export class Client {
       requested: boolean;
       dispatch: JobRow[];
     };
-    if (answer.requested) await this.#queue.cancel(jobId);
+    if (answer.requested) await this.#queue.cancel(answer.job);
     await this.#queue.dispatch(answer.dispatch);
     return handleOf(answer.job);
   }

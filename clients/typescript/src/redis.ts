@@ -52,9 +52,9 @@ export class Queue {
     return Array.isArray(answer) ? answer.map((word) => String(word) as Dispatched) : jobs.map(() => "lost");
   }
 
-  /** Tell the worker of a job to stop. It stands in the row already: a lost word costs a moment. */
-  async cancel(jobId: string): Promise<void> {
-    const document = JSON.stringify({ type: "job.cancel", job_id: jobId });
+  /** Tell the worker of a run to stop. It stands in the row already: a lost word costs a moment. */
+  async cancel({ id, run }: Pick<JobRow, "id" | "run">): Promise<void> {
+    const document = JSON.stringify({ type: "job.cancel", job_id: id, run });
     await this.#within(this.#redis.eval(TELL, [], [`${this.#namespace}:control`, document]));
   }
 
