@@ -13,7 +13,8 @@ __all__ = ["estimate_tokens", "read_history"]
 
 import math
 import string
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from itertools import groupby
 from typing import Literal, cast
 
 from executors.errors import InvalidInput, NotFound
@@ -36,6 +37,9 @@ _OTHERS = tuple((bytes(set(range(0x100)) - set(kind)), weight) for kind, weight 
 
 _PAGE = 50
 
+#: Between messages of one turn: fewer tokens than the two messages would need around them.
+_BETWEEN = "\n\n"
+
 Role = Literal["system", "user", "assistant"]
 
 
@@ -56,8 +60,10 @@ async def read_history(
     """The question (without an id the newest), and what the model is sent: the question last.
 
     What came after the question is left out, answers stand behind what they answer, and what is cut
-    off begins with a question. Raises ``NotFound``, and ``InvalidInput`` when system prompt and
-    question alone are beyond the budget.
+    off begins with a question. There is one system message, in front (the prompt, then what system
+    rows say), and behind it user and assistant take turns: many models refuse anything else, and a
+    question may have stayed without an answer. Raises ``NotFound``, and ``InvalidInput`` when system
+    prompt and question alone are beyond the budget.
     """
     question = await _question(messages, conversation_id, question_id)
     system = [ChatMessage("system", system_prompt)] if system_prompt else []
@@ -73,14 +79,24 @@ async def read_history(
         if room < 0:
             break
         chosen.append(message)
-    turns = [_turn(message) for message in (*_in_order(chosen), question)]
-    while turns[0].role == "assistant":
+    history = [_turn(message) for message in (*_in_order(chosen), question)]
+    system += [turn for turn in history if turn.role == "system"]
+    turns = _merged(turn for turn in history if turn.role != "system")
+    if turns[0].role == "assistant":
         del turns[0]
-    return question, [*system, *turns]
+    return question, [*_merged(system), *turns]
 
 
 def _turn(message: Message) -> ChatMessage:
     return ChatMessage(cast("Role", message.role), message.content)
+
+
+def _merged(turns: Iterable[ChatMessage]) -> list[ChatMessage]:
+    """One turn for all that the same side says in a row."""
+    return [
+        ChatMessage(role, _BETWEEN.join(turn.content for turn in same))
+        for role, same in groupby(turns, key=lambda turn: turn.role)
+    ]
 
 
 def _cost(content: str) -> int:
@@ -118,9 +134,9 @@ async def _before(messages: UserMessages, question: Message) -> AsyncIterator[Me
             continue
         while late:
             answer = late.pop(0)
-            if answer.reply_to not in later and answer.content:
+            if answer.reply_to not in later and answer.content.strip():
                 yield answer
-        if message.content:
+        if message.content.strip():
             yield message
 
 

@@ -92,6 +92,36 @@ async def test_a_stopped_answer_is_part_of_the_conversation(rows: Rows) -> None:
     ]
 
 
+async def test_questions_without_an_answer_are_one_turn(rows: Rows) -> None:
+    """Refused, stopped before a word, answered with blanks: the next question follows in the same turn."""
+    rows.say("refused")
+    stopped = rows.say("stopped")
+    rows.say(" \n ", role="assistant", reply_to=stopped, status="cancelled")
+    answered = rows.say("answered")
+    rows.say("yes", role="assistant", reply_to=answered, status="cancelled")
+    rows.say("and yes", role="assistant", reply_to=answered)
+    now = rows.say("now")
+    assert await history(rows, now) == [
+        ("user", "refused\n\nstopped\n\nanswered"),
+        ("assistant", "yes\n\nand yes"),
+        ("user", "now"),
+    ]
+
+
+async def test_system_rows_stand_behind_the_system_prompt(rows: Rows) -> None:
+    """Written by hand in the middle of a conversation: templates have one place for them, in front."""
+    rows.say("Hello")
+    rows.say("The user is a child.", role="system")
+    rows.say("Hi!", role="assistant")
+    now = rows.say("now")
+    talk = [("user", "Hello"), ("assistant", "Hi!"), ("user", "now")]
+    assert await history(rows, now) == [("system", "The user is a child."), *talk]
+    assert await history(rows, now, system_prompt="Be brief.") == [
+        ("system", "Be brief.\n\nThe user is a child."),
+        *talk,
+    ]
+
+
 async def test_the_newest_that_fit_are_sent(rows: Rows) -> None:
     """Old messages go first, and what is left begins with a question."""
     for number in range(200):
@@ -110,7 +140,7 @@ async def test_many_pages_are_read_until_the_budget_is_full(rows: Rows) -> None:
     for number in range(300):
         rows.say(str(number))
     sent = await history(rows, rows.say("now"), budget=100_000)
-    assert [text for _, text in sent] == [*map(str, range(300)), "now"]
+    assert sent == [("user", BETWEEN.join([*map(str, range(300)), "now"]))]
 
 
 async def test_a_question_of_another_conversation_is_not_found(rows: Rows) -> None:
@@ -143,16 +173,19 @@ async def test_a_question_beyond_the_budget_is_refused_in_words(rows: Rows) -> N
         await history(rows, question, budget=500)
 
 
-texts = st.text(max_size=200)
-turns = st.lists(st.tuples(st.sampled_from(["user", "assistant"]), texts), max_size=60)
+BETWEEN = "\n\n"
+texts = st.text(st.characters(exclude_characters="\n", exclude_categories=("Cs",)), max_size=200)
+turns = st.lists(st.tuples(st.sampled_from(["user", "assistant", "system"]), texts), max_size=60)
 
 
 @settings(deadline=None)
 @given(turns, texts, st.none() | texts, st.integers(0, 600), st.data())
-def test_the_budget_holds_whatever_was_said(
+def test_turns_alternate_within_the_budget_whatever_was_said(
     said: list[tuple[str, str]], asked: str, system: str | None, budget: int, data: st.DataObject
 ) -> None:
-    """Never beyond the budget; system prompt and question always there; the rest is the newest."""
+    """One system message, then the user and the assistant in turn, the question last; never beyond the
+    budget; the rest is the newest.
+    """
     rows = Rows()
     users: list[str] = []
     for role, content in said:
@@ -172,17 +205,19 @@ def test_the_budget_holds_whatever_was_said(
         assert least > budget
         return
     assert cost([text for _, text in sent]) <= budget
-    assert sent[-1] == ("user", asked)
+    talk = sent[1:] if sent[0][0] == "system" else sent
+    assert [role for role, _ in talk] == (["user", "assistant"] * len(talk))[: len(talk)]
+    assert talk[-1][0] == "user"
+    pieces = [(role, text) for role, content in sent for text in content.split(BETWEEN)]
+    assert pieces.pop() == ("user", asked)
     if system:
-        assert sent[0] == ("system", system)
-    body = sent[bool(system) : -1]
-    newest = [turn for turn in reversed(said) if turn[1]]
+        assert pieces.pop(0) == ("system", system)
+    newest = [turn for turn in reversed(said) if turn[1].strip()]
     while cost([text for _, text in newest]) > budget - least:
         del newest[-1]
-    left_out = Counter(newest) - Counter(body)
-    assert not Counter(body) - Counter(newest), "something older than what is left out"
+    left_out = Counter(newest) - Counter(pieces)
+    assert not Counter(pieces) - Counter(newest), "something older than what is left out"
     assert all(role == "assistant" for role, _ in left_out), "only answers without their question"
-    assert not body or body[0][0] == "user"
 
 
 def measured() -> Iterator[Any]:
