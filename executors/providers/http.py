@@ -262,7 +262,7 @@ class Reply:
         self, response: aiohttp.ClientResponse, vendor: Vendor, timeouts: Timeouts, began: float
     ) -> None:
         self._response = response
-        self._vendor = vendor
+        self.vendor = vendor
         self._timeouts = timeouts
         self._began = began
         self._wait: float | None = None
@@ -298,7 +298,7 @@ class Reply:
         while piece := await self.piece():
             size += len(piece)
             if size > largest:
-                self._vendor.fail("gave a larger answer than is allowed", f"{largest} bytes")
+                self.vendor.fail("gave a larger answer than is allowed", f"{largest} bytes")
             parts.append(piece)
         return b"".join(parts)
 
@@ -327,9 +327,9 @@ class Reply:
                 if left <= wait
                 else f"said nothing for {wait:.3g} s in the middle of its answer"
             )
-            self._vendor.fail(late, error)
+            self.vendor.fail(late, error)
         except (aiohttp.ClientError, OSError) as error:
-            self._vendor.fail("broke off in the middle of its answer", error)
+            self.vendor.fail("broke off in the middle of its answer", error)
 
 
 def _body(call: Call) -> aiohttp.FormData | io.BytesIO | None:

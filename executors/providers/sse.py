@@ -1,8 +1,10 @@
 """Server-sent events out of bytes, however they were cut into pieces.
 
-The rules are those of the HTML standard ("Interpreting an event stream"), with one kindness: an
+The rules are those of the HTML standard ("Interpreting an event stream"), with three kindnesses. An
 event that the connection's end cuts off before its blank line still counts, because servers forget
-that line. Text is decoded line by line, so a character whose bytes came in two pieces stays whole.
+that line. A line that is a JSON object, without a field's name, is an event: Ollama and some proxies
+write errors so. A field ``error`` is the data of an event of that type: older llama.cpp. Text is
+decoded line by line, so a character whose bytes came in two pieces stays whole.
 """
 
 from __future__ import annotations
@@ -71,9 +73,13 @@ class EventStream:
             return self._complete()
         if line.startswith(b":"):
             return None  # a comment, which keeps the connection alive
+        if line.startswith(b"{"):
+            return ServerEvent(line.decode("utf-8", "replace"))
         name, _, value = line.partition(b":")
         text = value.removeprefix(b" ").decode("utf-8", "replace")
-        if name == b"data":
+        if name == b"error":
+            self._type = "error"
+        if name in {b"data", b"error"}:
             self._size += len(value) + 1
             if self._size > self._largest:
                 raise TooLargeError(f"an event of more than {self._largest} bytes")

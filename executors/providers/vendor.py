@@ -28,7 +28,9 @@ from executors.errors import (
 UNNAMED_WAIT = 15.0
 
 #: What looks like a key, whole or half masked, wherever it came from.
-_KEYS = re.compile(r"\b(?:sk|pk|rpa|fal|key|Bearer|Key)[-_ ][\w*.:-]{8,}")
+_KEYS = re.compile(
+    r"\b(?:sk|gsk|pk|rpa|fal|hf|xai|key|Bearer|Key)[-_ ][\w*.:-]{8,}|\bAIza[\w-]{20,}|\beyJ[\w-]{8,}[\w.-]*"
+)
 
 
 class VendorFault(Exception):
@@ -112,7 +114,7 @@ class Vendor:
         for header in self.auth.values():
             secret = header.get_secret_value()
             for part in (secret, secret.rpartition(" ")[2]):
-                text = text.replace(part, "[key]") if part else text
+                text = text.replace(part, "[key]") if len(part) > 3 else text  # servers take any
         return _KEYS.sub("[key]", " ".join(readable(text).split()))[:500]
 
 

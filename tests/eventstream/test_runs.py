@@ -74,7 +74,7 @@ async def test_runs_never_fall_within_a_job_whoever_tells_of_them(
     backend: Backend, client: Redis, seed: int
 ) -> None:
     """Workers that were overtaken, sweepers and retries, in any order, three jobs in one conversation."""
-    chance = random.Random(seed)  # noqa: S311 - a schedule, not a secret
+    chance = random.Random(seed)
     publishers = [Publisher(backend.client(), "uvian") for _ in range(3)]
     answers = []
     for _ in range(60):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
-from collections.abc import AsyncIterator
-from typing import Protocol
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
+from aiohttp import web
 from pydantic import SecretStr
 
 from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.http import Patience, Timeouts, Wire, open_session
 from executors.providers.limits import CallLimits
-from executors.providers.openai import openai_vendor
+from executors.providers.openai import OpenAIChatModel, openai_vendor
 from executors.providers.results import Results
 from tests.providers.lab import VENDORS
 from tests.providers.lab.fal import BASE as FAL
@@ -128,3 +130,39 @@ def fal_routes(lab: Lab) -> list[str]:
 def fal_submits(lab: Lab) -> int:
     """How many requests there were to pay for."""
     return sum(asked.route == "fal.submit" for asked in lab.asked)
+
+
+@pytest.fixture
+async def raw(openai_wire: OpenAIWire) -> AsyncIterator[Any]:
+    """``raw(pieces)`` → a model whose server writes those pieces as they are."""
+    runners: list[web.AppRunner] = []
+
+    async def serve(
+        pieces: Sequence[bytes],
+        *,
+        hold: bool = False,
+        pause: float = 0,
+        kind: str = "text/event-stream",
+    ) -> OpenAIChatModel:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = web.StreamResponse(headers={"Content-Type": kind})
+            await response.prepare(request)
+            for piece in pieces:
+                await response.write(piece)
+                await asyncio.sleep(pause)
+            if hold:
+                await asyncio.Event().wait()
+            return response
+
+        app = web.Application()
+        app.router.add_post("/v1/chat/completions", answer)
+        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05)
+        runners.append(runner)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
+        return OpenAIChatModel(openai_wire(base_url=url, patience=ONCE), model="m")
+
+    yield serve
+    for runner in runners:
+        await runner.cleanup()

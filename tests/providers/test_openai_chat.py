@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
-from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
-from aiohttp import web
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from executors.errors import (
     AccountRefused,
@@ -20,17 +15,17 @@ from executors.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from executors.providers.base import ChatDelta, ChatMessage, ChatModel, ChatUsage
+from executors.providers.base import ChatDelta, ChatMessage, ChatUsage
 from executors.providers.http import Timeouts
 from executors.providers.limits import CallLimits
 from executors.providers.openai import OpenAIChatModel
+from tests.providers.chatting import QUESTION, failure, heard, text
 from tests.providers.conftest import ONCE, OpenAIWire
 from tests.providers.lab import faults
 from tests.providers.lab.faults import ErrorInside, Fault, Status
 from tests.providers.lab.openai import OpenAILab
 from tests.providers.lab.server import Lab
 
-QUESTION = [ChatMessage("system", "Be kind."), ChatMessage("user", "How do you do?")]
 ANSWER = "You said: How do you do? 🦊 — that is all."
 SCHEMA = {
     "type": "object",
@@ -44,29 +39,6 @@ SCHEMA = {
 def model(openai_wire: OpenAIWire) -> OpenAIChatModel:
     """A model in the laboratory."""
     return OpenAIChatModel(openai_wire(patience=ONCE), model="lab-chat")
-
-
-async def heard(model: ChatModel, **asked: Any) -> list[ChatDelta]:
-    """All of an answer."""
-    return [delta async for delta in model.stream(QUESTION, **asked)]
-
-
-def text(deltas: Sequence[ChatDelta]) -> str:
-    """What was said."""
-    return "".join(delta.text for delta in deltas)
-
-
-async def failure(model: ChatModel, said: list[str] | None = None, **asked: Any) -> ExecutorError:
-    """What it raised; what was heard before is added to ``said``."""
-
-    async def listen() -> None:
-        async for delta in model.stream(QUESTION, **asked):
-            if said is not None:
-                said.append(delta.text)
-
-    with pytest.raises(ExecutorError) as caught:
-        await listen()
-    return caught.value
 
 
 async def test_a_chat(lab: Lab, model: OpenAIChatModel) -> None:
@@ -295,130 +267,6 @@ async def test_a_document_by_a_schema(lab: Lab, model: OpenAIChatModel) -> None:
     assert (sent["strict"], sent["schema"]) == (True, SCHEMA)
     await heard(model, schema={"type": "object", "properties": {"name": {"type": "string"}}})
     assert lab.asked[1].body["response_format"]["json_schema"]["strict"] is False
-
-
-# Streams that no laboratory invents: written byte by byte.
-
-
-@pytest.fixture
-async def raw(openai_wire: OpenAIWire) -> AsyncIterator[Any]:
-    """``raw(pieces)`` → a model whose server writes those pieces as they are."""
-    runners: list[web.AppRunner] = []
-
-    async def serve(pieces: Sequence[bytes], *, hold: bool = False) -> OpenAIChatModel:
-        async def answer(request: web.Request) -> web.StreamResponse:
-            response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-            await response.prepare(request)
-            for piece in pieces:
-                await response.write(piece)
-                await asyncio.sleep(0)
-            if hold:
-                await asyncio.Event().wait()
-            return response
-
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", answer)
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.05)
-        runners.append(runner)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return OpenAIChatModel(openai_wire(base_url=url, patience=ONCE), model="m")
-
-    yield serve
-    for runner in runners:
-        await runner.cleanup()
-
-
-def chunk(content: Any = None, finish: str | None = None, **more: Any) -> bytes:
-    """One chunk of a stream, with escapes."""
-    delta = {} if content is None else {"content": content}
-    choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return b"data: " + json.dumps({"choices": [choice], **more}).encode() + b"\n\n"
-
-
-END = chunk(finish="stop") + b"data: [DONE]\n\n"
-
-
-@pytest.mark.parametrize(
-    ("stream", "expected"),
-    [
-        (chunk("a\0b") + END, "ab"),
-        (chunk("\ud83e") + chunk("\udd8a") + END, "🦊"),
-        (chunk("\ud83e") + chunk("x") + END, "x"),
-        (chunk([{"type": "thinking", "thinking": []}, {"type": "text", "text": "x"}]) + END, "x"),
-        (chunk(reasoning_content="hm") + chunk("x") + END, "x"),
-        (b"data: {}\n\n" + b'data: {"choices": null}\n\n' + chunk("x") + END, "x"),
-        (
-            b'data: {"choices": [{"index": 1, "delta": {"content": "no"}}]}\n\n' + chunk("x") + END,
-            "x",
-        ),
-        (b'data: {"choices": [{"delta": {"content": "x"}, "finish_reason": "eos"}]}\n\n', "x"),
-        (b'data: {"choices": [{"delta": {"reasoning": "hm"}}]}\n\n' + chunk("x") + END, "x"),
-        (b": ping\r\n\r\ndata:\n\n" + chunk("x").replace(b"\n", b"\r\n") + END, "x"),
-        (chunk("x") + chunk(finish="stop"), "x"),
-        (chunk("x") + chunk(finish="stop").rstrip(), "x"),
-        (chunk("x", "length", usage={"prompt_tokens": "many"}) + b"data: [DONE]\n\n", "x"),
-    ],
-)
-async def test_what_servers_write(raw: Any, stream: bytes, expected: str) -> None:
-    """Forms that were seen, and some that were not: the text is the text."""
-    model = await raw([stream])
-    deltas = await heard(model)
-    assert text(deltas) == expected
-    assert deltas[-1].finish_reason in {"stop", "length"}
-
-
-@pytest.mark.parametrize(
-    "stream",
-    [
-        chunk("x") + b"data: [DONE]\n\n",
-        chunk("x") + b"data: {\n\n",
-        chunk("x") + b"data: 7\n\n" + END,
-        chunk("x") + b'event: error\ndata: {"message": "out of memory"}\n\n',
-        chunk("x") + b'data: {"error": "out of memory"}\n\n',
-        chunk("x") + b'data: {"error": {"code": 502, "message": "out of memory"}}\n\n',
-        chunk("x", "error") + END,
-        chunk("x") + b"data: " + b"[" * 100_000 + b"\n\n",
-        chunk("x") + b"data: " + b"y" * 1_100_000 + b"\n\n" + END,
-    ],
-)
-async def test_streams_that_are_broken(raw: Any, stream: bytes) -> None:
-    """Ends without an ending, errors in every form, rubbish: all of them may be tried again."""
-    error = await failure(await raw([stream]))
-    assert type(error) is ProviderUnavailable
-    assert "memory" not in error.message
-
-
-async def test_a_server_that_never_hangs_up(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once the answer has ended nobody waits for long that usage may follow."""
-    monkeypatch.setattr("executors.providers.openai.chat._LAST_WORDS", 0.1)
-    model = await raw([chunk("x") + chunk(finish="stop")], hold=True)
-    deltas = await asyncio.wait_for(heard(model), 10)
-    assert deltas[-1] == ChatDelta("", "stop")
-
-
-STREAM = b"".join(
-    [b'data: {"choices": [{"delta": {"role": "assistant", "content": null}}]}\r\n\r\n']
-    + [
-        b"data: "
-        + json.dumps({"choices": [{"delta": {"content": word}}]}, ensure_ascii=False).encode()
-        + b"\n\n"
-        for word in ("Grüße ", "🦊🦊 ", "日本", " — ", "fin")
-    ]
-    + [END]
-)
-
-
-@settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
-@given(st.sets(st.integers(1, len(STREAM) - 1), max_size=30))
-async def test_forty_ways_to_cut_the_same_stream(raw: Any, places: set[int]) -> None:
-    """However the network cut the bytes, within characters too, the text is the same."""
-    edges = [0, *sorted(places), len(STREAM)]
-    model = await raw([STREAM[a:b] for a, b in itertools.pairwise(edges)])
-    assert text(await heard(model)) == "Grüße 🦊🦊 日本 — fin"
 
 
 async def test_connections_of_chats_are_used_again(lab: Lab, model: OpenAIChatModel) -> None:

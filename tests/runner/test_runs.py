@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from tests.runner.conftest import Bench
 class Leases:
     """A database that answers renewals by the job, as ``renew_leases`` does."""
 
-    def __init__(self, held: dict[str, int], cancelled: Set[str] = frozenset()) -> None:
+    def __init__(self, held: dict[str, int], cancelled: AbstractSet[str] = frozenset()) -> None:
         self.held = held  #: the run of each job that has the lease
         self.cancelled = cancelled
         self.asked: list[tuple[str, int]] = []

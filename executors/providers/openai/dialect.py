@@ -9,6 +9,9 @@ what it took is remembered for that model:
 - ``stream_options``: without it there is no usage.
 - ``response_format``: ``json_schema``; else ``json_object`` with the schema beside it, as llama.cpp
   and Together have it; else ``json_object`` alone, and the schema in words; else the words alone.
+
+Some templates (Gemma's) have no place for a system message: whoever says so is told it at the beginning
+of the first question.
 """
 
 from __future__ import annotations
@@ -16,6 +19,7 @@ from __future__ import annotations
 __all__ = ["Dialect"]
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
@@ -36,6 +40,12 @@ _OTHER: Final[Mapping[str, Literal["max_completion_tokens", "max_tokens"]]] = {
     "max_tokens": "max_completion_tokens",
 }
 
+_NO_SYSTEM: Final = re.compile(
+    r"system (?:role|message|prompt|instruction)s?\b.{0,40}\b(?:not |un)supported"
+    r"|(?:not support|unsupported).{0,40}\bsystem (?:role|message|prompt|instruction)",
+    re.IGNORECASE,
+)
+
 _NEXT_FORM: Final[Mapping[str, Literal["json with schema", "json", "words"]]] = {
     "schema": "json with schema",
     "json with schema": "json",
@@ -50,12 +60,15 @@ class Dialect:
     limit: Literal["max_completion_tokens", "max_tokens"]
     limit_is_certain: bool = False  #: the other one was refused
     stream_options: bool = True
+    system: bool = True  #: it takes a message of the role "system"
     form: Literal["schema", "json with schema", "json", "words"] = "schema"
 
     def without(self, refusal: Refusal) -> Dialect | None:
         """The next way to try; None when the refusal is about something else."""
         if refusal.status not in {400, 422}:
             return None
+        if self.system and _NO_SYSTEM.search(refusal.message):
+            return replace(self, system=False)
         name = _named(refusal)
         if name == "stream_options" and self.stream_options:
             return replace(self, stream_options=False)

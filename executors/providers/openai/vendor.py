@@ -6,6 +6,7 @@ __all__ = ["OPENAI_URL", "is_openai", "openai_vendor", "read_error", "read_event
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from pydantic import SecretStr
@@ -41,12 +42,40 @@ _TOO_LONG_IN_WORDS: Final = re.compile(
 )
 #: What these say when the status line said 200 already.
 _STATUS_OF: Final[Mapping[str, int]] = {
-    "rate_limit_exceeded": 429,
-    "rate_limit_error": 429,
-    "authentication_error": 401,
-    "invalid_api_key": 401,
-    **dict.fromkeys(("invalid_request_error", "model_not_found", *_CONTENT, *_TOO_LONG), 400),
+    **dict.fromkeys(
+        (
+            "RESOURCE_EXHAUSTED",
+            "RateLimitError",
+            "overloaded",
+            "rate_limit_error",
+            "rate_limit_exceeded",
+            "too_many_requests",
+        ),
+        429,
+    ),
+    **dict.fromkeys(
+        ("AuthenticationError", "UNAUTHENTICATED", "authentication_error", "invalid_api_key"), 401
+    ),
+    **dict.fromkeys(("PERMISSION_DENIED", "PermissionDeniedError", "permission_error"), 403),
+    **dict.fromkeys(("NotFoundError", "not_found_error"), 404),
+    **dict.fromkeys(
+        (
+            "BadRequestError",
+            "ContextWindowExceededError",
+            "INVALID_ARGUMENT",
+            "invalid_request_error",
+            "model_not_found",
+            "validation",
+            *_CONTENT,
+            *_TOO_LONG,
+        ),
+        400,
+    ),
 }
+#: Where servers write the status of an error, and its name, and its sentence.
+_NUMBERS: Final = ("code", "status_code", "status", "error_code")
+_NAMES: Final = ("code", "type", "error_type", "status")
+_SENTENCES: Final = ("message", "detail", "error_message", "error_msg", "msg", "reason", "errors")
 
 
 def openai_vendor(
@@ -74,31 +103,46 @@ def is_openai(base_url: str) -> bool:
 
 
 def read_error(status: int, document: Any) -> Refusal:
-    """The error of an answer. Servers agree on little more than the word "error"."""
-    error = document.get("error", document) if isinstance(document, dict) else document
-    if not isinstance(error, dict):
-        return Refusal(status=status, message=str(error)[:1000])
-    words = [error.get("code"), error.get("type")]
-    code = next((word for word in words if isinstance(word, str) and not word.isdigit()), "")
-    message = str(error.get("message") or error.get("detail") or "")[:1000]
-    if status == 500 and "validation error" in message:
-        status = 422  # llama-cpp-python: what it does not understand is called an internal fault
+    """The error of an answer. Servers agree on little more than the word "error", and not on that."""
+    error = _error_in(document)
+    words = (error.get(name) for name in _NAMES)
+    code = next((word for word in words if isinstance(word, str) and _is_name(word)), "")
+    said = (error.get(name) for name in _SENTENCES)
+    message = str(next(filter(None, said), ""))[:1000]
+    if status == 500 and ("validation error" in message or "role not supported" in message):
+        status = 422  # llama.cpp: what it does not understand is called an internal fault
     return Refusal(
         status=status,
         code=code,
         message=message,
-        param=str(error.get("param") or ""),
+        param=param if isinstance(param := error.get("param"), str) and _is_name(param) else "",
     )
+
+
+def _is_name(word: str) -> bool:
+    return word not in {"", "error", "None"} and not word.isdigit()  # LiteLLM writes None as a word
 
 
 def read_event_error(document: Any) -> Refusal:
     """The error in the middle of a stream, whose status line said 200."""
     refusal = read_error(500, document)
-    error = document.get("error", document) if isinstance(document, dict) else None
-    number = error.get("code") if isinstance(error, dict) else None
-    known = int(number) if isinstance(number, int | str) and str(number).isdigit() else 0
-    status = known if 400 <= known < 600 else _STATUS_OF.get(refusal.code, 500)
-    return Refusal(status=status, code=refusal.code, message=refusal.message, param=refusal.param)
+    error = _error_in(document)
+    numbers = (str(error.get(name)) for name in _NUMBERS)
+    known = (int(number) for number in numbers if re.fullmatch("[45][0-9]{2}", number))
+    status = next(known, _STATUS_OF.get(refusal.code, refusal.status))
+    return replace(refusal, status=status)
+
+
+def _error_in(document: Any) -> dict[str, Any]:
+    """The part of a document that tells of an error, with what stands beside it."""
+    if isinstance(document, list) and len(document) == 1:
+        document = document[0]
+    if not isinstance(document, dict):
+        return {"message": document}
+    error = document.get("error") or {}
+    if isinstance(error, dict):
+        return {**document, **error}
+    return {**document, "message": error}
 
 
 def _judged(label: str, refusal: Refusal) -> ExecutorError | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from executors.providers.base import ChatUsage, FinishReason
+from executors.providers.finish import read_finish
 
 _PICTURES: Final = ("image_url", "images", "image", "url", "data", "result", "message", "output")
 
@@ -56,15 +57,7 @@ def usage_in(output: object) -> ChatUsage | None:
 
 def finish_in(output: object) -> FinishReason | None:
     """Why an answer ended, where the worker says so."""
-    match _choice(output).get("finish_reason") if isinstance(output, dict) else None:
-        case None | "":
-            return None
-        case "length":
-            return "length"
-        case "content_filter":
-            return "content_filter"
-        case _:
-            return "stop"
+    return read_finish(_choice(output).get("finish_reason")) if isinstance(output, dict) else None
 
 
 def picture_in(output: object, depth: int = 0) -> str:
