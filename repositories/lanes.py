@@ -28,10 +28,6 @@ Item = dict[str, Any]
 Answer = dict[str, Any]
 
 
-#: On these a batch is halved; an item that stands alone hears of it.
-_HALVED = (errors.DataError, errors.StatementTooSlow, errors.Refused, errors.TimedOut)
-
-
 class _Waiting(NamedTuple):
     item: Item
     size: int  #: in bytes of JSON
@@ -42,8 +38,9 @@ class Lane:
     """Collects items into calls; ``call`` takes a batch and answers one value per item, in order.
 
     Transient faults are retried with jitter until ``close`` (the functions are idempotent, and a
-    job that is done must not be lost because Postgres restarts). On a data error or a timeout the
-    batch is halved until the guilty item stands alone: what it was is its own to hear, or to wait for.
+    job that is done must not be lost because Postgres restarts). On a timeout, and on whatever one item
+    may be guilty of, the batch is halved until that one stands alone: what it was is its own to hear,
+    or to wait for.
     """
 
     def __init__(
@@ -108,9 +105,9 @@ class Lane:
             for waiting, answer in list(zip(batch, answers, strict=True)):
                 if not waiting.answer.done():
                     waiting.answer.set_result(answer)
-        except _HALVED as error:
-            if len(batch) == 1:
-                _give(batch, error)
+        except (errors.Permanent, errors.TimedOut) as error:
+            if len(batch) == 1 or isinstance(error, errors.Misconfigured):
+                _give(batch, error)  # … or it is no item's fault
                 return
             half = len(batch) // 2
             await self._send(batch[:half])

@@ -14,15 +14,15 @@ from postgrest import APIError
 from storage3.exceptions import StorageApiError
 
 from repositories import errors
+from repositories.database_faults import PASSING_STATUSES, Fault, fault_of_answer
 from repositories.images import missing
-from repositories.sqlstates import by_state
+from repositories.sqlstates import in_our_words
 
 #: What ``UVIAN_SUPABASE_KEY`` has to be, and where it is found.
 THE_KEY: Final = (
     "the secret key (sb_secret_…) or the legacy service_role key, from Project Settings > API Keys"
 )
 
-_PASSING: Final = (408, 423, 425, 429)  #: HTTP statuses that are no fault of the request
 _AWAY: Final = "Supabase is not reachable at the moment"
 _NOT_AN_API: Final = (
     "What answers at UVIAN_SUPABASE_URL is not Supabase's API: it reads https://<ref>.supabase.co."
@@ -56,39 +56,41 @@ def translated(error: Exception) -> errors.RepositoryError:  # noqa: PLR0911 - a
 
 def _of_postgrest(error: APIError) -> errors.RepositoryError:
     code, message = error.code or "", error.message or ""
-    if not code:
-        return _of_gateway(message)
-    if code in _POSTGREST:
-        return _POSTGREST[code](message)
-    if code.isdecimal() and len(code) == 3:
-        return _by_status(int(code), message, has_body=bool(error.details))
-    if code.startswith(("42501", "28")):
-        return errors.NotGranted(
-            f"{message}. UVIAN_SUPABASE_KEY must be {THE_KEY}; if it is, run `uvian migrate`, "
-            "which grants what the service needs."
-        )
-    return by_state(code, message, error.details)
+    return _in_our_words(
+        fault_of_answer(code, message, body=bool(error.details)), code, message, error.details
+    )
 
 
-def _of_gateway(message: str) -> errors.RepositoryError:
-    """An answer without a code; of its status postgrest keeps nothing, so that the words must do."""
-    if "API key" in message or message == "Unauthorized":
-        return _wrong_key(message)
-    if message.startswith("no Route matched"):
-        return errors.Misconfigured(_NOT_AN_API)
-    # Without a word: a pooled connection after a crash of Postgres, with HTTP 400.
-    return errors.Unavailable(f"{_AWAY}: {message or 'an empty answer'}")
-
-
-def _by_status(status: int, message: str, *, has_body: bool) -> errors.RepositoryError:
-    """An answer that is not PostgREST's own: a gateway's, a proxy's, somebody else's."""
-    if status >= 500 or status in _PASSING or (status == 400 and not has_body):
-        return errors.Unavailable(f"{_AWAY}: HTTP {status} {message}")
-    if status in (401, 403):
-        return _wrong_key(f"HTTP {status}")
-    if status in (413, 414):
-        return errors.DataError(f"The request is too large for the API: HTTP {status}")
-    return errors.Misconfigured(f"{_NOT_AN_API} (HTTP {status})")
+def _in_our_words(  # noqa: PLR0911 - a table
+    fault: Fault, code: str, message: str, detail: str | None
+) -> errors.RepositoryError:
+    answered = f"HTTP {code} {message}".rstrip() if code.isdecimal() and len(code) == 3 else message
+    match fault:
+        case Fault.AWAY:
+            return _away(answered or "an empty answer")
+        case Fault.KEY:
+            return _wrong_key(message or f"HTTP {code}")
+        case Fault.NOT_GRANTED:
+            return errors.NotGranted(
+                f"{message}. UVIAN_SUPABASE_KEY must be {THE_KEY}; if it is, run `uvian migrate`, "
+                "which grants what the service needs."
+            )
+        case Fault.NOT_EXPOSED:
+            return errors.SchemaMissing(
+                "The API does not serve the schema uvian: add uvian under "
+                "Project Settings > Data API > Exposed schemas."
+            )
+        case Fault.SCHEMA:
+            return errors.SchemaMissing(
+                f"The schema uvian is missing or older than this release ({message.rstrip('.')}). "
+                "Run: uvian migrate (the API notices within seconds)"
+            )
+        case Fault.ADDRESS:
+            return errors.Misconfigured(f"{_NOT_AN_API} ({answered.rstrip('.')})")
+        case Fault.DATA if answered != message:
+            return errors.DataError(f"The request is too large for the API: {answered}")
+        case _:
+            return in_our_words(fault, code, message, detail)
 
 
 def _wrong_key(message: str) -> errors.RepositoryError:
@@ -97,34 +99,8 @@ def _wrong_key(message: str) -> errors.RepositoryError:
     )
 
 
-def _not_exposed(_: str) -> errors.RepositoryError:
-    return errors.SchemaMissing(
-        "The API does not serve the schema uvian: add uvian under "
-        "Project Settings > Data API > Exposed schemas."
-    )
-
-
-def _schema(message: str) -> errors.RepositoryError:
-    return errors.SchemaMissing(
-        f"The schema uvian is missing or older than this release ({message.rstrip('.')}). "
-        "Run: uvian migrate (the API notices within seconds)"
-    )
-
-
 def _away(message: str) -> errors.RepositoryError:
     return errors.Unavailable(f"{_AWAY}: {message}")
-
-
-#: PostgREST's own codes. What is not here (and not an SQLSTATE) is a mistake of ours.
-_POSTGREST: Final[dict[str, Callable[[str], errors.RepositoryError]]] = {
-    **dict.fromkeys(("PGRST000", "PGRST001", "PGRST002", "PGRST003"), _away),
-    **dict.fromkeys(("PGRST100", "PGRST102"), errors.DataError),
-    "PGRST106": _not_exposed,
-    "PGRST116": errors.NotFound,
-    "PGRST125": lambda _: errors.Misconfigured(_NOT_AN_API),
-    **dict.fromkeys(("PGRST202", "PGRST204", "PGRST205"), _schema),
-    **dict.fromkeys(("PGRST300", "PGRST301", "PGRST302", "PGRST303"), _wrong_key),
-}
 
 
 def _of_storage(error: StorageApiError) -> errors.RepositoryError:
@@ -136,7 +112,7 @@ def _of_storage(error: StorageApiError) -> errors.RepositoryError:
     message = f"HTTP {status}" if error.code == "InternalError" else error.message
     if status in _STORAGE:
         return _STORAGE[status](message)
-    if status >= 500 or status in _PASSING:
+    if status >= 500 or status in PASSING_STATUSES:
         return _away(message)
     return errors.Permanent(f"Storage refuses: {message}")
 

@@ -1,4 +1,5 @@
-"""Writes what JavaScript has from our code: event types, the dispatch script, and the backoff.
+"""Writes what JavaScript has from our code: event types, the dispatch script, the backoff, and
+what errors of the database mean.
 
 python scripts/generate_typescript.py [--check]
 """
@@ -16,6 +17,7 @@ sys.path.insert(0, str(ROOT))
 from generate_docs import fields_of, first_line  # noqa: E402 — a neighbour of this script
 
 from executors import events  # noqa: E402 — the project may not be installed
+from repositories import database_faults as faults  # noqa: E402
 from repositories.backoff import DOUBLINGS  # noqa: E402
 from uvian_worker.dispatch import DISPATCH_SCRIPT  # noqa: E402
 from uvian_worker.eventstream.envelope import Envelope  # noqa: E402
@@ -40,6 +42,7 @@ def files() -> dict[str, str]:
         f"{CLIENT}/events.ts": events_file(),
         f"{CLIENT}/dispatch_script.ts": script_file(),
         f"{CLIENT}/backoff.ts": backoff_file(typed=True),
+        f"{CLIENT}/database_faults.ts": faults_file(typed=True),
         f"{PAGE}/backoff.js": backoff_file(typed=False),
     }
 
@@ -140,6 +143,74 @@ export function pauseBefore(
   return ceiling * (0.5 + random() / 2);
 }}
 """
+
+
+def faults_file(*, typed: bool) -> str:
+    """``repositories/database_faults.py``, for the client."""
+    fault, text, number, yes, table, asked = (
+        (
+            ": Fault",
+            ": string",
+            ": number",
+            ": boolean",
+            ": ReadonlyMap<string, Fault>",
+            ": { message?: string; status?: number; body?: boolean }",
+        )
+        if typed
+        else [""] * 6
+    )
+    kinds = "".join(f'\n  | "{kind}"' for kind in faults.Fault)
+    codes = "".join(f'  ["{code}", "{kind}"],\n' for code, kind in faults.CODES.items())
+    union = f"export type Fault ={kinds};\n\n" if typed else ""
+    return f"""{NOTE}
+
+/** What a database's answer means, as repositories/database_faults.py reads it. */
+{union}/** By code, or by how codes begin; the longest entry decides. */
+const CODES{table} = new Map([
+{codes}]);
+
+/** Codes under which poolers and Postgres put several things: the sentence decides. */
+const WORDED = {regex(faults.WORDED, "")};
+const MISTAKEN = {regex(faults.MISTAKEN)};
+const PASSING = {regex(faults.PASSING)};
+const PASSING_STATUSES = {list(faults.PASSING_STATUSES)};
+
+/** The meaning of an SQLSTATE or a code of PostgREST's, and the sentence that came with it. */
+export function faultOf(code{text}, message{text} = ""){fault} {{
+  if (WORDED.test(code)) {{
+    if (MISTAKEN.test(message)) return "address";
+    if (PASSING.test(message)) return "away";
+  }}
+  for (let length = code.length; length > 1; length -= 1) {{
+    const known = CODES.get(code.slice(0, length));
+    if (known !== undefined) return known;
+  }}
+  return "unknown";
+}}
+
+/** The meaning of an answer over HTTP: PostgREST's own, a gateway's before it, or somebody else's. */
+export function faultOfAnswer(
+  code{text},
+  {{ message = "", status = 0, body = true }}{asked} = {{}},
+){fault} {{
+  let answered{number} = status;
+  if (/^\\d{{3}}$/.test(code)) answered = Number(code);
+  else if (code) return faultOf(code, message);
+  if (message.includes("API key") || message === "Unauthorized") return "key";
+  if (message.startsWith("no Route matched")) return "address";
+  const passes{yes} = answered === 0 || answered >= 500 || PASSING_STATUSES.includes(answered);
+  if (passes) return "away";
+  if (answered === 401 || answered === 403) return "key";
+  if (answered === 413 || answered === 414) return "data";
+  // A pooled connection after a crash of Postgres: HTTP 400, and nothing in it.
+  return answered === 400 && !body ? "away" : "address";
+}}
+"""
+
+
+def regex(pattern: str, flags: str = "i") -> str:
+    """A pattern that means the same in both languages, as a literal."""
+    return f"/{pattern}/{flags}"
 
 
 def main() -> int:

@@ -7,17 +7,21 @@ __all__ = [
     "DatabaseAway",
     "JobRefused",
     "NotSetUp",
+    "StatementTooSlow",
     "bad_value",
     "over_postgres",
     "over_supabase",
 ]
 
 import asyncio
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import asyncpg
 import orjson
+
+from uvian_worker.database_faults import Fault, fault_of, fault_of_answer
 
 #: Runs a function of the schema as the service; raises what is below, or what nobody foresaw.
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -40,6 +44,10 @@ class DatabaseAway(Exception):
     """The database did not answer, or not at the moment: the call may be repeated, whatever it is."""
 
 
+class StatementTooSlow(DatabaseAway):
+    """The call ran into the server's statement timeout: repeated at once it would again."""
+
+
 def over_postgres(pool: asyncpg.Pool) -> Call:
     """Calls over a pool of connections."""
 
@@ -51,10 +59,13 @@ def over_postgres(pool: asyncpg.Pool) -> Call:
         try:
             answer = await pool.fetchval(f"select uvian.{function}({names})::text", *values)
         except asyncpg.PostgresError as error:
-            meaning = _by_state(str(error.sqlstate), str(error.args[0]), error.detail, function)
-            raise meaning or error from error
+            raise _of_postgres(error, function) from error
+        except (asyncpg.ClientConfigurationError, ssl.SSLCertVerificationError) as error:
+            raise NotSetUp(f"The connection string cannot be used: {error}") from error
         except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
             raise DatabaseAway(str(error) or "no answer in time") from error
+        except UnicodeEncodeError as error:
+            raise bad_value(function, "a value that is no text") from error
         return orjson.loads(answer)
 
     return call
@@ -75,10 +86,13 @@ def over_supabase(supabase: Any) -> Call:
         except (OSError, RequestError) as error:
             raise DatabaseAway(str(error) or "no answer in time") from error
         except APIError as error:
-            meaning = _by_code(error.code or "", error.message or "", error.details, function)
-            raise meaning or error from error
+            code, message = error.code or "", error.message or ""
+            fault = fault_of_answer(code, message, body=bool(error.details))
+            raise _meaning(fault, message or code, error.details, function) or error from error
+        except ValueError as error:
+            raise DatabaseAway(_NOT_POSTGREST) from error
         if not isinstance(answer.data, dict):
-            raise DatabaseAway("What answers is not PostgREST: a proxy's page, or nothing.")
+            raise DatabaseAway(_NOT_POSTGREST)
         return answer.data
 
     return call
@@ -90,6 +104,7 @@ def bad_value(function: str, message: str) -> JobRefused:
     return JobRefused(code, {"message": message})
 
 
+_NOT_POSTGREST: Final = "What answers is not PostgREST: a proxy's page, or nothing."
 _IN_FLIGHT: Final = 4
 _SECONDS: Final = 10.0  #: for one call; a client of supabase-py's own making would wait for 120
 _TYPES: Final = {
@@ -127,31 +142,48 @@ def _as_json(value: Any) -> bytes:
         raise JobRefused("invalid_input", {"message": f"not JSON: {error}"}) from error
 
 
-def _by_code(code: str, message: str, details: str | None, function: str) -> Exception | None:
-    """What PostgREST, or the gateway before it, means; None for an error that speaks for itself."""
-    if code == "PGRST106":
-        return NotSetUp("Add uvian under Project Settings > Data API > Exposed schemas.")
-    if code in ("PGRST202", "PGRST203"):
-        return NotSetUp(f"The schema uvian is missing or too old ({message}). Run: uvian migrate")
-    if code.startswith("PGRST30") or code in ("401", "403") or "API key" in message:
-        return NotSetUp(f"The client needs the project's secret or service_role key ({message}).")
-    if code.startswith("PGRST00") or not code or (code.isdecimal() and len(code) == 3):
-        # An empty code is what a pooled connection answers after a crash of Postgres.
-        return DatabaseAway(message or code or "an empty answer")
-    return _by_state(code, message, details, function)
+def _of_postgres(error: asyncpg.PostgresError, function: str) -> Exception:
+    state, message = str(error.sqlstate), str(error.args[0]) if error.args else ""
+    fatal = getattr(error, "severity", None) in ("FATAL", "PANIC")
+    fault = fault_of(state, message, fatal=fatal)
+    return _meaning(fault, message or state, error.detail, function) or error
 
 
 def _by_state(state: str, message: str, detail: str | None, function: str) -> Exception | None:
-    if state.startswith("PT"):
-        return JobRefused(message, {"message": detail})
-    if state.startswith("22") or state == "23514":
-        return bad_value(function, message)
-    if state.startswith(("08", "57P")) or state in ("55P03", "40P01", "40001", "42804", "53300"):
-        return DatabaseAway(message)
-    if state == "42501":
-        return NotSetUp(
-            f"{message}: connect as the service (secret or service_role key, or the schema's owner)."
-        )
-    if state in ("42883", "3F000", "42P01"):
-        return NotSetUp(f"The schema uvian is missing or too old ({message}). Run: uvian migrate")
-    return None
+    """The meaning of an SQLSTATE; None for an error that speaks for itself."""
+    return _meaning(fault_of(state, message), message, detail, function)
+
+
+def _meaning(  # noqa: PLR0911 - a table
+    fault: Fault, message: str, detail: str | None, function: str
+) -> Exception | None:
+    match fault:
+        case Fault.AWAY | Fault.LOCKED:
+            return DatabaseAway(message or "an empty answer")
+        case Fault.SLOW:
+            return StatementTooSlow(message)
+        case Fault.SCHEMA:
+            return NotSetUp(
+                f"The schema uvian is missing or too old ({message}). Run: uvian migrate"
+            )
+        case Fault.NOT_EXPOSED:
+            return NotSetUp("Add uvian under Project Settings > Data API > Exposed schemas.")
+        case Fault.NOT_GRANTED:
+            return NotSetUp(
+                f"{message}: connect as the service (secret or service_role key, or the schema's owner)."
+            )
+        case Fault.KEY:
+            return NotSetUp(
+                f"The client needs the project's secret or service_role key ({message})."
+            )
+        case Fault.ADDRESS:
+            return NotSetUp(
+                f"What answers is not the project or database that is meant ({message}). "
+                "Check the URL: host, user, database."
+            )
+        case Fault.REFUSED:
+            return JobRefused(message, {"message": detail})
+        case Fault.CONFLICT | Fault.DATA | Fault.NOT_FOUND:
+            return bad_value(function, message)
+        case _:
+            return None

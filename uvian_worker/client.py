@@ -33,6 +33,7 @@ from uvian_worker.calls import (
     DatabaseAway,
     JobRefused,
     NotSetUp,
+    StatementTooSlow,
     over_postgres,
     over_supabase,
 )
@@ -383,6 +384,8 @@ class Client:
         while True:
             try:
                 return await self._call(function, arguments)
+            except StatementTooSlow:
+                raise
             except (DatabaseAway, OSError) as error:
                 tried += 1
                 # On a connection that is dead the first answer may have been missed for longer than that.

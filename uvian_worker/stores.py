@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from repositories.database import Database, Function
-from repositories.errors import DataError, Refused, Transient, Unavailable
+from repositories.errors import DataError, Refused, StatementTooSlow, Transient, Unavailable
 from repositories.images import ImageStore
 from repositories.local_images import LocalImages
 from repositories.postgres import PostgresDatabase
+from uvian_worker import calls
 from uvian_worker.calls import Call, DatabaseAway, JobRefused, bad_value
 from uvian_worker.config import Config
 from uvian_worker.ledger import Applied, compare, load
@@ -110,6 +111,8 @@ def calls_over(database: Database) -> Call:
             return await database.call(cast("Function", function), **arguments)
         except Transient as error:
             raise DatabaseAway(str(error)) from error
+        except StatementTooSlow as error:
+            raise calls.StatementTooSlow(str(error)) from error
         except Refused as error:
             raise JobRefused(error.code, {"message": str(error)}) from error
         except DataError as error:

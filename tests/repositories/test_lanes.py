@@ -107,6 +107,8 @@ async def test_a_batch_has_a_limit_of_bytes(lane: Lane, recorder: Recorder) -> N
         errors.StatementTooSlow("x"),
         errors.Refused("no"),
         errors.Conflict("x"),
+        errors.Permanent("XX000: invalid memory alloc request size"),
+        errors.NotFound("x"),
     ],
 )
 async def test_the_guilty_item_stands_alone(
@@ -125,6 +127,19 @@ async def test_the_guilty_item_stands_alone(
         {"answer": n} for n in range(8) if n != 5
     ]
     assert recorder.sizes == [8, 4, 4, 2, 1, 1, 2]
+
+
+async def test_what_is_no_items_fault_is_not_asked_again_for_each(
+    lane: Lane, recorder: Recorder
+) -> None:
+    """A role without its grants: 200 items are not 399 calls."""
+
+    async def refuse(_items: list[dict[str, Any]]) -> None:
+        raise errors.NotGranted("permission denied")
+
+    recorder.behaviour = refuse
+    assert {type(answer) for answer in await all_of(lane, range(8))} == {errors.NotGranted}
+    assert recorder.sizes == [8]
 
 
 async def test_a_batch_that_takes_too_long_is_halved(lane: Lane, recorder: Recorder) -> None:

@@ -118,10 +118,11 @@ def _with_state(
         (("55P03",), errors.TimedOut),
         (("57014",), errors.StatementTooSlow),
         (("3F000", "42883", "42P01", "42703"), errors.SchemaMissing),
-        (("42501", "28P01", "28000", "3D000"), errors.NotGranted),
+        (("42501", "28P01", "28000"), errors.NotGranted),
+        (("3D000", "57P04"), errors.Misconfigured),
         (("PT404", "PT402", "P0001"), errors.Refused),
         (("23505",), errors.Conflict),
-        (("22P02", "22021", "22003", "23502", "23503", "23514"), errors.DataError),
+        (("22P02", "22021", "22003", "23502", "23503", "23514", "54001"), errors.DataError),
         (("XX000", "42601", "0A000"), errors.Permanent),
     ],
 )
@@ -188,7 +189,7 @@ async def test_a_role_without_rights_says_so(database: CleanDatabase) -> None:
 @pytest.mark.database
 async def test_a_database_that_does_not_exist_says_so(database: CleanDatabase) -> None:
     """A typing error in the connection string is not retried for ever."""
-    with pytest.raises(errors.NotGranted, match="does not exist"):
+    with pytest.raises(errors.Misconfigured, match="does not exist"):
         await PostgresDatabase.connect(database.dsn.replace(database.name, "nowhere"))
 
 

@@ -4,6 +4,7 @@
  */
 
 import { pauseBefore } from "./backoff.js";
+import { faultOfAnswer } from "./database_faults.js";
 
 /** Runs a function of the schema; throws what is below. */
 export type Call = (name: string, args: Record<string, unknown>) => Promise<unknown>;
@@ -28,7 +29,19 @@ export class NotSetUp extends Error {
 
 /** The database did not answer, or not at the moment. The request may have been carried out all the same. */
 export class DatabaseAway extends Error {
-  override readonly name = "DatabaseAway";
+  override readonly name: string = "DatabaseAway";
+}
+
+/** The call ran into the server's statement timeout: repeated at once it would again. */
+export class StatementTooSlow extends DatabaseAway {
+  override readonly name = "StatementTooSlow";
+}
+
+/** What PostgREST says of an error; a page of a proxy says none of it. */
+interface Problem {
+  code?: string | null;
+  message?: string | null;
+  details?: string | null;
 }
 
 /** The part of supabase-js that is used: `createClient(url, secretKey)` has it. */
@@ -60,7 +73,7 @@ export function overPostgrest({ url, key, fetch: ask = fetch }: PostgrestOptions
   const base = url.replace(/\/+$/, "");
   return async (name, args) => {
     let response: Response;
-    let body: unknown;
+    let text: string;
     try {
       response = await ask(`${base}/rpc/${name}`, {
         method: "POST",
@@ -73,13 +86,13 @@ export function overPostgrest({ url, key, fetch: ask = fetch }: PostgrestOptions
         body: JSON.stringify(args),
         signal: AbortSignal.timeout(PATIENCE_MS),
       });
-      body = await response.json();
+      text = await response.text();
     } catch (error) {
       throw new DatabaseAway(String(error));
     }
+    const body = parsed(text);
     if (response.ok) return answerOf(body);
-    const problem = (body ?? {}) as { code?: string; message?: string; details?: string | null };
-    throw meaningOf(name, problem, response.status);
+    throw meaningOf(name, problemOf(body, text), response.status);
   };
 }
 
@@ -104,7 +117,8 @@ export function patient(call: Call): Call {
       try {
         return await call(name, args);
       } catch (error) {
-        if (!(error instanceof DatabaseAway) || tried === TRIES) throw error;
+        const again = error instanceof DatabaseAway && !(error instanceof StatementTooSlow);
+        if (!again || tried === TRIES) throw error;
       }
       await sleep(pauseBefore(tried, FIRST_PAUSE_MS, LONGEST_PAUSE_MS));
     }
@@ -115,33 +129,53 @@ export function sleep(ms: number): Promise<void> {
   return new Promise((go) => setTimeout(go, ms));
 }
 
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
+
+/** A page of a proxy is quoted by its beginning. */
+function problemOf(body: unknown, text: string): Problem {
+  return typeof body === "object" && body !== null ? body : { details: text.slice(0, 200) };
+}
+
 /** Every function answers an object; anything else is a proxy's page. */
 function answerOf(body: unknown): unknown {
   if (typeof body === "object" && body !== null && !Array.isArray(body)) return body;
   throw new DatabaseAway("What answers is not PostgREST: a proxy's page, or nothing.");
 }
 
-/** As `uvian_worker.calls` reads PostgREST's errors, and those of the gateway before it. */
-function meaningOf(
-  name: string,
-  { code = "", message = "", details }: { code?: string; message?: string; details?: string | null },
-  status: number,
-): Error {
-  const told = details ? { message: details } : { message };
-  if (code === "PGRST106") {
-    return new NotSetUp("Add uvian under Project Settings > Data API > Exposed schemas.");
+/** As `uvian_worker.calls` says it. */
+function meaningOf(name: string, { code, message, details }: Problem, status: number): Error {
+  const text = message ?? "";
+  const told = text || code || `status ${status}`;
+  const fault = faultOfAnswer(code ?? "", { message: text, status, body: Boolean(text || details) });
+  switch (fault) {
+    case "away":
+    case "locked":
+      return new DatabaseAway(told);
+    case "slow":
+      return new StatementTooSlow(told);
+    case "schema":
+      return new NotSetUp(`The schema uvian is missing or too old (${text}). Run: uvian migrate`);
+    case "not_exposed":
+      return new NotSetUp("Add uvian under Project Settings > Data API > Exposed schemas.");
+    case "not_granted":
+    case "key":
+      return new NotSetUp(`The project's secret or service_role key is needed (${told}).`);
+    case "address":
+      return new NotSetUp(`What answers is not the project that is meant (${told}). Check the URL.`);
+    case "refused":
+      return new JobRefused(text, { message: details ?? text });
+    case "conflict":
+    case "data":
+    case "not_found":
+      // Of the calls about one job only the id can be wrong.
+      return new JobRefused(name === "create_jobs" ? "invalid_input" : "not_found", { message: text });
+    case "unknown":
+      return new Error(`${code}: ${text}`);
   }
-  if (code === "PGRST202" || code === "PGRST203" || /^(42883|3F000|42P01)$/.test(code)) {
-    return new NotSetUp(`The schema uvian is missing or too old (${message}). Run: uvian migrate`);
-  }
-  if (code.startsWith("PGRST30") || code === "42501" || /API key/.test(message) || (!code && status === 401)) {
-    return new NotSetUp(`The project's secret or service_role key is needed (${message}).`);
-  }
-  if (code.startsWith("PT")) return new JobRefused(message, told);
-  if (code.startsWith("22") || code === "23514") {
-    // Of the calls about one job only the id can be wrong.
-    return new JobRefused(name === "create_jobs" ? "invalid_input" : "not_found", { message });
-  }
-  const passes = !code || /^(PGRST00|08|57P|55P03|40P01|40001|53300|\d{3}$)/.test(code);
-  return passes ? new DatabaseAway(message || `status ${status}`) : new Error(`${code}: ${message}`);
 }

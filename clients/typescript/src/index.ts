@@ -7,6 +7,7 @@ export {
   overPostgrest,
   overSupabase,
   type PostgrestOptions,
+  StatementTooSlow,
   type SupabaseLike,
 } from "./database.js";
 export type { Dispatched, RedisLike } from "./redis.js";
