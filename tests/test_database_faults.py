@@ -27,9 +27,9 @@ ROOT = Path(__file__).parents[1]
 #: Every SQLSTATE that asyncpg knows, PostgREST's codes, and what stands where nothing knows a code.
 STATES = sorted(
     {
-        str(kind.sqlstate)
+        str(state)
         for kind in vars(asyncpg.exceptions).values()
-        if isinstance(kind, type) and getattr(kind, "sqlstate", None)
+        if (state := getattr(kind, "sqlstate", None))
     }
     | {"25P04", "57P04", "57P05", "72000", "PT402", "PT404", "PT418"}
 )
@@ -162,7 +162,9 @@ def test_every_answer_is_read_alike_by_worker_and_client() -> None:
         worker, client = READ[fault]
         error = APIError({"code": code, "message": message, "details": details, "hint": None})
         assert type(over_the_api(error)) is worker, (code, message, details)
-        said = calls._meaning(fault, message, details, "create_jobs")
+        said = calls._meaning(
+            uvian_worker.database_faults.Fault(fault), message, details, "create_jobs"
+        )
         assert type(said) is (client or type(None)), (code, message, details)
 
 
