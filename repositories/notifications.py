@@ -13,6 +13,7 @@ from typing import Any, Final
 import asyncpg
 
 from repositories.backoff import pause_before
+from repositories.dsn import read
 from repositories.sqlstates import translated
 
 log = logging.getLogger("uvian.database")
@@ -67,7 +68,8 @@ class Listener:
 
     @contextlib.asynccontextmanager
     async def _connection(self) -> AsyncIterator[asyncpg.Connection[Any]]:
-        connection = await asyncpg.connect(self._dsn, timeout=self._timeout, statement_cache_size=0)
+        arguments = read(self._dsn).arguments(self._timeout)
+        connection = await asyncpg.connect(**arguments, statement_cache_size=0)
         try:
             yield connection
         finally:

@@ -29,9 +29,17 @@ from repositories.database import (
     require_name,
     require_rows,
 )
+from repositories.dsn import BadConnectionString, read
+from repositories.errors import Misconfigured, Permanent
 from repositories.notifications import Listener
 from repositories.sqlstates import translated
 
+#: What a server answers to a setting in the connection string that it does not know, or not like this.
+_REFUSED_PARAMETERS: Final = (
+    asyncpg.UndefinedObjectError,
+    asyncpg.InvalidParameterValueError,
+    asyncpg.CantChangeRuntimeParamError,
+)
 _OPERATORS: Final = {"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 
 
@@ -63,22 +71,24 @@ class PostgresDatabase:
         """Open the pool; ``timeout`` is in seconds, for connecting and for each call.
 
         Raises ``Unavailable`` when the server does not answer, ``SchemaMissing`` when the schema
-        ``uvian`` is not there.
+        ``uvian`` is not there, ``Misconfigured`` for a string that cannot be used.
         """
         pools: list[asyncpg.Pool] = []
         try:
+            arguments = read(dsn).arguments(timeout)
             for most in (max(connections - 1, 1), 1):
                 pools.append(  # noqa: PERF401 - the second is not opened when the first fails
                     await asyncpg.create_pool(
-                        dsn,
+                        **arguments,
                         min_size=0,
                         max_size=most,
                         statement_cache_size=0,
                         reset=_leaves_nothing,
-                        timeout=timeout,
                         command_timeout=timeout,
                     )
                 )
+        except BadConnectionString as error:
+            raise Misconfigured(f"UVIAN_DATABASE_URL: {error}.") from None
         except Exception as error:
             for pool in pools:
                 pool.terminate()
@@ -87,8 +97,13 @@ class PostgresDatabase:
         database = cls(pools[0], pools[1], listener=listener, timeout=timeout)
         try:
             await database.select("schema_migrations", columns=("version",), limit=1)
-        except BaseException:
+        except BaseException as error:
             await database.close()
+            if isinstance(error, Permanent) and isinstance(error.__cause__, _REFUSED_PARAMETERS):
+                said = error.__cause__.args[0]
+                raise Misconfigured(
+                    f"UVIAN_DATABASE_URL: Postgres refuses a parameter of it: {said}."
+                ) from error
             raise
         return database
 

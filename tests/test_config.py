@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
+from redis.asyncio import Redis
 
 from uvian_worker.config import Config, ConfigError
 
@@ -94,7 +96,10 @@ def test_the_api_is_a_database_without_a_connection_string(
 
 
 @pytest.mark.parametrize("setting", ["UVIAN_DATABASE_URL", "UVIAN_DATABASE_DIRECT_URL"])
-@pytest.mark.parametrize("url", ["postgres://h:port/x", "postgresql://u:hid#den@h/x", "hidden"])
+@pytest.mark.parametrize(
+    "url",
+    ["postgres://h:port/x", "postgresql://u:hid#den@h/x", "postgresql://u:hid/den@h/x", "hidden"],
+)
 def test_a_connection_string_that_cannot_be_read_is_a_sentence(
     environment: pytest.MonkeyPatch, setting: str, url: str
 ) -> None:
@@ -104,6 +109,54 @@ def test_a_connection_string_that_cannot_be_read_is_a_sentence(
     (said,) = str(wrong.value).splitlines()
     assert said.startswith(f"{setting}: is no connection string: it reads postgresql://user")
     assert "hid" not in said
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://default:[hidden]@h:6379",
+        "redis://default:hid#den@h:6379",
+        "redis://default:hid/den@h:6379/0",
+        "redis://h:hidden",
+        "redis://h:6379/hidden@x",
+        "https://hidden.upstash.io",
+        "redis://:hidden@h:6379?decode_responses=true",
+        "redis://:hidden@h:6379?ssl_cert_reqs=none",
+        "rediss://:hidden@h:6379?ssl_cert_reqs=maybe",
+        "redis://:hidden@h?db=hidden",
+        "hidden",
+    ],
+)
+def test_a_redis_url_that_cannot_be_used_is_a_sentence(
+    environment: pytest.MonkeyPatch, url: str
+) -> None:
+    """Before redis-py reads it, whose words would repeat what stands there."""
+    with pytest.raises(ConfigError) as wrong:
+        _load(environment, UVIAN_REDIS_URL=url)
+    (said,) = str(wrong.value).splitlines()
+    assert said.startswith("UVIAN_REDIS_URL: ")
+    assert "hid" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "read"),
+    [
+        ("redis://h:6379/0", "redis://h:6379/0"),
+        ("REDIS://:p@ss@h", "redis://:p%40ss@h"),
+        ("rediss://u:p@h:6380?ssl_cert_reqs=CERT_NONE", "rediss://u:p@h:6380?ssl_cert_reqs=none"),
+        ("redis://h:6379?family=0", "redis://h:6379"),
+        ("redis://[::1]:6379/2", "redis://[::1]:6379/2"),
+        ("unix:///run/redis.sock?db=1", "unix:///run/redis.sock?db=1"),
+        ("unix://u:p@/run/redis.sock", "unix://u:p@/run/redis.sock"),
+    ],
+)
+def test_a_redis_url_is_read_as_platforms_write_it(
+    environment: pytest.MonkeyPatch, url: str, read: str
+) -> None:
+    """With what other clients put into it, and without what was not escaped."""
+    config = _load(environment, UVIAN_REDIS_URL=url)
+    assert config.redis_url.get_secret_value() == read
+    assert Redis.from_url(read).connection_pool
 
 
 def test_no_secret_is_shown(environment: pytest.MonkeyPatch) -> None:
@@ -119,6 +172,38 @@ def test_no_secret_is_shown(environment: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError) as wrong:
         _load(environment, UVIAN_DATABASE="supabase", UVIAN_IMAGES="nonsense")
     assert "hidden" not in str(wrong.value)
+    cause = wrong.value.__cause__
+    assert isinstance(cause, ValidationError)
+    assert "hidden" not in str(cause)  # what a stack trace shows
+
+
+def test_a_project_without_a_choice_of_the_way_there_is_told_of_it(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """Who has set URL and key means the API: the hint names the setting that says so."""
+    with pytest.raises(ConfigError, match="UVIAN_DATABASE=supabase"):
+        _load(environment, **PROJECT).require_database()
+
+
+@pytest.mark.parametrize("around", ["{}\n", " {} ", '"{}"', "'{}'\r\n"])
+def test_what_files_and_terminals_leave_around_a_value_is_no_part_of_it(
+    environment: pytest.MonkeyPatch, around: str
+) -> None:
+    """A secret mounted as a file ends with a line's end; `docker --env-file` keeps the quotes."""
+    settings = {
+        "UVIAN_DATABASE_URL": DIRECT,
+        "UVIAN_REDIS_URL": "redis://h:6379/0",
+        "UVIAN_SUPABASE_KEY": "sb_secret_x",
+        "UVIAN_JWT_SECRETS": SECRET,
+        "UVIAN_MAX_JOBS": "7",
+    }
+    config = _load(environment, **{name: around.format(value) for name, value in settings.items()})
+    assert config.require_database_url() == DIRECT
+    assert config.redis_url.get_secret_value() == "redis://h:6379/0"
+    assert config.supabase_key
+    assert config.supabase_key.get_secret_value() == "sb_secret_x"
+    assert config.token_secrets() == [SECRET]
+    assert config.max_jobs == 7
 
 
 # ─── the gateway ─────────────────────────────────────────────────────────────────────────────────
@@ -158,8 +243,29 @@ def test_secrets_and_origins_are_lists(environment: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "secrets"),
+    [
+        (f"{SECRET}/", [f"{SECRET}/"]),
+        (f"{SECRET}==", [f"{SECRET}=="]),
+        (f'["{SECRET},x", "{SECRET}/"]', [f"{SECRET},x", f"{SECRET}/"]),
+        (f' ["{SECRET}"] ', [SECRET]),
+        ("[]", []),
+    ],
+)
+def test_a_secret_may_hold_what_it_likes(
+    environment: pytest.MonkeyPatch, text: str, secrets: list[str]
+) -> None:
+    """It may end in a slash; with a comma in it, it stands in a JSON list."""
+    assert _load(environment, UVIAN_JWT_SECRETS=text).token_secrets() == secrets
+
+
+@pytest.mark.parametrize(
     ("settings", "words"),
     [
+        ({"UVIAN_JWT_SECRETS": "short" * 4 + "," + "short" * 4}, "as a JSON list"),
+        ({"UVIAN_JWT_SECRETS": '["short'}, "is no JSON list"),
+        ({"UVIAN_JWKS_URL": "https://[ref].supabase.co/x"}, "without brackets"),
+        ({"UVIAN_SUPABASE_URL": "x.supabase.co"}, "UVIAN_SUPABASE_URL"),
         ({"UVIAN_JWT_SECRETS": "short"}, "at least 32 characters"),
         ({"UVIAN_WAKE_SECRET": "short"}, "UVIAN_WAKE_SECRET needs at least 16 characters"),
         ({"UVIAN_GATEWAY_ORIGINS": "app.example"}, "app.example is not an origin"),

@@ -61,6 +61,8 @@ def test_who_looks_at_the_settings_class_reads_no_environment(tmp_path: Path) ->
         _WRONG,
         {"UVIAN_MAX_JOBS": "many"},
         {"UVIAN_DATABASE": "supabase"},
+        {"UVIAN_DATABASE_URL": "postgresql://u:[hidden]@h/x"},
+        {"UVIAN_REDIS_URL": "redis://:hid#den@h"},
         {},
     ],
     ids=str,
@@ -73,7 +75,7 @@ def test_a_worker_with_a_wrong_setting_says_so_in_one_line(
     assert done.returncode == 2, done.stderr
     (line,) = (line for line in done.stderr.splitlines() if line.strip())
     assert "UVIAN_" in line
-    assert "hidden" not in line
+    assert "hid" not in line
     if command is _ARQ:
         assert "CRITICAL uvian.worker  the worker cannot start: " in line
 

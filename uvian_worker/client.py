@@ -27,6 +27,7 @@ from typing import Any, Literal, Self
 
 import asyncpg
 
+from uvian_worker import dsn
 from uvian_worker.backoff import pause_before
 from uvian_worker.calls import (
     Call,
@@ -44,6 +45,7 @@ from uvian_worker.eventstream.control import CancelJob, Control
 from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.keys import Keys, conversation_topic, job_topic
 from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
+from uvian_worker.redis_url import BadConnectionString, readable
 
 log = logging.getLogger("uvian.client")
 
@@ -112,14 +114,20 @@ class Client:
         connections: int = 4,
         patience: float = PATIENCE,
     ) -> Self:
-        """A client on connections of its own, straight to Postgres."""
+        """A client on connections of its own, straight to Postgres.
+
+        Raises ``NotSetUp`` for a URL that cannot be used; the message holds nothing of a password.
+        """
+        try:
+            arguments = dsn.read(database_url).arguments(10)
+        except BadConnectionString as error:
+            raise NotSetUp(f"database_url {error}.") from None
         pool = await asyncpg.create_pool(
-            database_url,
+            **arguments,
             min_size=0,
             max_size=connections,
             statement_cache_size=0,
             reset=_leaves_nothing,
-            timeout=10,
             command_timeout=10,
         )
         call = over_postgres(pool)
@@ -148,7 +156,10 @@ class Client:
         close: Callable[[], Awaitable[Any]] | None = None,
     ) -> Self:
         """A client that calls the database by ``call``; ``close`` is called when it is closed."""
-        redis = redis_from_url(redis_url, patience=2.0)
+        try:
+            redis = redis_from_url(readable(redis_url), patience=2.0)
+        except BadConnectionString as error:
+            raise NotSetUp(f"redis_url {error}.") from None
         client = cls(call, redis, namespace=namespace, patience=patience)
         if close is not None:
             client._stack.push_async_callback(close)

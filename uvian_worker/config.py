@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Config", "ConfigError", "names_in", "numbers_in"]
+__all__ = ["Config", "ConfigError"]
 
-import difflib
-import math
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -22,67 +17,45 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
-from repositories.dsn import UNREADABLE, is_readable, is_transaction_pool
-
-PREFIX = "UVIAN_"
-
-Seconds = Annotated[float, Field(gt=0)]
-PerMinute = Annotated[int, Field(ge=1)]
-
-_ORIGIN = re.compile(r"https?://[^/?#@\s;,'\"]+")
+from uvian_worker import dsn
+from uvian_worker.environment import (
+    PREFIX,
+    UnknownSetting,
+    displaced,
+    is_service_variable,
+    require_known,
+    unquoted,
+)
+from uvian_worker.setting_types import (
+    BaseUrl,
+    EndpointId,
+    Key,
+    LogLevel,
+    ModelPath,
+    Origins,
+    PerMinute,
+    PostgresUrl,
+    RedisUrl,
+    Seconds,
+    Secrets,
+    WebAddress,
+    completed,
+    listed,
+    numbers_in,
+    order,
+    secrets_in,
+)
 
 
 class ConfigError(Exception):
     """A setting is missing, unknown or wrong; the message names it and the next step."""
-
-
-def names_in(text: str) -> tuple[str, ...]:
-    """The names of a list as it is written in a setting: `openai,local`."""
-    return tuple(name.strip() for name in text.split(",") if name.strip())
-
-
-def numbers_in(text: str) -> dict[str, float]:
-    """The numbers of a group as it is written in a setting: `connect=10,total=600`."""
-    pairs = (pair.partition("=") for pair in names_in(text))
-    return {name.strip(): float(value) for name, _, value in pairs}
-
-
-def _order(*known: str) -> AfterValidator:
-    """Names out of ``known``, each once, in the order of preference."""
-
-    def check(text: str) -> str:
-        names = names_in(text)
-        for name in names:
-            if name not in known:
-                raise ValueError(f"there is no provider {name!r} for this, only {', '.join(known)}")
-        if len(set(names)) < len(names):
-            raise ValueError(f"{text!r} names a provider twice")
-        return ",".join(names)
-
-    return AfterValidator(check)
-
-
-def _base_url(text: str) -> str:
-    url = urlsplit(text)
-    plain = url.hostname and not (url.query or url.fragment or "@" in url.netloc)
-    if url.scheme not in {"http", "https"} or not plain:
-        raise ValueError("must be like https://host/path, without a name, a key or a question mark")
-    return text.rstrip("/")
-
-
-def _header_value(key: SecretStr) -> SecretStr:
-    text = key.get_secret_value().strip()
-    if not text.isascii() or not text.isprintable() or " " in text:
-        raise ValueError("is no key: it has spaces or special characters in it")
-    return SecretStr(text)
-
-
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-Key = Annotated[SecretStr, AfterValidator(_header_value)]
-EndpointId = Annotated[str, Field(pattern=r"^[\w-]+$")]
-ModelPath = Annotated[str, Field(pattern=r"^[\w.-]+(/[\w.-]+)+$")]
 
 
 class Config(BaseSettings):
@@ -92,23 +65,29 @@ class Config(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_ignore_empty=True, extra="ignore", frozen=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_file_encoding="utf-8-sig",  # what Windows' editors put at the beginning is no part of a name
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     # Where things are
-    redis_url: SecretStr = SecretStr("redis://127.0.0.1:6379/0")
+    redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     """Redis: `redis://[user:password@]host:port/db`, or `rediss://` for TLS."""
     namespace: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,40}$")] = "uvian"
     """Prefix of every key, channel and queue of ours in Redis."""
     database: Literal["postgres", "supabase"] = "postgres"
     """How Postgres is reached: `postgres` (a connection string) or `supabase` (the project's API)."""
-    database_url: SecretStr | None = None
+    database_url: PostgresUrl | None = None
     """Connection string of the Supabase project or any Postgres with the schema `uvian`."""
-    database_direct_url: SecretStr | None = None
+    database_direct_url: PostgresUrl | None = None
     """A session connection for LISTEN where `database_url` is a transaction pooler (port 6543) or not set."""
     database_connections: Annotated[int, Field(ge=2, le=50)] = 5
     """Connections to Postgres per process."""
-    supabase_url: str | None = None
+    supabase_url: WebAddress | None = None
     """The project's API, `https://<ref>.supabase.co`, where database or images are `supabase`."""
     supabase_key: SecretStr | None = None
     """Its secret key (`sb_secret_…`) or the legacy `service_role` key; never a publishable one."""
@@ -116,7 +95,7 @@ class Config(BaseSettings):
     """Where pictures are kept: a `local` folder, or the bucket `uvian-images` of `supabase`."""
     images_dir: Path = Path(".uvian/images")
     """Folder of the local image store."""
-    images_url: str | None = None
+    images_url: WebAddress | None = None
     """Where a gateway serves that folder; without it signed URLs are `file:` paths."""
     images_secret: SecretStr = SecretStr("")
     """Signs the URLs of the local image store; required with `images_url`."""
@@ -132,7 +111,7 @@ class Config(BaseSettings):
     """Serve `/health/live` and `/health/ready` on this port; 0 picks a free one."""
     health_host: str = "127.0.0.1"
     """Address of the health endpoint; `0.0.0.0` in a container."""
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     """How much is logged."""
     log_format: Literal["text", "json"] = "text"
     """One line of text, or one JSON object, per record."""
@@ -142,13 +121,13 @@ class Config(BaseSettings):
     """Address it listens on; `0.0.0.0` in a container."""
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = 8787
     """Port it listens on; 0 picks a free one."""
-    gateway_origins: str = ""
+    gateway_origins: Origins = ""
     """Pages of other origins that may call it, separated by commas: `https://app.example`, or `*`."""
     gateway_max_body: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Largest body of a request, in bytes."""
-    jwt_secrets: SecretStr = SecretStr("")
-    """Legacy JWT secrets (HS256) whose tokens count, separated by commas: the new and the old one."""
-    jwks_url: str | None = None
+    jwt_secrets: Secrets = SecretStr("")
+    """Legacy JWT secrets (HS256) whose tokens count, separated by commas, or as a JSON list: `["…","…"]`."""
+    jwks_url: WebAddress | None = None
     """Where the project's signing keys are published; by default at `supabase_url`."""
     jwt_issuer: str | None = None
     """Who tokens have to come from (`iss`); by default the Auth of `supabase_url`, if that is set."""
@@ -165,10 +144,10 @@ class Config(BaseSettings):
 
     # Models
     image_model: Annotated[
-        str, _order("local", "openai", "fal", "runpod", "jigsawstack"), Field(min_length=1)
+        str, order("local", "openai", "fal", "runpod", "jigsawstack"), Field(min_length=1)
     ] = "local"
     """Who makes pictures: `local`, `openai`, `fal`, `runpod`, `jigsawstack`, or several, in order."""
-    chat_model: Annotated[str, _order("local", "openai", "runpod"), Field(min_length=1)] = "local"
+    chat_model: Annotated[str, order("local", "openai", "runpod"), Field(min_length=1)] = "local"
     """Who answers chats: `local` (an offline voice), `openai`, `runpod`, or several, in order."""
     openai_api_key: Key | None = None
     """Key for OpenAI; a server of your own may need none."""
@@ -248,35 +227,15 @@ class Config(BaseSettings):
             return {"images": "supabase", **values}
         return values
 
-    @field_validator("database_url", "database_direct_url")
+    @field_validator("*", mode="before")
     @classmethod
-    def _connection_string(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not is_readable(value.get_secret_value()):
-            raise ValueError(UNREADABLE)
-        return value
+    def _as_it_was_meant(cls, value: Any) -> Any:
+        return unquoted(value) if isinstance(value, str) else value
 
     @field_validator("images_dir")
     @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
-
-    @field_validator("images_url")
-    @classmethod
-    def _address(cls, value: str | None) -> str | None:
-        if value is not None and not _ORIGIN.match(value):
-            raise ValueError("it reads https://gateway.example/v1/files")
-        return value
-
-    @field_validator("gateway_origins")
-    @classmethod
-    def _origins(cls, value: str) -> str:
-        for origin in _listed(value):
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"{origin} is not an origin; one reads https://app.example or "
-                    "http://localhost:3000, without a path"
-                )
-        return value
 
     @field_validator(
         "openai_timeouts",
@@ -292,7 +251,7 @@ class Config(BaseSettings):
     def _complete(cls, value: str, info: ValidationInfo) -> str:
         """A group of numbers, with the defaults of those it leaves out."""
         numbers = numbers_in(str(cls.model_fields[str(info.field_name)].default))
-        return _completed(value, numbers)
+        return completed(value, numbers)
 
     @model_validator(mode="after")
     def _relations(self) -> Self:
@@ -314,7 +273,7 @@ class Config(BaseSettings):
             if len(secret) < 32:
                 raise ValueError(
                     "UVIAN_JWT_SECRETS: a secret has at least 32 characters; whoever guesses it is "
-                    "everybody"
+                    'everybody. (One with a comma in it is written as a JSON list: ["…"].)'
                 )
         if 0 < len(self.wake_secret.get_secret_value()) < 16:
             raise ValueError("UVIAN_WAKE_SECRET needs at least 16 characters")
@@ -329,13 +288,44 @@ class Config(BaseSettings):
         return self
 
     @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """pydantic-settings' hook: the environment is without what services have put there."""
+        return init_settings, _Environment(settings_cls), dotenv_settings, file_secret_settings
+
+    @classmethod
     def load(cls, environ: Mapping[str, str] | None = None, **overrides: Any) -> Config:
         """Read the environment (and ``.env``); raises ``ConfigError`` for anything wrong."""
-        _refuse_unknown(os.environ if environ is None else environ)
+        environ = os.environ if environ is None else environ
+        files = overrides.get("_env_file", cls.model_config.get("env_file"))
         try:
+            require_known(environ, _paths(files), _names())
             return cls(**overrides)
+        except UnknownSetting as error:
+            raise ConfigError(str(error)) from error
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
+
+    def notes(self) -> list[str]:
+        """What was read otherwise than it stands there, as sentences; to be said once, at start."""
+        taken = [
+            f"{name} is the address of a service here and no setting: it is "
+            f"{getattr(self, name.removeprefix(PREFIX).lower())}; say otherwise in .env"
+            for name in displaced(os.environ, _names())
+        ]
+        urls = {"DATABASE_URL": self.database_url, "DATABASE_DIRECT_URL": self.database_direct_url}
+        return taken + [
+            f"{PREFIX}{name}: {note}"
+            for name, url in urls.items()
+            if url is not None
+            for note in dsn.read(url.get_secret_value()).notes
+        ]
 
     def require_database(self) -> None:
         """Raise ``ConfigError`` unless the settings say where the database is."""
@@ -355,6 +345,11 @@ class Config(BaseSettings):
                 "UVIAN_DATABASE_URL is not set, and this goes past the API: give the connection string "
                 "of your project (Supabase: Connect > Session pooler)."
             )
+        if self.database_url is None and self.supabase_url is not None:
+            raise ConfigError(
+                "UVIAN_DATABASE_URL is not set. UVIAN_SUPABASE_URL is: to work over the project's API set "
+                "UVIAN_DATABASE=supabase; or give the connection string (Connect > Session pooler)."
+            )
         if self.database_url is None:
             raise ConfigError(
                 "UVIAN_DATABASE_URL is not set. Give the connection string of your project "
@@ -364,11 +359,11 @@ class Config(BaseSettings):
 
     def origins(self) -> frozenset[str]:
         """Who may call the gateway from another page."""
-        return frozenset(_listed(self.gateway_origins))
+        return frozenset(listed(self.gateway_origins))
 
     def token_secrets(self) -> list[str]:
         """What HS256 tokens may be signed with."""
-        return _listed(self.jwt_secrets.get_secret_value())
+        return secrets_in(self.jwt_secrets.get_secret_value())
 
     def token_keys_url(self) -> str | None:
         """Where the project publishes its signing keys."""
@@ -394,41 +389,29 @@ class Config(BaseSettings):
         if self.database_direct_url is not None:
             return self.database_direct_url.get_secret_value()
         url = self.database_url.get_secret_value() if self.database_url else None
-        return None if url is None or is_transaction_pool(url) else url
+        return None if url is None or dsn.read(url).is_transaction_pool else url
 
 
-def _listed(text: str) -> list[str]:
-    return [part.strip().rstrip("/") for part in text.split(",") if part.strip()]
+class _Environment(EnvSettingsSource):
+    """The environment, without the addresses of services that happen to have a setting's name."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        found = super()._load_env_vars()
+        return {
+            name: value
+            for name, value in found.items()
+            if value is None or not is_service_variable(name, value, os.environ)
+        }
 
 
-def _completed(text: str, numbers: dict[str, float]) -> str:
-    try:
-        given = numbers_in(text)
-    except ValueError:
-        given = {"": 0}
-    if unknown := set(given) - set(numbers):
-        form = ",".join(f"{name}=…" for name in numbers)
-        raise ValueError(f"must be numbers like {form}, not {min(unknown) or text!r}")
-    numbers = {**numbers, **given}
-    if any(not 0 < number < math.inf for number in numbers.values()):
-        raise ValueError("must be numbers above 0")
-    if "total" in numbers and not numbers["connect"] <= numbers["first_byte"] <= numbers["total"]:
-        raise ValueError("connect must not be longer than first_byte, nor that longer than total")
-    if not numbers.get("concurrency", 1.0).is_integer():
-        raise ValueError("concurrency must be a whole number")
-    return ",".join(f"{name}={number:g}" for name, number in numbers.items())
+def _names() -> frozenset[str]:
+    return frozenset(PREFIX + name.upper() for name in Config.model_fields)
 
 
-def _refuse_unknown(environ: Mapping[str, str]) -> None:
-    """pydantic-settings ignores what it does not know, so a typing error would pass in silence."""
-    known = {PREFIX + name.upper() for name in Config.model_fields}
-    for name in environ:
-        if name.startswith(PREFIX) and name not in known:
-            nearest = difflib.get_close_matches(name, known, n=1)
-            hint = (
-                f" Did you mean {nearest[0]}?" if nearest else " See .env.example for all of them."
-            )
-            raise ConfigError(f"There is no setting {name}.{hint}")
+def _paths(files: Any) -> list[Path]:
+    if files is None:
+        return []
+    return [Path(file) for file in (files if isinstance(files, list | tuple) else [files])]
 
 
 def _explain(error: ValidationError) -> str:

@@ -17,8 +17,8 @@ from repositories.concepts import Concept, UserConcepts
 from repositories.messages import Message, UserMessages
 from repositories.postgres import PostgresDatabase
 from uvian_worker.client import Client
-from uvian_worker.config import PREFIX
 from uvian_worker.contact_sheet import Shown, lay_out
+from uvian_worker.environment import PREFIX
 from uvian_worker.local_servers import FOLDER, LocalServers, local_servers
 from uvian_worker.watching import WatchedJob
 from uvian_worker.worker_process import WorkerEnded, WorkerProcess

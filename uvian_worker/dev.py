@@ -21,7 +21,8 @@ import jwt
 
 from uvian_worker import logs
 from uvian_worker.backoff import pause_before
-from uvian_worker.config import PREFIX, Config
+from uvian_worker.config import Config
+from uvian_worker.environment import PREFIX
 from uvian_worker.gateway.serving import serving
 from uvian_worker.local_servers import FOLDER, LocalServers, local_servers
 from uvian_worker.worker_process import WorkerProcess

@@ -34,7 +34,7 @@ from typing import Any
 import asyncpg
 
 import repositories
-from repositories.dsn import is_transaction_pool
+from repositories.dsn import BadConnectionString, is_transaction_pool, read
 from repositories.errors import (
     Misconfigured,
     NotGranted,
@@ -277,14 +277,17 @@ async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
 def _refuse_transaction_pool(dsn: str) -> None:
     if is_transaction_pool(dsn):
         raise Misconfigured(
-            "Port 6543 is the transaction pooler, which cannot run migrations: use the direct "
-            "connection string or the session pooler's (port 5432), from Connect in the dashboard."
+            "This leads to a transaction pooler (port 6543, pgbouncer=true, or Neon's -pooler), which cannot "
+            "run migrations: use the direct connection string or the session pooler's (port 5432), from "
+            "Connect in the dashboard."
         )
 
 
 async def _connect(dsn: str) -> asyncpg.Connection[Any]:
     try:
-        return await asyncpg.connect(dsn, timeout=15, statement_cache_size=0)
+        return await asyncpg.connect(**read(dsn).arguments(15), statement_cache_size=0)
+    except BadConnectionString as error:
+        raise Misconfigured(f"The connection string {error}.") from None
     except (asyncpg.ClientConfigurationError, ValueError) as error:
         # Not the string itself: it holds a password.
         raise Misconfigured(

@@ -25,7 +25,8 @@ from executors.providers.results import Fetch, Results
 from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
 from executors.providers.vendor import Vendor
 from uvian_worker import __version__
-from uvian_worker.config import Config, ConfigError, names_in, numbers_in
+from uvian_worker.config import Config, ConfigError
+from uvian_worker.setting_types import names_in, numbers_in
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,8 @@ async def open_services(
             ThreadPoolExecutor(config.cpu_threads, thread_name_prefix="uvian")
         )
         registry = Registry.load() if executors is None else Registry.load(executors)
+        for note in config.notes():
+            log.warning("%s", note)
         stores = Stores(config, stack)
         database = await stores.database()
         _say_who_listens(config)

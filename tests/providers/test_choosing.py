@@ -23,8 +23,9 @@ from tests.providers.lab import VENDORS, faults
 from tests.providers.lab.openai import BASE
 from tests.providers.lab.runpod import BASE as RUNPOD
 from tests.providers.lab.server import LAB_KEY, Lab
-from uvian_worker.config import Config, ConfigError, numbers_in
+from uvian_worker.config import Config, ConfigError
 from uvian_worker.providers import Models, open_models
+from uvian_worker.setting_types import numbers_in
 
 
 async def no_internet(url: str, *, max_bytes: int) -> bytes:

@@ -72,6 +72,8 @@ async def serving(config: Config) -> AsyncIterator[str]:
 async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
     """Open everything the endpoints need; what was opened last closes first, after a half start too."""
     config.require_tokens()
+    for note in config.notes():
+        log.warning("%s", note)
     async with AsyncExitStack() as stack:
         stores = Stores(config, stack)
         database = await stores.database()
