@@ -24,6 +24,7 @@ export class Lightbox {
   #strength = range("refine-strength", { min: 0, max: 1, step: 0.05, value: 0.5, show: (value) => `${Math.round(value * 100)} %` });
   #submit = h("button", { class: "primary", type: "submit" }, "Refine this");
   #form;
+  #side;
   #previous;
   #next;
 
@@ -45,18 +46,19 @@ export class Lightbox {
       this.#request = newKey();
       mark(this.#prompt, null);
     });
+    this.#side = h(
+      "div",
+      { class: "lightbox-side" },
+      h("div", { class: "lightbox-head" }, h("div", {}, this.#count, this.#title), step("close", "Close", () => this.element.close())),
+      this.#colours,
+      h("div", { class: "actions" }, this.#download),
+      this.#form,
+    );
     this.element = h(
       "dialog",
       { class: "lightbox", "aria-labelledby": "lightbox-title" },
       h("div", { class: "lightbox-stage" }, this.#place, this.#previous, this.#next),
-      h(
-        "div",
-        { class: "lightbox-side" },
-        h("div", { class: "lightbox-head" }, h("div", {}, this.#count, this.#title), step("close", "Close", () => this.element.close())),
-        this.#colours,
-        h("div", { class: "actions" }, this.#download),
-        this.#form,
-      ),
+      this.#side,
     );
     this.element.addEventListener("click", (event) => event.target === this.element && this.element.close());
     this.element.addEventListener("keydown", (event) => this.#onKey(event));
@@ -65,7 +67,11 @@ export class Lightbox {
   open(key, { refine = false } = {}) {
     this.#key = key;
     this.#show();
-    if (!this.element.open) this.element.showModal();
+    if (!this.element.open) {
+      this.element.showModal();
+      // It is where the last picture was left.
+      for (const scrolled of [this.element, this.#side]) scrolled.scrollTop = 0;
+    }
     if (refine) this.#prompt.focus();
     else this.#title.focus({ preventScroll: true });
   }
