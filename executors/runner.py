@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from executors import events, outcomes
+from executors.allowances import within
 from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices
 from executors.endings import endings_of, told_answer
 from executors.errors import Cancelled, InvalidInput, LeaseLost, Timeout
@@ -136,10 +137,11 @@ class Runner:
         if key in self._running:
             return  # the same message twice, in one process
         # Registered before the claim is sent, so that no cancellation is missed in between.
-        running = self._running[key] = Running(job_id, run, self._stop_grace)
+        # The queue may have the id in capitals; rows, leases and control messages do not.
+        running = self._running[key] = Running(job_id.lower(), run, self._stop_grace)
         self._idle.clear()
         try:
-            work = asyncio.ensure_future(self._claim_run_settle(running))
+            work = asyncio.ensure_future(self._claim_run_settle(running, job_id))
             while not work.done():
                 try:
                     await asyncio.wait([work])
@@ -157,13 +159,13 @@ class Runner:
             if not self._running:
                 self._idle.set()
 
-    async def _claim_run_settle(self, running: Running) -> None:
+    async def _claim_run_settle(self, running: Running, queued_as: str) -> None:
         try:
             claim = await self._jobs.claim(running.job_id, running.run)
         except DataError:  # no job has such an id: nobody need look for it
-            self._on_claim_answered(running.job_id, running.run)
+            self._on_claim_answered(queued_as, running.run)
             raise
-        self._on_claim_answered(running.job_id, running.run)
+        self._on_claim_answered(queued_as, running.run)
         if isinstance(claim, str):
             log.info("job %s run %s: not claimed: %s", running.job_id, running.run, claim)
             return
@@ -257,7 +259,7 @@ class Runner:
             parent_id=claim.parent_id,
         )
         try:
-            validated = executor.Input.model_validate(claim.input)
+            asked = within(executor.Input.model_validate(claim.input), claim)
         except ValidationError as error:
             raise InvalidInput(_sentence(error)) from error
 
@@ -266,7 +268,7 @@ class Runner:
 
         return JobContext(
             job=job,
-            input=validated,
+            input=asked,
             services=self._services_of(claim.user_id),
             checkpoints=claim.checkpoints,
             track=running.track,

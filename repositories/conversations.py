@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Conversation", "ConversationRepository", "Member", "UserConversations"]
+__all__ = ["Conversation", "ConversationRepository", "Invitation", "Member", "UserConversations"]
 
 import builtins
 from collections.abc import Mapping, Sequence
@@ -38,8 +38,20 @@ class Member:
     added_at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """Somebody who was asked to take part and has not answered; maybe there is no such user."""
+
+    conversation_id: str
+    user_id: str
+    invited_by: str | None  #: None: the operator
+    title: str | None  #: of the conversation, as it was then
+    created_at: str
+
+
 _CONVERSATION = Conversation.__slots__
 _MEMBER = Member.__slots__
+_INVITATION = Invitation.__slots__
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +66,23 @@ class UserConversations:
         await self.require(conversation_id)
         return await ConversationRepository(self.database).get(conversation_id)
 
-    async def members(self, conversation_id: str) -> list[Member]:
+    async def members(self, conversation_id: str) -> builtins.list[Member]:
         """Who takes part, in the order they were added; raises ``NotFound``."""
         await self.require(conversation_id)
         return await ConversationRepository(self.database).members(conversation_id)
 
+    async def invited(self, conversation_id: str) -> builtins.list[Invitation]:
+        """Who was asked to take part and has not answered; raises ``NotFound``."""
+        await self.require(conversation_id)
+        return await ConversationRepository(self.database).invited(conversation_id)
+
+    async def invitations(self, *, limit: int = 100) -> builtins.list[Invitation]:
+        """Those that the user has not answered, the latest first."""
+        return await ConversationRepository(self.database).invitations(self.user_id, limit=limit)
+
     async def list(
         self, *, limit: int = 20, before: tuple[str, str] | None = None
-    ) -> list[Conversation]:
+    ) -> builtins.list[Conversation]:
         """Those with the latest message first, from the beginning or after ``before``.
 
         That is the ``last_message_at`` and ``id`` of the last one known.
@@ -174,21 +195,57 @@ class ConversationRepository:
         return [Member(**row) for row in rows]
 
     async def add_members(
-        self, conversation_id: str, users: Sequence[str], *, user_id: str | None = None
+        self, conversation_id: str, users: Sequence[str]
     ) -> builtins.list[Member]:
-        """Let users take part, as the owner may; all members are answered."""
+        """Let users take part without asking them, as the operator may; all members are answered."""
         answer = await self.database.call(
-            "add_members",
+            "add_members", conversation_id=conversation_id, members=list(users)
+        )
+        return [Member(**row) for row in answer["members"]]
+
+    async def invite(
+        self, conversation_id: str, users: Sequence[str], *, user_id: str | None = None
+    ) -> builtins.list[Invitation]:
+        """Ask users to take part, as the owner may; all open invitations are answered.
+
+        Whether there are such users is not looked at.
+        """
+        answer = await self.database.call(
+            "invite_members",
             conversation_id=conversation_id,
             members=list(users),
             user_id=user_id,
         )
-        return [Member(**row) for row in answer["members"]]
+        return [Invitation(**row) for row in answer["invitations"]]
+
+    async def invited(self, conversation_id: str) -> builtins.list[Invitation]:
+        """Who was asked to take part and has not answered, in the order they were asked."""
+        rows = await self.database.select(
+            "conversation_invitations",
+            columns=_INVITATION,
+            where=[Filter("conversation_id", "eq", conversation_id)],
+            order=[Order("created_at"), Order("user_id")],
+        )
+        return [Invitation(**row) for row in rows]
+
+    async def invitations(self, user_id: str, *, limit: int = 100) -> builtins.list[Invitation]:
+        """Those that this user has not answered, the latest first."""
+        answer = await self.database.call(
+            "list_invitations", request={"user_id": user_id, "limit": limit}
+        )
+        return [Invitation(**row) for row in answer["invitations"]]
+
+    async def answer_invitation(self, conversation_id: str, user_id: str, *, accept: bool) -> None:
+        """Take part, or not, as who was invited; raises ``Refused`` (``not_found``)."""
+        await self.database.call(
+            "answer_invitation", conversation_id=conversation_id, accept=accept, user_id=user_id
+        )
 
     async def remove_member(
         self, conversation_id: str, member: str, *, user_id: str | None = None
     ) -> Row:
         """Remove a member, as the owner and the member themself may; their open chats are cancelled.
+        An invitation is withdrawn.
 
         Answers what to do about it: ``{removed, endings, cancel, dispatch, accounts}``.
         """

@@ -28,6 +28,9 @@ class ClaimedJob:
     checkpoints: dict[str, Any]
     parent_id: str | None
     cancel_requested: bool
+    models: list[str] | None = None  #: what the operator allows of the type, the first as default
+    max_tokens: int | None = None  #: … at most
+    system_prompt: str | None = None  #: … in place of the job's own
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,4 +206,7 @@ def _claimed(row: Row) -> ClaimedJob:
         checkpoints=row["checkpoints"],
         parent_id=row["parent_id"],
         cancel_requested=row["cancel_requested"],
+        models=row["models"],
+        max_tokens=row["max_tokens"],
+        system_prompt=row["system_prompt"],
     )

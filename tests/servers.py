@@ -86,6 +86,7 @@ class Clones:
         self._execute(f"create database {template}")
         asyncio.run(bootstrap(self.server.dsn_for(template), old_defaults=old_defaults))
         asyncio.run(migrate(self.server.dsn_for(template, user="uvian_migrator")))
+        asyncio.run(_lift_limits(self.server.dsn_for(template)))
 
     def blank(self) -> CleanDatabase:
         """A database that was neither bootstrapped nor migrated."""
@@ -109,6 +110,17 @@ class Clones:
 
     def _execute(self, statement: str) -> None:
         self._loop.run_until_complete(self._connection.execute(statement))
+
+
+async def _lift_limits(dsn: str) -> None:
+    """For tests about something else: a type has no limits until one is set."""
+    connection = await asyncpg.connect(dsn)
+    await connection.execute(
+        "alter table uvian.job_types alter max_queued_per_user drop default,"
+        " alter max_running_per_user drop default;"
+        "update uvian.job_types set max_queued_per_user = null, max_running_per_user = null"
+    )
+    await connection.close()
 
 
 def _has_room(folder: Path) -> bool:

@@ -408,8 +408,11 @@ async def test_a_conversation_is_shared_changed_and_deleted(
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(other))
     at = await client.create_conversation(USER, title="Hello")
     with pytest.raises(JobRefused, match="unknown_user"):
-        await client.add_members(at, [str(uuid.uuid4())], user_id=USER)
-    await client.add_members(at, [other, USER], user_id=USER)
+        await client.add_members(at, [str(uuid.uuid4())])
+    await client.invite(at, [other, USER, str(uuid.uuid4())], user_id=USER)
+    with pytest.raises(JobRefused, match="not_found"):
+        await client.post_message(other, at, "May I?")
+    await client.answer_invitation(at, user_id=other)
     with pytest.raises(JobRefused, match="owner_only"):
         await client.update_conversation(at, title="Mine", user_id=other)
     await client.update_conversation(at, metadata={"a": [1]}, user_id=USER)

@@ -108,8 +108,10 @@ _NOT_POSTGREST: Final = "What answers is not PostgREST: a proxy's page, or nothi
 _IN_FLIGHT: Final = 4
 _SECONDS: Final = 10.0  #: for one call; a client of supabase-py's own making would wait for 120
 _TYPES: Final = {
+    "accept": "boolean",
     "content": "text",
     "conversation_id": "uuid",
+    "door": "text",
     "expected_run": "bigint",
     "idempotency_key": "text",
     "job_id": "uuid",
@@ -125,7 +127,14 @@ _TYPES: Final = {
 }
 #: Functions whose only values that could be wrong are ids.
 _BY_ID: Final = frozenset(
-    {"cancel_job", "delete_conversation", "remove_member", "retry_job", "stop_answer"}
+    {
+        "answer_invitation",
+        "cancel_job",
+        "delete_conversation",
+        "remove_member",
+        "retry_job",
+        "stop_answer",
+    }
 )
 
 

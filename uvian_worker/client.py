@@ -11,7 +11,7 @@ your own packages may have these names.
 
 from __future__ import annotations
 
-__all__ = ["Client", "DatabaseAway", "JobHandle", "JobRefused", "NotSetUp", "PostedMessage"]
+__all__ = ["Client", "DatabaseAway", "Door", "JobHandle", "JobRefused", "NotSetUp", "PostedMessage"]
 
 import asyncio
 import logging
@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeAlias
 
 import asyncpg
 
@@ -48,6 +48,10 @@ from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
 from uvian_worker.redis_url import BadConnectionString, readable
 
 log = logging.getLogger("uvian.client")
+
+#: How somebody came whose request is passed on as it is: signed in, or by an anonymous sign-in. What
+#: the operator opened to them then holds (``job_types.browser``, ``anonymous``). None: it is the API's own.
+Door: TypeAlias = Literal["browser", "anonymous"]
 
 #: Seconds that a call goes on asking a database that is away: a failover or PostgREST's reload of its schema
 #: cache is often over by then, and a user who waits for a request is still there.
@@ -191,12 +195,17 @@ class Client:
         priority: int = 0,
         run_at: datetime | None = None,
         max_cost: Decimal | None = None,
+        door: Door | None = None,
     ) -> JobHandle:
         """Create a job, reserve its credits, and wake a worker.
 
-        The same ``idempotency_key`` of a user makes one job. ``priority`` is seconds of head start.
-        Raises ``JobRefused`` (``unknown_type``, ``insufficient_credits``, ``too_many_queued``, …).
+        The same ``idempotency_key`` of a user makes one job. ``priority`` is seconds of head start;
+        ``run_at`` has a time zone. Raises ``JobRefused`` (``unknown_type``, ``not_allowed``,
+        ``insufficient_credits``, ``too_many_queued``, …).
         """
+        if run_at is not None and run_at.utcoffset() is None:
+            message = "run_at needs a time zone, as in datetime.now(UTC) + timedelta(hours=1)."
+            raise JobRefused("invalid_input", {"field": "run_at", "message": message})
         item = {
             # The id is ours, so that repeating the call after a lost reply cannot make two jobs.
             "id": str(uuid.uuid4()),
@@ -207,6 +216,7 @@ class Client:
             "run_at": run_at.isoformat() if run_at else None,
             "idempotency_key": idempotency_key,
             "max_cost": None if max_cost is None else str(max_cost),
+            "door": door,
         }
         answer = await self._persist("create_jobs", {"request": {"jobs": [item]}})
         made = answer["jobs"][0]
@@ -235,13 +245,24 @@ class Client:
         return _handle(answer["job"])
 
     async def retry(
-        self, job_id: str, *, expected_run: int, user_id: str | None = None
+        self,
+        job_id: str,
+        *,
+        expected_run: int,
+        user_id: str | None = None,
+        door: Door | None = None,
     ) -> JobHandle:
         """Run a failed or cancelled job again; ``expected_run`` is the run the caller saw.
 
-        Raises ``JobRefused`` (``not_found``, ``not_retryable``, ``insufficient_credits``).
+        What would be refused as a new job is refused here. Raises ``JobRefused`` (``not_found``,
+        ``not_retryable``, ``insufficient_credits``, …).
         """
-        arguments = {"job_id": job_id, "expected_run": expected_run, "user_id": user_id}
+        arguments = {
+            "job_id": job_id,
+            "expected_run": expected_run,
+            "user_id": user_id,
+            "door": door,
+        }
         answer = await self._persist("retry_job", arguments)
         self._tell_accounts(answer)
         await self._dispatch(answer["dispatch"])
@@ -264,17 +285,20 @@ class Client:
         title: str | None = None,
         metadata: Mapping[str, Any] | None = None,
         conversation_id: str | None = None,
+        door: Door | None = None,
     ) -> str:
         """A conversation of this user; its id.
 
         Who chooses the ``conversation_id`` may ask again after a lost answer, and makes one. Raises
-        ``JobRefused`` (``conflict``: the id is another user's).
+        ``JobRefused`` (``conflict``: the id is another user's; by a ``door`` also ``type_not_open`` and
+        ``too_many_conversations``).
         """
         arguments = {
             "conversation_id": conversation_id or str(uuid.uuid4()),
             "user_id": user_id,
             "title": title,
             "metadata": dict(metadata or {}),
+            "door": door,
         }
         return str((await self._persist("create_conversation", arguments))["id"])
 
@@ -288,6 +312,7 @@ class Client:
         options: Mapping[str, Any] | None = None,
         idempotency_key: str | None = None,
         max_cost: Decimal | None = None,
+        door: Door | None = None,
     ) -> PostedMessage:
         """A user's message, and the chat that answers it.
 
@@ -304,6 +329,7 @@ class Client:
             # A key of ours, so that repeating the call after a lost reply cannot post it twice.
             "idempotency_key": idempotency_key or f"post-{uuid.uuid4()}",
             "max_cost": None if max_cost is None else str(max_cost),
+            "door": door,
         }
         answer = await self._persist("post_message", arguments)
         await self._follow_up(answer)
@@ -356,21 +382,45 @@ class Client:
         await self._tell_gateways(conversation_id)
         await self._follow_up(answer)
 
-    async def add_members(
-        self, conversation_id: str, members: Sequence[str], *, user_id: str | None = None
+    async def add_members(self, conversation_id: str, members: Sequence[str]) -> None:
+        """Let users take part without asking them: as the operator, not in a user's name (``invite``).
+
+        Those who take part already are fine. Raises ``JobRefused`` (``unknown_user``).
+        """
+        arguments = {"conversation_id": conversation_id, "members": list(members)}
+        await self._persist("add_members", arguments)
+
+    async def invite(
+        self,
+        conversation_id: str,
+        members: Sequence[str],
+        *,
+        user_id: str | None = None,
+        door: Door | None = None,
     ) -> None:
-        """Let users take part; those who do already are fine. Raises ``JobRefused`` (``unknown_user``)."""
+        """Ask users to take part; they do when they accept. Whether they exist is not looked at."""
         arguments = {
             "conversation_id": conversation_id,
             "members": list(members),
             "user_id": user_id,
+            "door": door,
         }
-        await self._persist("add_members", arguments)
+        await self._persist("invite_members", arguments)
+
+    async def answer_invitation(
+        self, conversation_id: str, *, user_id: str, accept: bool = True
+    ) -> None:
+        """Take part, or not, as the user who was invited. Raises ``JobRefused`` (``not_found``)."""
+        arguments = {"conversation_id": conversation_id, "user_id": user_id, "accept": accept}
+        await self._persist("answer_invitation", arguments)
 
     async def remove_member(
         self, conversation_id: str, member: str, *, user_id: str | None = None
     ) -> None:
-        """Let a user take part no more, as the owner or that user may; their open chats are cancelled."""
+        """Let a user take part no more, as the owner or that user may; their open chats are cancelled.
+
+        An invitation that was not answered is withdrawn.
+        """
         arguments = {"conversation_id": conversation_id, "member": member, "user_id": user_id}
         answer = await self._persist("remove_member", arguments)
         await self._tell_gateways(conversation_id)

@@ -165,6 +165,7 @@ async def run_demo(order: DemoOrder, audience: Audience | None = None) -> list[D
         worker = WorkerProcess(_environment(servers), folder=servers.folder, log=log)
         await stack.enter_async_context(worker)
         await worker.ready()
+        await servers.open_types()
         client = await stack.enter_async_context(
             await Client.connect(database_url=servers.database_url, redis_url=servers.redis_url)
         )

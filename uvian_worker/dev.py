@@ -73,6 +73,7 @@ async def run_dev(
         logs.configure(config.log_level, config.log_format)
         await stack.enter_async_context(serving(config))
         await worker.ready()
+        await servers.open_types()  # the worker has made its own known
         page = f"{url}/#access_token={token}"
         show(Development(servers, _from_here(env_file), page, worker.health_url))
         await _keep_alive(worker)

@@ -26,6 +26,12 @@ ENV_FILE: Final = "dev.env"
 DEVELOPMENT_USER: Final = "00000000-0000-4000-8000-000000000001"
 
 
+_OPEN_ALL: Final = """
+    select uvian.configure_types(jsonb_build_object('types', (
+      select coalesce(jsonb_agg(jsonb_build_object('type', t.type, 'browser', true)), '[]')
+      from uvian.job_types t where not t.browser)))"""
+
+
 @dataclass(frozen=True, slots=True)
 class LocalServers:
     """Where the servers of one folder are reached."""
@@ -52,6 +58,17 @@ class LocalServers:
             "UVIAN_IMAGES": "local",
             "UVIAN_IMAGES_DIR": str(self.images_dir),
         }
+
+    async def open_types(self) -> None:
+        """Open every type that is known to the user of this machine, free and with the limits there are.
+
+        Elsewhere types are closed until the operator opens them.
+        """
+        connection = await asyncpg.connect(self.database_url)
+        try:
+            await connection.execute(_OPEN_ALL)
+        finally:
+            await connection.close()
 
     @contextlib.contextmanager
     def written_down(self, more: Mapping[str, str]) -> Iterator[Path]:

@@ -113,14 +113,17 @@ create table uvian.job_types (
   release text not null default '0',
   -- … and by the operator, whose columns no release touches:
   enabled boolean not null default true,
-  browser boolean not null default false,    -- submit_job may create it
-  anonymous boolean not null default false,  -- … for anonymous sign-ins too
+  browser boolean not null default false,    -- signed-in users may ask for it: closed until the operator opens it
+  anonymous boolean not null default false,  -- … anonymous sign-ins too
   max_input_bytes integer not null default 65536 check (max_input_bytes > 0),
-  max_queued_per_user integer check (max_queued_per_user >= 0),
-  max_running_per_user integer check (max_running_per_user > 0),
-  models text[]
+  max_queued_per_user integer default 50 check (max_queued_per_user >= 0),   -- null: no limit
+  max_running_per_user integer default 4 check (max_running_per_user > 0),   -- null: no limit
+  -- The next three hold for types whose input has such a field, at every door and again in the worker.
+  models text[] check (cardinality(models) > 0 and array_position(models, null) is null),  -- the first is the default; null: any
+  max_tokens integer check (max_tokens > 0),  -- at most, and where a job says nothing; null: as the provider has it
+  system_prompt text check (system_prompt <> '' and char_length(system_prompt) <= 32000)  -- in place of the job's; null: the job's
 );
-insert into uvian.job_types (type, browser) values ('generation', true);
+insert into uvian.job_types (type) values ('generation');
 
 -- A type without a price is free.
 create table uvian.job_prices (

@@ -14,7 +14,8 @@ begin
     'claimed', true, 'id', j.id, 'run', j.run, 'user_id', j.user_id, 'type', j.type,
     'attempt', j.attempt, 'max_attempts', t.max_attempts, 'input', j.input,
     'checkpoints', s.checkpoints, 'cancel_requested', l.cancel_requested,
-    'created_at', j.created_at, 'parent_id', j.parent_id)
+    'created_at', j.created_at, 'parent_id', j.parent_id,
+    'models', t.models, 'max_tokens', t.max_tokens, 'system_prompt', t.system_prompt)
   from unnest(of_jobs) asked (id)
   cross join lateral (select o.* from uvian.jobs o where o.id = asked.id offset 0) j
   cross join lateral (select o.* from uvian.job_leases o where o.job_id = j.id offset 0) l
@@ -69,7 +70,7 @@ end $$;
 
 -- {worker, lease_seconds, jobs: [{id, run}]}
 -- → {jobs: [{claimed: true, id, run, user_id, type, attempt, max_attempts, input, checkpoints,
---            cancel_requested, created_at, parent_id}
+--            cancel_requested, created_at, parent_id, models, max_tokens, system_prompt}
 --         | {claimed: false, id, reason: not_found | stale | waiting | worker_busy | worker_isolating, run}]}
 create function uvian.claim_jobs(request jsonb) returns jsonb
 language plpgsql security definer

@@ -96,37 +96,11 @@ begin
   return j;
 end $$;
 
--- What would keep a user from creating this job keeps it from being retried.
-create function uvian._require_retryable(j uvian.jobs, expected_run bigint) returns void
-language plpgsql
-set search_path = ''
-as $$
-declare
-  t uvian.job_types;
-begin
-  if j.run <> expected_run or j.status not in ('failed', 'cancelled') then
-    raise exception using errcode = 'PT409', message = 'not_retryable',
-      detail = format('The job is %s (run %s); only failed and cancelled jobs are retried.', j.status, j.run);
-  end if;
-  select * into t from uvian.job_types x where x.type = j.type;
-  if t.enabled is not true then
-    raise exception using errcode = 'PT422', message = 'type_disabled',
-      detail = format('Jobs of type %L are not accepted at the moment.', j.type);
-  end if;
-  perform uvian._lock_places(array[j.id]);
-  if t.max_queued_per_user is null then
-    return;
-  end if;
-  if t.max_queued_per_user <= (select count(*) from uvian.jobs q
-                               where q.user_id = j.user_id and q.type = j.type and q.status = 'queued') then
-    raise exception using errcode = 'PT429', message = 'too_many_queued',
-      detail = format('At most %s jobs of type %L wait at a time.', t.max_queued_per_user, j.type);
-  end if;
-end $$;
-
 -- A failed or cancelled job runs again. `expected_run` is the run the caller saw: repeating the call
--- after a lost reply is answered with what the first one did. → {job, dispatch, accounts}
-create function uvian.retry_job(job_id uuid, expected_run bigint, user_id uuid default null) returns jsonb
+-- after a lost reply is answered with what the first one did. `door` is the service's to say: see _door.
+-- → {job, dispatch, accounts}
+create function uvian.retry_job(job_id uuid, expected_run bigint, user_id uuid default null, door text default null)
+returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
@@ -137,7 +111,7 @@ declare
 begin
   perform uvian._writing(true);
   if not again then
-    perform uvian._require_retryable(j, expected_run);
+    perform uvian._require_retryable(j, expected_run, uvian._door(retry_job.door));
     j := uvian._restart(j, true, now(), interval '5 s');
     insert into uvian.job_runs as r (job_id, run, outcome, status, attempt, cost)
       values (j.id, expected_run, 'retried', 'queued', 0, j.cost)
@@ -192,10 +166,10 @@ end $$;
 revoke all on function
   uvian._own_job(uuid, uuid), uvian.cancel_job(uuid, uuid),
   uvian._restart(uvian.jobs, boolean, timestamptz, interval),
-  uvian._require_retryable(uvian.jobs, bigint), uvian.retry_job(uuid, bigint, uuid),
+  uvian.retry_job(uuid, bigint, uuid, text),
   uvian.submit_job(text, jsonb, text, numeric)
   from public, anon, authenticated, service_role;
-grant execute on function uvian.cancel_job(uuid, uuid), uvian.retry_job(uuid, bigint, uuid)
+grant execute on function uvian.cancel_job(uuid, uuid), uvian.retry_job(uuid, bigint, uuid, text)
   to authenticated, service_role;
 grant execute on function uvian.submit_job(text, jsonb, text, numeric) to authenticated;
 

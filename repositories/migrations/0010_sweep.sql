@@ -44,6 +44,71 @@ as $$
   select '{}'::jsonb
 $$;
 
+-- {types: [{type, enabled?, browser?, anonymous?, max_input_bytes?, max_queued_per_user?, max_running_per_user?,
+--           models?, max_tokens?, system_prompt?, price?}]} → {types: [the same, whole]}
+-- What the operator says of types: what is named is set, null lifts a limit or takes a price away, everything
+-- else stays. All or nothing.
+create function uvian.configure_types(request jsonb) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  unknown text := (select e ->> 'type' from jsonb_array_elements(request -> 'types') e
+                   where not exists (select from uvian.job_types t where t.type = e ->> 'type') limit 1);
+begin
+  if unknown is not null then
+    raise exception using errcode = 'PT422', message = 'unknown_type',
+      detail = format('There is no job type %L: a worker that has it makes it known when it starts.', unknown);
+  end if;
+  update uvian.job_types t
+    set enabled = coalesce((e ->> 'enabled')::boolean, t.enabled),
+        browser = coalesce((e ->> 'browser')::boolean, t.browser),
+        anonymous = coalesce((e ->> 'anonymous')::boolean, t.anonymous),
+        max_input_bytes = coalesce((e ->> 'max_input_bytes')::integer, t.max_input_bytes),
+        max_queued_per_user = case when e ? 'max_queued_per_user' then (e ->> 'max_queued_per_user')::integer
+                                   else t.max_queued_per_user end,
+        max_running_per_user = case when e ? 'max_running_per_user' then (e ->> 'max_running_per_user')::integer
+                                    else t.max_running_per_user end,
+        models = case jsonb_typeof(e -> 'models') when 'array' then array(select jsonb_array_elements_text(e -> 'models'))
+                                                  when 'null' then null else t.models end,
+        max_tokens = case when e ? 'max_tokens' then (e ->> 'max_tokens')::integer else t.max_tokens end,
+        system_prompt = case when e ? 'system_prompt' then e ->> 'system_prompt' else t.system_prompt end
+    from jsonb_array_elements(request -> 'types') e where t.type = e ->> 'type';
+  insert into uvian.job_prices as p (type, amount)
+    select e ->> 'type', (e ->> 'price')::numeric from jsonb_array_elements(request -> 'types') e
+    where e ->> 'price' is not null
+    on conflict (type) do update set amount = excluded.amount;
+  delete from uvian.job_prices p using jsonb_array_elements(request -> 'types') e
+    where p.type = e ->> 'type' and jsonb_typeof(e -> 'price') = 'null';
+  return jsonb_build_object('types', (
+    select coalesce(jsonb_agg(uvian._type(t) order by t.type), '[]') from uvian.job_types t
+    where t.type in (select e ->> 'type' from jsonb_array_elements(request -> 'types') e)));
+end $$;
+
+-- What the operator says of a type, its price included.
+create function uvian._type(t uvian.job_types) returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return jsonb_build_object(
+    'type', t.type, 'enabled', t.enabled, 'browser', t.browser, 'anonymous', t.anonymous,
+    'max_input_bytes', t.max_input_bytes, 'max_queued_per_user', t.max_queued_per_user,
+    'max_running_per_user', t.max_running_per_user, 'models', t.models, 'max_tokens', t.max_tokens,
+    'system_prompt', t.system_prompt,
+    'price', (select p.amount::text from uvian.job_prices p where p.type = t.type));
+end $$;
+
+-- {} → {types: [as configure_types answers]}: all of them.
+create function uvian.list_types(request jsonb) returns jsonb
+language plpgsql stable security definer
+set search_path = '' set lock_timeout = '1s'
+as $$
+begin
+  return jsonb_build_object('types', (
+    select coalesce(jsonb_agg(uvian._type(t) order by t.type), '[]') from uvian.job_types t));
+end $$;
+
 -- ─── choose: each of these locks what it chooses, and waits for nobody ───────────────────────
 
 -- Of these jobs those that nobody else holds; they, and what is remembered of them, are held now.
@@ -268,12 +333,14 @@ end $$;
 
 revoke all on function
   uvian._release_number(text), uvian.register_worker(jsonb), uvian.retire_worker(jsonb),
+  uvian.configure_types(jsonb), uvian._type(uvian.job_types), uvian.list_types(jsonb),
   uvian._hold(uuid[]), uvian._choose_lost(integer), uvian._choose_orphans(integer),
   uvian._bring_forward(jsonb, timestamptz, integer), uvian._choose_due(integer), uvian._bury(uuid[]),
   uvian._give_up(uuid[]), uvian._offer(uuid[]), uvian.sweep_jobs(jsonb)
   from public, anon, authenticated, service_role;
 grant execute on function
-  uvian.register_worker(jsonb), uvian.retire_worker(jsonb), uvian.sweep_jobs(jsonb)
+  uvian.register_worker(jsonb), uvian.retire_worker(jsonb), uvian.configure_types(jsonb),
+  uvian.list_types(jsonb), uvian.sweep_jobs(jsonb)
   to service_role;
 
 notify pgrst, 'reload schema';

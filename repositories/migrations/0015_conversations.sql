@@ -105,8 +105,8 @@ create policy conversation_members_members on uvian.conversation_members for sel
 create policy messages_members on uvian.messages for select to authenticated
   using (conversation_id = any (array(select uvian.my_conversations())));
 
--- Chats, open to browsers as generations are. A team that has such a type already keeps its own row.
-insert into uvian.job_types (type, browser) values ('chat', true) on conflict (type) do nothing;
+-- Chats, closed as every type is until the operator opens it. A team that has such a type already keeps its own row.
+insert into uvian.job_types (type) values ('chat') on conflict (type) do nothing;
 
 -- Supabase Realtime, where there is one.
 do $$

@@ -3,6 +3,56 @@
 
 alter type uvian._judgement add attribute conversation_id uuid;
 
+-- What the operator's settings have against such a job; null: nothing. Every door asks it: whatever makes a
+-- job, or queues one that had ended. `door` is null for the service and for hands; `browser` is a signed-in
+-- user, anything else an anonymous one.
+create function uvian._against(of_type text, input jsonb, door text) returns jsonb
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  t record;
+  known boolean;
+  tokens jsonb := input -> 'max_tokens';
+begin
+  select x.enabled, x.browser, x.anonymous, x.max_input_bytes, x.models, x.max_tokens, x.system_prompt
+    into t from uvian.job_types x where x.type = of_type;
+  known := found;
+  if door is not null and not coalesce(t.browser and (door = 'browser' or t.anonymous), false) then
+    return jsonb_build_object('code', 'type_not_open', 'message', 'This type of job is not open to '
+      || case when t.browser then 'anonymous sign-ins' else 'signed-in users' end
+      || '; the operator opens it: uvian types open.');
+  elsif not known then
+    return '{"code": "unknown_type"}';
+  elsif not t.enabled then
+    return '{"code": "type_disabled"}';
+  elsif jsonb_typeof(input) is distinct from 'object' then
+    return '{"code": "invalid_input"}';
+  elsif octet_length(input::text) > t.max_input_bytes then
+    return jsonb_build_object('code', 'input_too_large', 'limit', t.max_input_bytes);
+  elsif input ->> 'model' is not null and input ->> 'model' <> all (t.models) then
+    return jsonb_build_object('code', 'not_allowed', 'field', 'model', 'message',
+      'The model may be: ' || array_to_string(t.models, ', ') || '.');
+  elsif t.max_tokens is not null and jsonb_typeof(tokens) <> 'null'
+        and (case when jsonb_typeof(tokens) = 'number' then tokens::numeric > t.max_tokens else true end) then
+    return jsonb_build_object('code', 'not_allowed', 'field', 'max_tokens', 'limit', t.max_tokens, 'message',
+      format('max_tokens may be a number up to %s.', t.max_tokens));
+  elsif t.system_prompt <> input ->> 'system_prompt' then
+    return jsonb_build_object('code', 'not_allowed', 'field', 'system_prompt', 'message',
+      'The system prompt is the operator''s: leave it out.');
+  end if;
+  return null;
+end $$;
+
+-- A moment in time: the date, the time of day, and its offset from UTC. Without that the session's time zone
+-- would be taken, which is nobody's intention.
+create function uvian._is_moment(of_text text) returns boolean
+language sql immutable
+set search_path = ''
+as $$
+  select of_text ~* '^\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d(:?\d\d)?)$'
+$$;
+
 create or replace function uvian._judge(items jsonb) returns setof uvian._judgement
 language plpgsql
 set search_path = '' set enable_seqscan = off
@@ -11,17 +61,18 @@ begin
   return query
   with asked as (
     select x.n, coalesce(x.id, gen_random_uuid()) as id, x.user_id, x.type, x.input,
-           coalesce(x.priority, 0) as priority, coalesce(x.run_at, now()) as run_at,
-           x.idempotency_key, x.parent_id, x.max_cost, uvian._conversation_of(x.type, x.input) as conversation_id
+           coalesce(x.priority, 0) as priority,
+           case when uvian._is_moment(x.run_at) then x.run_at::timestamptz else now() end as run_at,
+           not uvian._is_moment(x.run_at) as is_naive,
+           x.idempotency_key, x.parent_id, x.max_cost, x.door, uvian._conversation_of(x.type, x.input) as conversation_id
     from rows from (jsonb_to_recordset(items) as (
-      id uuid, user_id uuid, type text, input jsonb, priority integer, run_at timestamptz,
-      idempotency_key text, parent_id uuid, max_cost numeric
+      id uuid, user_id uuid, type text, input jsonb, priority integer, run_at text,
+      idempotency_key text, parent_id uuid, max_cost numeric, door text
     )) with ordinality x (id, user_id, type, input, priority, run_at, idempotency_key, parent_id,
-                          max_cost, n)
+                          max_cost, door, n)
   ), known as (
     -- The same request again, by its id or by its key, is answered with what it made.
-    select a.*, t.type is not null as type_known, t.enabled, t.max_input_bytes, t.max_queued_per_user,
-           t.max_running_per_user is not null as limited,
+    select a.*, t.max_queued_per_user, t.max_running_per_user is not null as limited,
            case when p.type is null then 0 else uvian.calculate_cost(a.type, a.input) end as price,
            coalesce(k.id, i.id) as existing,
            i.id <> k.id or coalesce(k.user_id, i.user_id) <> a.user_id
@@ -34,20 +85,20 @@ begin
     left join lateral (
       select o.* from uvian.jobs o
       where o.user_id = a.user_id and o.idempotency_key = a.idempotency_key offset 0) k on true
+  ), weighed as (
+    select k.*, case when k.existing is null then uvian._against(k.type, k.input, k.door) end as against from known k
   ), checked as (
     select k.*, case
-        when not k.type_known then 'unknown_type'
         when k.existing is not null then case when k.differs then 'idempotency_conflict' end
-        when not k.enabled then 'type_disabled'
-        when jsonb_typeof(k.input) is distinct from 'object' then 'invalid_input'
-        when octet_length(k.input::text) > k.max_input_bytes then 'input_too_large'
+        when k.against is not null then k.against ->> 'code'
+        when k.is_naive then 'invalid_input'
         when not exists (select from auth.users u where u.id = k.user_id) then 'unknown_user'
         when k.parent_id is not null and not exists (
           select from uvian.jobs o where o.id = k.parent_id and o.user_id = k.user_id) then 'unknown_parent'
         when not uvian._may_speak(k.type, k.conversation_id, k.user_id) then 'not_found'
         when k.price > k.max_cost then 'cost_exceeds_max'
       end as code
-    from known k
+    from weighed k
   ), counted as (
     -- As if all items before it were made; who is refused for their sake is asked again alone.
     select c.*, coalesce(a.balance, 0) as balance,
@@ -69,13 +120,15 @@ begin
   )
   select j.n, j.id, j.user_id, j.type, j.input, j.priority, j.run_at, j.idempotency_key, j.parent_id,
          j.price, j.limited, j.existing, j.verdict,
-         case j.verdict
-           when 'input_too_large' then jsonb_build_object('limit', j.max_input_bytes)
+         case when j.against is not null then j.against - 'code'
+              when j.verdict = 'invalid_input' then jsonb_build_object('field', 'run_at', 'message',
+                'run_at is a moment with its offset from UTC, as in 2026-11-29T12:00:00Z.')
+         else case j.verdict
            when 'too_many_queued' then jsonb_build_object('limit', j.max_queued_per_user)
            when 'cost_exceeds_max' then jsonb_build_object('cost', j.price::text)
            when 'insufficient_credits' then
              jsonb_build_object('cost', j.price::text, 'balance', j.balance::text)
-           else '{}' end,
+           else '{}' end end,
          j.verdict in ('too_many_queued', 'insufficient_credits', 'unknown_parent'),
          j.conversation_id
   from judged j order by j.n;
@@ -211,7 +264,8 @@ begin
     'conversation_id', j.conversation_id);
 end $$;
 
-revoke all on function uvian._may_speak(text, uuid, uuid), uvian._last_turn(uuid)
+revoke all on function
+  uvian._against(text, jsonb, text), uvian._is_moment(text), uvian._may_speak(text, uuid, uuid), uvian._last_turn(uuid)
   from public, anon, authenticated, service_role;
 
 select uvian._close();

@@ -47,67 +47,83 @@ begin
   return j;
 end $$;
 
-create or replace function uvian._require_retryable(j uvian.jobs, expected_run bigint) returns void
+-- By which door the caller comes: see _against. The service comes by none, and may say by which its own
+-- caller has come; a user cannot choose.
+create function uvian._door(said text) returns text
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if uvian._is_service() then
+    return said;
+  end if;
+  return case when coalesce((auth.jwt() ->> 'is_anonymous')::boolean, false) then 'anonymous' else 'browser' end;
+end $$;
+
+-- Raises a refusal, if it is one: {code, …}, as create_jobs answers it. What has no sentence tells its numbers.
+create function uvian._raise(refusal jsonb) returns void
+language plpgsql immutable
+set search_path = ''
+as $$
+declare
+  code text := refusal ->> 'code';
+begin
+  if code is not null then
+    raise exception using
+      errcode = case code when 'insufficient_credits' then 'PT402' when 'type_not_open' then 'PT403'
+                          when 'not_found' then 'PT404' when 'idempotency_conflict' then 'PT409'
+                          when 'input_too_large' then 'PT413' when 'too_many_queued' then 'PT429' else 'PT422' end,
+      message = code, detail = coalesce(refusal ->> 'message', refusal::text);
+  end if;
+end $$;
+
+-- Raises what is against such a job, if anything is.
+create function uvian._require_allowed(of_type text, input jsonb, door text) returns void
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  refusal jsonb := uvian._against(of_type, input, door);
+begin
+  perform uvian._raise(case refusal ->> 'code'
+    when 'unknown_type' then jsonb_build_object('message', format('There is no job type %L in uvian.job_types.', of_type))
+    when 'type_disabled' then jsonb_build_object('message', format('Jobs of type %L are switched off.', of_type))
+    else '{}' end || refusal);
+end $$;
+
+-- What would keep a user from creating this job keeps it from being retried.
+create function uvian._require_retryable(j uvian.jobs, expected_run bigint, door text) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  t uvian.job_types;
+  most integer := (select t.max_queued_per_user from uvian.job_types t where t.type = j.type);
 begin
   if j.run <> expected_run or j.status not in ('failed', 'cancelled') then
     raise exception using errcode = 'PT409', message = 'not_retryable',
       detail = format('The job is %s (run %s); only failed and cancelled jobs are retried.', j.status, j.run);
   end if;
-  select * into t from uvian.job_types x where x.type = j.type;
-  if t.enabled is not true then
-    raise exception using errcode = 'PT422', message = 'type_disabled',
-      detail = format('Jobs of type %L are not accepted at the moment.', j.type);
-  end if;
+  perform uvian._require_allowed(j.type, j.input, door);
   perform uvian._lock_places(array[j.id]);
   if j.conversation_id is not null and not uvian._may_speak(j.type, j.conversation_id, j.user_id) then
     raise exception using errcode = 'PT404', message = 'not_found', detail = 'There is no such conversation.';
   end if;
-  if t.max_queued_per_user is null then
-    return;
-  end if;
-  if t.max_queued_per_user <= (select count(*) from uvian.jobs q
-                               where q.user_id = j.user_id and q.type = j.type and q.status = 'queued') then
+  if most <= (select count(*) from uvian.jobs q
+              where q.user_id = j.user_id and q.type = j.type and q.status = 'queued') then
     raise exception using errcode = 'PT429', message = 'too_many_queued',
-      detail = format('At most %s jobs of type %L wait at a time.', t.max_queued_per_user, j.type);
+      detail = format('At most %s jobs of type %L wait at a time.', most, j.type);
   end if;
 end $$;
 
 -- ─── from the browser ────────────────────────────────────────────────────────────────────────
-
-create function uvian._require_open(of_type text) returns void
-language plpgsql stable
-set search_path = ''
-as $$
-begin
-  if not exists (
-      select from uvian.job_types t
-      where t.type = of_type and t.browser
-        and (t.anonymous or not coalesce((auth.jwt() ->> 'is_anonymous')::boolean, false))) then
-    raise exception using errcode = 'PT403', message = 'type_not_open',
-      detail = 'This type of job cannot be submitted from a browser; the operator opens it in uvian.job_types.';
-  end if;
-end $$;
 
 -- What create_jobs answered for one item; a refusal is raised.
 create function uvian._created(answer jsonb) returns jsonb
 language plpgsql immutable
 set search_path = ''
 as $$
-declare
-  code text := answer -> 'jobs' -> 0 ->> 'code';
 begin
-  if code is not null then
-    raise exception using
-      errcode = case code when 'insufficient_credits' then 'PT402' when 'not_found' then 'PT404'
-                          when 'idempotency_conflict' then 'PT409' when 'input_too_large' then 'PT413'
-                          when 'too_many_queued' then 'PT429' else 'PT422' end,
-      message = code, detail = (answer -> 'jobs' -> 0)::text;
-  end if;
+  perform uvian._raise(answer -> 'jobs' -> 0);
   return answer -> 'jobs' -> 0;
 end $$;
 
@@ -124,11 +140,11 @@ begin
   if caller is null then
     raise exception using errcode = 'PT401', message = 'unauthorized', detail = 'Sign in first.';
   end if;
-  perform uvian._require_open(submit_job.type);
   perform uvian._writing(true);
   answer := uvian._create_jobs(jsonb_build_array(jsonb_build_object(
     'user_id', caller, 'type', submit_job.type, 'input', submit_job.input,
-    'idempotency_key', submit_job.idempotency_key, 'max_cost', submit_job.max_cost)), interval '0');
+    'idempotency_key', submit_job.idempotency_key, 'max_cost', submit_job.max_cost,
+    'door', uvian._door(null))), interval '0');
   perform uvian._writing(false);
   created := uvian._created(answer);
   perform pg_notify('uvian_jobs', '');
@@ -150,10 +166,7 @@ begin
     new.conversation_id := uvian._conversation_of(new.type, new.input);
     new.its_turn := new.conversation_id is null;  -- a chat gets in line
     if new.status = 'queued' then
-      if not exists (select from uvian.job_types t where t.type = new.type and t.enabled) then
-        raise exception using errcode = 'PT422', message = 'unknown_type',
-          detail = format('There is no enabled job type %L in uvian.job_types.', new.type);
-      end if;
+      perform uvian._require_allowed(new.type, new.input, null);
       if not uvian._may_speak(new.type, new.conversation_id, new.user_id) then
         raise exception using errcode = 'PT404', message = 'not_found',
           detail = 'There is no such conversation, or the user takes no part in it.';
@@ -167,6 +180,9 @@ begin
        or uvian._conversation_of(new.type, new.input) is distinct from uvian._conversation_of(old.type, old.input) then
       raise exception using errcode = 'PT409', message = 'owner_is_fixed',
         detail = 'A job keeps its id, its user and its conversation; insert another one.';
+    end if;
+    if new.status = 'queued' and old.status in ('completed', 'failed', 'cancelled') then
+      perform uvian._require_allowed(new.type, new.input, null);
     end if;
     new.run := old.run;  -- the fence is nobody's to set
     new.attempt := old.attempt;
@@ -226,7 +242,9 @@ create trigger by_hand
                              conversation_id, turn, its_turn on uvian.jobs
   for each row when (coalesce(current_setting('uvian.writer', true), '') <> 'function') execute function uvian._before_hand();
 
-revoke all on function uvian._require_open(text), uvian._created(jsonb)
+revoke all on function
+  uvian._door(text), uvian._raise(jsonb), uvian._require_allowed(text, jsonb, text),
+  uvian._require_retryable(uvian.jobs, bigint, text), uvian._created(jsonb)
   from public, anon, authenticated, service_role;
 
 select uvian._close();

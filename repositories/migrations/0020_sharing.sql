@@ -2,6 +2,23 @@
 -- What is done with conversations: made, changed, shared, deleted. By a user from the browser, and by the
 -- service (in the name of the user it names, else as the operator).
 
+-- Who was asked to take part and has not answered. The user's id has no foreign key, and nothing else looks
+-- whether there is such a user: an invitation is no way to find out.
+create table uvian.conversation_invitations (
+  conversation_id uuid not null references uvian.conversations (id) on delete cascade,
+  user_id uuid not null,
+  invited_by uuid,  -- null: the operator
+  title text,       -- as it was then: until they accept they see nothing else of the conversation
+  created_at timestamptz not null default now(),
+  primary key (conversation_id, user_id)
+);
+create index conversation_invitations_by_user on uvian.conversation_invitations (user_id, created_at desc, conversation_id);
+alter table uvian.conversation_invitations enable row level security;
+revoke all on uvian.conversation_invitations from public, anon, authenticated, service_role;
+grant select on uvian.conversation_invitations to authenticated, service_role;
+create policy conversation_invitations_shared on uvian.conversation_invitations for select to authenticated
+  using (user_id = (select auth.uid()) or conversation_id = any (array(select uvian.my_conversations())));
+
 -- In whose name; null: the operator's.
 create function uvian._caller(of_user uuid) returns uuid
 language plpgsql stable
@@ -49,21 +66,49 @@ begin
   end if;
 end $$;
 
--- The same id again, of the same owner, is answered with what it made. → the row
+-- Who comes by a door needs `chat` to be open there, and cannot pile up conversations that nobody has said
+-- anything in: those with messages cost a chat each. One at a time, so that the limit is exact.
+create function uvian._require_room(caller uuid, door text) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  most constant integer := case when door = 'browser' then 100 else 10 end;
+begin
+  perform uvian._require_allowed('chat', '{}', door);
+  perform pg_advisory_xact_lock(hashtextextended('uvian conversations of ' || caller::text, 0));
+  if most <= (select count(*) from uvian.conversations c where c.user_id = caller and c.last_position = 0) then
+    raise exception using errcode = 'PT429', message = 'too_many_conversations',
+      detail = format('You have %s conversations without a message: use or delete one.', most);
+  end if;
+end $$;
+
+-- The same id again, of the same owner, is answered with what it made. `door` is the service's to say: see
+-- _door. → the row
 create function uvian.create_conversation(title text default null, metadata jsonb default '{}',
-                                          conversation_id uuid default null, user_id uuid default null)
+                                          conversation_id uuid default null, user_id uuid default null,
+                                          door text default null)
 returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
   caller uuid := uvian._caller(create_conversation.user_id);
+  by_door text := uvian._door(create_conversation.door);
   made uvian.conversations;
 begin
+  select * into made from uvian.conversations c
+    where c.id = create_conversation.conversation_id and c.user_id = caller;
+  if made.id is not null then
+    return to_jsonb(made);
+  end if;
   if not exists (select from auth.users u where u.id = caller) then
     raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'There is no such user.';
   end if;
   perform uvian._check_conversation(create_conversation.title, create_conversation.metadata);
+  if by_door is not null then
+    perform uvian._require_room(caller, by_door);
+  end if;
   insert into uvian.conversations (id, user_id, title, metadata)
     values (coalesce(create_conversation.conversation_id, gen_random_uuid()), caller,
             create_conversation.title, coalesce(nullif(create_conversation.metadata, 'null'), '{}'))
@@ -128,29 +173,120 @@ begin
           from uvian.conversation_members m where m.conversation_id = of_conversation);
 end $$;
 
--- By the owner; `members` is a list of user ids. → {members: [all, as rows]}
-create function uvian.add_members(conversation_id uuid, members jsonb, user_id uuid default null) returns jsonb
+create function uvian._invitations(of_conversation uuid) returns jsonb
+language plpgsql stable
+set search_path = '' set enable_seqscan = off
+as $$
+begin
+  return (select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at, i.user_id), '[]')
+          from uvian.conversation_invitations i where i.conversation_id = of_conversation);
+end $$;
+
+-- Those who take part and those who are invited. The caller holds the conversation.
+create function uvian._require_seats(in_conversation uuid) returns void
+language plpgsql
+set search_path = '' set enable_seqscan = off
+as $$
+begin
+  if 500 < (select count(*) from uvian.conversation_members m where m.conversation_id = in_conversation)
+         + (select count(*) from uvian.conversation_invitations i where i.conversation_id = in_conversation) then
+    raise exception using errcode = 'PT422', message = 'too_many_members',
+      detail = 'A conversation has at most 500 members, those who are invited included.';
+  end if;
+end $$;
+
+-- The operator's: nobody is asked. `members` is a list of user ids. → {members: [all, as rows]}
+create function uvian.add_members(conversation_id uuid, members jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
 declare
-  caller uuid := uvian._caller(add_members.user_id);
   added uuid[] := array(select distinct m::uuid from jsonb_array_elements_text(add_members.members) m);
 begin
   perform 1 from uvian.conversations c where c.id = add_members.conversation_id for no key update;
-  perform uvian._require_member(add_members.conversation_id, caller, true);
+  perform uvian._require_member(add_members.conversation_id, null, true);
   if exists (select from unnest(added) a where not exists (select from auth.users u where u.id = a)) then
     raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'There is no such user.';
   end if;
   insert into uvian.conversation_members (conversation_id, user_id)
     select add_members.conversation_id, a from unnest(added) a order by a
     on conflict do nothing;
-  if (select count(*) from uvian.conversation_members m
-      where m.conversation_id = add_members.conversation_id) > 500 then
-    raise exception using errcode = 'PT422', message = 'too_many_members',
-      detail = 'A conversation has at most 500 members.';
-  end if;
+  delete from uvian.conversation_invitations i
+    where i.conversation_id = add_members.conversation_id and i.user_id = any (added);
+  perform uvian._require_seats(add_members.conversation_id);
   return jsonb_build_object('members', uvian._members(add_members.conversation_id));
+end $$;
+
+-- By the owner: `members` is a list of user ids, who then see an invitation and take part when they accept.
+-- Whether there are such users is not looked at; who takes part, or was asked before, is fine.
+-- → {invitations: [all that are open, as rows]}
+create function uvian.invite_members(conversation_id uuid, members jsonb, user_id uuid default null,
+                                     door text default null) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  caller uuid := uvian._caller(invite_members.user_id);
+  by_door text := uvian._door(invite_members.door);
+  invited uuid[] := array(select distinct m::uuid from jsonb_array_elements_text(invite_members.members) m);
+begin
+  perform 1 from uvian.conversations c where c.id = invite_members.conversation_id for no key update;
+  perform uvian._require_member(invite_members.conversation_id, caller, true);
+  if by_door is not null then
+    perform uvian._require_allowed('chat', '{}', by_door);
+  end if;
+  insert into uvian.conversation_invitations (conversation_id, user_id, invited_by, title)
+    select c.id, u.id, caller, c.title
+    from unnest(invited) u (id) cross join uvian.conversations c
+    where c.id = invite_members.conversation_id
+      and not exists (select from uvian.conversation_members m where m.conversation_id = c.id and m.user_id = u.id)
+    order by u.id
+    on conflict do nothing;
+  perform uvian._require_seats(invite_members.conversation_id);
+  return jsonb_build_object('invitations', uvian._invitations(invite_members.conversation_id));
+end $$;
+
+-- By who was invited. Accepting twice is fine. → {accepted}
+create function uvian.answer_invitation(conversation_id uuid, accept boolean, user_id uuid default null) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
+as $$
+declare
+  caller uuid := uvian._caller(answer_invitation.user_id);
+  invited boolean;
+begin
+  if not exists (select from auth.users u where u.id = caller) then
+    raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'There is no such user.';
+  end if;
+  if answer_invitation.accept then  -- the conversation before the invitation, as everywhere
+    perform 1 from uvian.conversations c where c.id = answer_invitation.conversation_id for no key update;
+  end if;
+  delete from uvian.conversation_invitations i
+    where i.conversation_id = answer_invitation.conversation_id and i.user_id = caller;
+  invited := found;
+  if answer_invitation.accept and invited then
+    insert into uvian.conversation_members (conversation_id, user_id)
+      values (answer_invitation.conversation_id, caller) on conflict do nothing;
+  elsif answer_invitation.accept then
+    perform uvian._require_member(answer_invitation.conversation_id, caller, false);
+  elsif not invited then
+    raise exception using errcode = 'PT404', message = 'not_found', detail = 'There is no such invitation.';
+  end if;
+  return jsonb_build_object('accepted', coalesce(answer_invitation.accept, false));
+end $$;
+
+-- {user_id, limit?} → {invitations: [row]}: those that this user has not answered, the latest first.
+create function uvian.list_invitations(request jsonb) returns jsonb
+language plpgsql stable security definer
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan set enable_seqscan = off
+as $$
+begin
+  return jsonb_build_object('invitations', (
+    select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at desc, i.conversation_id), '[]')
+    from (select o.* from uvian.conversation_invitations o
+          where o.user_id = (request ->> 'user_id')::uuid
+          order by o.created_at desc, o.conversation_id
+          limit least(coalesce((request ->> 'limit')::integer, 100), 500)) i));
 end $$;
 
 -- ─── open chats that are no longer wanted ────────────────────────────────────────────────────
@@ -195,7 +331,7 @@ begin
   return payers;
 end $$;
 
--- By the owner, and by members themselves; their open chats are cancelled.
+-- By the owner, and by members themselves; their open chats are cancelled. An invitation is withdrawn.
 -- → {removed, endings, cancel, dispatch, accounts}, for a user {removed}
 create function uvian.remove_member(conversation_id uuid, member uuid, user_id uuid default null) returns jsonb
 language plpgsql security definer
@@ -222,7 +358,9 @@ begin
   perform uvian._writing(true);
   delete from uvian.conversation_members m
     where m.conversation_id = remove_member.conversation_id and m.user_id = remove_member.member;
-  answer := uvian._cancel_chats(chats) || jsonb_build_object('removed', its_role is not null);
+  delete from uvian.conversation_invitations i
+    where i.conversation_id = remove_member.conversation_id and i.user_id = remove_member.member;
+  answer := uvian._cancel_chats(chats) || jsonb_build_object('removed', its_role is not null or found);
   answer := answer || jsonb_build_object('dispatch', uvian._next(chats), 'accounts', uvian._accounts(payers));
   perform uvian._writing(false);
   return case when uvian._is_service() then answer else jsonb_build_object('removed', answer -> 'removed') end;
@@ -277,17 +415,22 @@ create trigger deleted before delete on uvian.conversations
 
 revoke all on function
   uvian._caller(uuid), uvian._require_member(uuid, uuid, boolean), uvian._check_conversation(text, jsonb),
-  uvian.create_conversation(text, jsonb, uuid, uuid), uvian.update_conversation(uuid, text, jsonb, uuid),
-  uvian.list_conversations(jsonb), uvian._members(uuid), uvian.add_members(uuid, jsonb, uuid),
+  uvian._require_room(uuid, text), uvian.create_conversation(text, jsonb, uuid, uuid, text),
+  uvian.update_conversation(uuid, text, jsonb, uuid), uvian.list_conversations(jsonb), uvian._members(uuid),
+  uvian._invitations(uuid), uvian._require_seats(uuid), uvian.add_members(uuid, jsonb),
+  uvian.invite_members(uuid, jsonb, uuid, text), uvian.answer_invitation(uuid, boolean, uuid), uvian.list_invitations(jsonb),
   uvian._cancel_chats(uuid[]), uvian._hold_chats(uuid, uuid[], uuid), uvian.remove_member(uuid, uuid, uuid),
   uvian.delete_conversation(uuid, uuid), uvian._before_conversation_delete()
   from public, anon, authenticated, service_role;
 grant execute on function
-  uvian.create_conversation(text, jsonb, uuid, uuid), uvian.update_conversation(uuid, text, jsonb, uuid),
-  uvian.add_members(uuid, jsonb, uuid), uvian.remove_member(uuid, uuid, uuid),
+  uvian.create_conversation(text, jsonb, uuid, uuid, text), uvian.update_conversation(uuid, text, jsonb, uuid),
+  uvian.invite_members(uuid, jsonb, uuid, text), uvian.answer_invitation(uuid, boolean, uuid),
+  uvian.remove_member(uuid, uuid, uuid),
   uvian.delete_conversation(uuid, uuid)
   to authenticated, service_role;
-grant execute on function uvian.list_conversations(jsonb) to service_role;
+grant execute on function
+  uvian.list_conversations(jsonb), uvian.add_members(uuid, jsonb), uvian.list_invitations(jsonb)
+  to service_role;
 
 select uvian._close();
 notify pgrst, 'reload schema';

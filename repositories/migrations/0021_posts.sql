@@ -47,7 +47,8 @@ end $$;
 --    created, accounts (their own)}: the sweep does the rest.
 create function uvian.post_message(conversation_id uuid, content text, on_busy text default 'enqueue',
                                    options jsonb default '{}', idempotency_key text default null,
-                                   max_cost numeric default null, user_id uuid default null) returns jsonb
+                                   max_cost numeric default null, user_id uuid default null,
+                                   door text default null) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
 as $$
@@ -63,9 +64,6 @@ begin
     raise exception using errcode = 'PT404', message = 'unknown_user', detail = 'Say whose message it is.';
   end if;
   perform uvian._check_post(post_message.content, post_message.on_busy, post_message.options);
-  if not is_service then
-    perform uvian._require_open('chat');
-  end if;
   perform uvian._require_member(post_message.conversation_id, caller, false);
   if post_message.on_busy = 'interrupt' then
     chats := uvian._hold_open_chats(post_message.conversation_id);
@@ -83,6 +81,7 @@ begin
     perform uvian._writing(true);
     answer := uvian._cancel_chats(chats)
       || uvian._post(caller, input, post_message.content, post_message.idempotency_key, post_message.max_cost,
+                     uvian._door(post_message.door),
                      case when is_service then interval '5 s' else interval '0' end);
     answer := answer || jsonb_build_object(
       'dispatch', (answer -> 'dispatch') || uvian._next(chats),
@@ -99,7 +98,7 @@ begin
 end $$;
 
 -- The chat, then the message that it answers: what keeps the one out keeps both out.
-create function uvian._post(by_user uuid, input jsonb, content text, key text, max_cost numeric,
+create function uvian._post(by_user uuid, input jsonb, content text, key text, max_cost numeric, door text,
                             redispatch_in interval) returns jsonb
 language plpgsql
 set search_path = '' set enable_seqscan = off
@@ -108,7 +107,7 @@ declare
   question uuid := gen_random_uuid();
   created jsonb := uvian._created(uvian._create_jobs(jsonb_build_array(jsonb_build_object(
     'user_id', by_user, 'type', 'chat', 'input', input || jsonb_build_object('message_id', question),
-    'idempotency_key', key, 'max_cost', max_cost)), redispatch_in));
+    'idempotency_key', key, 'max_cost', max_cost, 'door', door)), redispatch_in));
   m uvian.messages;
 begin
   insert into uvian.messages (id, conversation_id, user_id, role, content, job_id)
@@ -123,10 +122,10 @@ end $$;
 
 revoke all on function
   uvian._check_post(text, text, jsonb), uvian._posted_before(uuid, text, jsonb, text),
-  uvian.post_message(uuid, text, text, jsonb, text, numeric, uuid),
-  uvian._post(uuid, jsonb, text, text, numeric, interval)
+  uvian.post_message(uuid, text, text, jsonb, text, numeric, uuid, text),
+  uvian._post(uuid, jsonb, text, text, numeric, text, interval)
   from public, anon, authenticated, service_role;
-grant execute on function uvian.post_message(uuid, text, text, jsonb, text, numeric, uuid)
+grant execute on function uvian.post_message(uuid, text, text, jsonb, text, numeric, uuid, text)
   to authenticated, service_role;
 
 select uvian._close();

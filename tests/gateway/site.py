@@ -116,6 +116,14 @@ class Site:
         """A type of job that browsers may submit."""
         return await self.world.type(name, **{"browser": True, **columns})
 
+    async def joined(self, owner: Caller, at: str, *guests: Caller) -> None:
+        """The owner of the conversation at this path invites them, and they accept."""
+        body = {"user_ids": [guest.user_id for guest in guests]}
+        assert (await owner.post(f"{at}/invitations", body)).status == 200
+        for guest in guests:
+            path = at.replace("/v1/conversations/", "/v1/invitations/")
+            assert (await guest.post(f"{path}/accept")).status == 200
+
     async def account(self, caller: Caller) -> tuple[int, int]:
         """Balance and what is reserved, in whole credits."""
         balance, reserved = await self.world.account(caller.user_id)
@@ -155,7 +163,9 @@ def config_of(adapter: Adapter, redis_url: str, folder: Path, **settings: Any) -
 
 @contextlib.asynccontextmanager
 async def opened(world: World, config: Config) -> AsyncIterator[Site]:
-    """A gateway as ``uvian gateway`` runs it, until the end of the ``async with``."""
+    """A gateway as ``uvian gateway`` runs it, until the end of the ``async with``; our types are open."""
+    for type_ in ("generation", "refinement", "chat"):
+        await world.type(type_, browser=True)
     async with serving(config) as url, aiohttp.ClientSession() as session:
         async with session.get(f"{url}/openapi.json") as response:
             contract = Contract(await response.json())

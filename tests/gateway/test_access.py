@@ -35,7 +35,7 @@ BODIES: dict[str, Any] = {
     "retryJob": {"expected_run": 1},
     "createConversation": {},
     "updateConversation": {"title": "x"},
-    "addMembers": {"user_ids": [someone()]},
+    "inviteMembers": {"user_ids": [someone()]},
     "postMessage": {"content": "x"},
     "stopAnswer": {"job_id": someone()},
     "signFiles": {"paths": ["x"]},

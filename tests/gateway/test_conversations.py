@@ -98,14 +98,15 @@ async def test_members_come_and_go(site: Site) -> None:
     """The owner lets in and removes; a member sees everything, leaves, and is no owner."""
     owner, guest, other = await site.user(), await site.user(), await site.user()
     at = await begun(owner)
-    added = await owner.post(f"{at}/members", {"user_ids": [guest.user_id, guest.user_id]})
-    assert [m["user_id"] for m in added.body["items"]] == [owner.user_id, guest.user_id]
+    await site.joined(owner, at, guest)
+    members = (await owner.get(f"{at}/members")).body["items"]
+    assert [m["user_id"] for m in members] == [owner.user_id, guest.user_id]
     assert (await guest.get(at)).status == 200
     assert [c["id"] for c in (await guest.get("/v1/conversations")).body["items"]]
     for refused in (
         await guest("PATCH", at, {"title": "Mine"}),
         await guest("DELETE", at),
-        await guest.post(f"{at}/members", {"user_ids": [other.user_id]}),
+        await guest.post(f"{at}/invitations", {"user_ids": [other.user_id]}),
         await guest("DELETE", f"{at}/members/{owner.user_id}"),
     ):
         assert (refused.status, refused.code) == (403, "owner_only")
@@ -114,22 +115,70 @@ async def test_members_come_and_go(site: Site) -> None:
     assert (await owner("DELETE", f"{at}/members/{owner.user_id}")).code == "owner_stays"
 
 
-async def test_nobody_is_let_in_who_does_not_exist(site: Site) -> None:
-    """None of those who were named then; and only so many at a time."""
-    owner, guest = await site.user(), await site.user()
+async def test_nobody_takes_part_unasked(site: Site) -> None:
+    """An invitation lets nobody in and shows its title alone; who declines is not there."""
+    owner, guest, other = await site.user(), await site.user(), await site.user()
     at = await begun(owner)
-    reply = await owner.post(f"{at}/members", {"user_ids": [guest.user_id, someone()]})
-    assert (reply.status, reply.code) == (422, "unknown_user")
+    mine = at.replace("/v1/conversations/", "/v1/invitations/")
+    asked = {"user_ids": [guest.user_id, other.user_id, guest.user_id, owner.user_id]}
+    reply = await owner.post(f"{at}/invitations", asked)
+    assert {i["user_id"] for i in reply.body["items"]} == {guest.user_id, other.user_id}
     assert len((await owner.get(f"{at}/members")).body["items"]) == 1
-    many = await owner.post(f"{at}/members", {"user_ids": [someone() for _ in range(101)]})
+    for path in (at, f"{at}/members", f"{at}/messages", f"{at}/invitations"):
+        assert (await guest.get(path)).code == "not_found"
+    (invitation,) = (await guest.get("/v1/invitations")).body["items"]
+    assert (invitation["invited_by"], at.endswith(invitation["conversation_id"])) == (
+        owner.user_id,
+        True,
+    )
+    assert (await guest.post(f"{mine}/accept")).status == 200
+    assert (await guest.post(f"{mine}/accept")).status == 200  # a reply that was lost
+    assert (await other.post(f"{mine}/decline")).status == 204
+    assert (await other.post(f"{mine}/accept")).code == "not_found"
+    members = (await guest.get(f"{at}/members")).body["items"]
+    assert [m["user_id"] for m in members] == [owner.user_id, guest.user_id]
+    assert (await owner.get(f"{at}/invitations")).body["items"] == []
+
+
+async def test_an_invitation_tells_nothing_of_who_exists(site: Site) -> None:
+    """The same answers whether there is such a user or not, until they answer themselves."""
+    owner, guest = await site.user(), await site.user()
+    told = []
+    for user_id in (guest.user_id, someone()):
+        at = await begun(owner)
+        replies = [
+            await owner.post(f"{at}/invitations", {"user_ids": [user_id]}),
+            await owner.get(f"{at}/invitations"),
+            await owner.get(f"{at}/members"),
+            await owner("DELETE", f"{at}/members/{user_id}"),  # withdrawn
+            await owner.get(f"{at}/invitations"),
+            await owner.post(f"{at}/invitations", {"user_ids": [user_id] * 2}),
+        ]
+        shapes = [[set(i) for i in r.body["items"]] if r.raw else None for r in replies]
+        told.append([(r.status, shape) for r, shape in zip(replies, shapes, strict=True)])
+    assert told[0] == told[1]
+    many = await owner.post(f"{await begun(owner)}/invitations", {"user_ids": [someone()] * 101})
     assert many.code == "invalid_input"
+
+
+async def test_conversations_without_a_message_do_not_pile_up(site: Site) -> None:
+    """Ten of an anonymous sign-in, where chats are open to those; a hundred of anybody else."""
+    user, anonymous = await site.user(), await site.user(is_anonymous=True)
+    assert (await anonymous.post("/v1/conversations", {})).code == "type_not_open"
+    await site.world.type("chat", anonymous=True)
+    for caller, most in ((anonymous, 10), (user, 100)):
+        made = [await begun(caller) for _ in range(most)]
+        refused = await caller.post("/v1/conversations", {})
+        assert (refused.status, refused.code) == (429, "too_many_conversations")
+        await said(caller, made[0])  # a chat, with its own limits and price
+        assert (await caller.post("/v1/conversations", {})).status == 201
 
 
 async def test_who_is_removed_has_no_answer_written_any_more(site: Site) -> None:
     """Their chat is cancelled with them; the next in line is dispatched."""
     owner, guest = await site.user(), await site.user()
     at = await begun(owner)
-    await owner.post(f"{at}/members", {"user_ids": [guest.user_id]})
+    await site.joined(owner, at, guest)
     theirs = await said(guest, at)
     mine = await said(owner, at)
     assert (await owner("DELETE", f"{at}/members/{guest.user_id}")).status == 204
@@ -256,5 +305,5 @@ async def test_what_a_message_may_not_be(site: Site) -> None:
     assert await code(content="x" * 65_537) == "message_too_large"
     assert await code(content="x", on_busy="wait") == "invalid_input"
     assert await code(content="x", options={"temperature": 3}) == "invalid_input"
-    theirs = await begun(anonymous)
-    assert await code(anonymous, theirs, content="x") == "type_not_open"
+    theirs = await site.world.conversation(anonymous.user_id)
+    assert await code(anonymous, f"/v1/conversations/{theirs}", content="x") == "type_not_open"

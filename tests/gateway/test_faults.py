@@ -264,6 +264,7 @@ async def test_whoever_is_connected_when_it_ends_is_asked_to_come_again(
     async with gateway, aiohttp.ClientSession() as session:
         url = await gateway.enter_async_context(serving(config))
         user = await world.user()
+        await world.type("chat", browser=True)
         job = await world.create(user)
         token = {"Authorization": f"Bearer {signed(claims_of(user))}"}
         socket = await session.ws_connect(f"{url}/v1/live", headers=token)

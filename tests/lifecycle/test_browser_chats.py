@@ -19,7 +19,8 @@ Browser: TypeAlias = "Callable[..., Awaitable[dict[str, Any]]]"
 
 @pytest.fixture
 async def browser(world: World) -> AsyncIterator[Browser]:
-    """Calls a function as PostgREST does for a signed-in user."""
+    """Calls a function as PostgREST does for a signed-in user; chats are open to them."""
+    await world.type("chat", browser=True)
     connection = await asyncpg.connect(world.clean.authenticator_dsn)
 
     async def call(user: str | None, function: str, **arguments: Any) -> dict[str, Any]:
@@ -44,12 +45,13 @@ async def browser(world: World) -> AsyncIterator[Browser]:
 
 
 async def test_a_signed_in_user_chats_from_the_browser(world: World, browser: Browser) -> None:
-    """Makes a conversation, lets another in, posts, reads; the sweep dispatches at once."""
+    """Makes a conversation, another accepts and posts; the sweep dispatches at once."""
     user, friend = await world.user(), await world.user()
     made = await browser(user, "create_conversation", title="Logos")
     await browser(
-        user, "add_members", conversation_id=made["id"], members=orjson.dumps([friend]).decode()
+        user, "invite_members", conversation_id=made["id"], members=orjson.dumps([friend]).decode()
     )
+    await browser(friend, "answer_invitation", conversation_id=made["id"], accept=True)
     posted = await browser(friend, "post_message", conversation_id=made["id"], content="Why?")
     assert set(posted) == {"message", "job", "created", "accounts"}
     assert (posted["message"]["user_id"], posted["job"]["user_id"]) == (friend, friend)
@@ -70,7 +72,7 @@ async def test_a_browser_acts_for_nobody_else(world: World, browser: Browser) ->
     calls: list[tuple[str, dict[str, Any]]] = [
         ("post_message", {"content": "Why?"}),
         ("update_conversation", {"title": "Mine"}),
-        ("add_members", {"members": f'["{stranger}"]'}),
+        ("invite_members", {"members": f'["{stranger}"]'}),
         ("remove_member", {"member": stranger}),
         ("delete_conversation", {}),
     ]

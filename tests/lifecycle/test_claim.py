@@ -34,6 +34,9 @@ async def test_a_claim_starts_the_job_and_carries_what_its_worker_needs(world: W
         "cancel_requested": False,
         "created_at": job["created_at"],
         "parent_id": None,
+        "models": None,
+        "max_tokens": None,
+        "system_prompt": None,
     }
     row, lease = await world.row(job), await world.lease(job)
     assert row["status"] == "processing"

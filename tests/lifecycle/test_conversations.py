@@ -131,22 +131,23 @@ async def test_conversations_are_listed_by_their_latest_message(
 # ─── who takes part ──────────────────────────────────────────────────────────────────────────────
 
 
-async def test_members_are_the_owners_to_add(
+async def test_members_are_the_operators_to_add(
     world: World, conversations: ConversationRepository
 ) -> None:
-    """Adding twice is once; who is not there, and whoever is not the owner, is refused."""
-    owner, member, other = [await world.user() for _ in range(3)]
+    """Adding twice is once; who is not there is refused, and an open invitation is settled by it."""
+    owner, member = await world.user(), await world.user()
     made = await conversations.create(owner)
-    await conversations.add_members(made.id, [member, member, owner], user_id=owner)
-    added = await conversations.add_members(made.id, [member], user_id=owner)
+    await conversations.invite(made.id, [member], user_id=owner)
+    await conversations.add_members(made.id, [member, member, owner])
+    added = await conversations.add_members(made.id, [member])
     assert [(m.user_id, m.role) for m in added] == [(owner, "owner"), (member, "member")]
-    for user, members, code in (
-        (member, [other], "owner_only"),
-        (other, [other], "not_found"),
-        (owner, [str(uuid.uuid4())], "unknown_user"),
+    assert await conversations.invitations(member) == []
+    for at, members, code in (
+        (made.id, [str(uuid.uuid4())], "unknown_user"),
+        (str(uuid.uuid4()), [member], "not_found"),
     ):
         with pytest.raises(errors.Refused) as refused:
-            await conversations.add_members(made.id, members, user_id=user)
+            await conversations.add_members(at, members)
         assert refused.value.code == code
     assert len(await conversations.members(made.id)) == 2
 

@@ -266,7 +266,10 @@ async def test_what_becomes_of_conversations(explained: Explained) -> None:
     conversations = ConversationRepository(explained.port)
     (other,) = await some(explained, "failed", 1)
     await conversations.update(conversation, title="t", user_id=user)
-    await conversations.add_members(conversation, [other["user_id"]], user_id=user)
+    await conversations.invite(conversation, [other["user_id"]], user_id=user)
+    assert len(await conversations.invitations(other["user_id"])) == 1
+    await conversations.answer_invitation(conversation, other["user_id"], accept=True)
+    await conversations.add_members(conversation, [other["user_id"]])
     await explained.port.call(
         "post_message", conversation_id=conversation, user_id=other["user_id"], content="Why?"
     )

@@ -76,5 +76,9 @@ async def owner(world: World) -> str:
     )
     await world.settle(job)
     await world.started(user)
-    await world.post(await world.conversation(user), user)
+    conversation = await world.conversation(user)
+    await world.post(conversation, user)
+    await world.service.call(
+        "invite_members", conversation_id=conversation, members=[str(uuid.uuid4())]
+    )
     return user

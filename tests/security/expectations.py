@@ -17,7 +17,9 @@ ROLES = ("anon", "authenticated", "service_role")
 VERBS = ("SELECT", "INSERT", "UPDATE", "DELETE", "TRUNCATE", "REFERENCES", "TRIGGER")
 
 #: Tables of which a signed-in user reads the rows of the conversations they take part in.
-SHARED_ROWS = frozenset({"conversations", "conversation_members", "messages"})
+SHARED_ROWS = frozenset(
+    {"conversations", "conversation_invitations", "conversation_members", "messages"}
+)
 
 #: Tables of which a signed-in user reads the own rows (those whose user_id is theirs), or those they
 #: share, and no others'.
@@ -30,7 +32,7 @@ OWN_ROWS = SHARED_ROWS | {
 }
 
 #: Tables that the service also writes directly; all others only through functions.
-SERVICE_WRITES = SHARED_ROWS | {
+SERVICE_WRITES = (SHARED_ROWS - {"conversation_invitations"}) | {
     "jobs",
     "concepts",
     "concept_variations",
@@ -54,16 +56,21 @@ TABLES = (
 
 #: Every function that somebody may call, and who. All others (`_…`) are the schema's own.
 FUNCTIONS: dict[str, frozenset[str]] = {
-    "add_members": frozenset({"authenticated", "service_role"}),
+    "add_members": frozenset({"service_role"}),
+    "answer_invitation": frozenset({"authenticated", "service_role"}),
     "calculate_cost": frozenset({"authenticated", "service_role"}),
     "cancel_job": frozenset({"authenticated", "service_role"}),
     "claim_jobs": frozenset({"service_role"}),
     "claim_next_jobs": frozenset({"service_role"}),
+    "configure_types": frozenset({"service_role"}),
     "create_conversation": frozenset({"authenticated", "service_role"}),
     "create_jobs": frozenset({"service_role"}),
     "delete_conversation": frozenset({"authenticated", "service_role"}),
     "grant_credits": frozenset({"service_role"}),
+    "invite_members": frozenset({"authenticated", "service_role"}),
     "list_conversations": frozenset({"service_role"}),
+    "list_invitations": frozenset({"service_role"}),
+    "list_types": frozenset({"service_role"}),
     "mark_jobs": frozenset({"service_role"}),
     "my_conversations": frozenset({"authenticated"}),  # policies ask it as the user
     "post_message": frozenset({"authenticated", "service_role"}),

@@ -21,7 +21,9 @@ pytestmark = pytest.mark.database
 
 #: An example of every argument that comes after the conversation of somebody else.
 _ARGUMENTS = {
+    "accept": "true",
     "content": "'Why?'",
+    "door": "null",
     "job_id": "gen_random_uuid()",
     "max_cost": "1",
     "member": "{stranger}",
@@ -55,9 +57,13 @@ async def door(database: CleanDatabase) -> AsyncIterator[Connection]:
 
 @pytest.fixture
 async def shared(world: World) -> Shared:
-    """With a message in each conversation."""
+    """With a message in each conversation, and somebody invited to the shared one."""
+    await world.type("chat", browser=True)
     owner, member, stranger = [await world.user() for _ in range(3)]
     conversation = await world.conversation(owner, member)
+    await world.service.call(
+        "invite_members", conversation_id=conversation, members=[str(uuid.uuid4())]
+    )
     posted = await world.post(conversation, owner)
     for user in (owner, stranger):
         await world.post(await world.conversation(user), user)
@@ -75,16 +81,19 @@ async def _seen(door: Connection, user: str) -> dict[str, int]:
 async def test_a_member_sees_what_is_shared(door: Connection, shared: Shared) -> None:
     """The conversation, everybody in it, and every message; not the owner's other one, nor the jobs."""
     assert await _seen(door, shared.owner) == {
+        "conversation_invitations": 1,
         "conversation_members": 3,
         "conversations": 2,
         "messages": 2,
     }
     assert await _seen(door, shared.member) == {
+        "conversation_invitations": 1,
         "conversation_members": 2,
         "conversations": 1,
         "messages": 1,
     }
     assert await _seen(door, shared.stranger) == {
+        "conversation_invitations": 0,
         "conversation_members": 1,
         "conversations": 1,
         "messages": 1,
@@ -143,7 +152,7 @@ async def test_a_member_is_no_owner(world: World, door: Connection, shared: Shar
     caller = Caller(door, "authenticated", shared.member)
     for call in (
         "update_conversation(conversation_id => $1, title => 'Mine')",
-        f"add_members(conversation_id => $1, members => '[\"{shared.stranger}\"]')",
+        f"invite_members(conversation_id => $1, members => '[\"{shared.stranger}\"]')",
         f"remove_member(conversation_id => $1, member => '{shared.owner}')",
         "delete_conversation(conversation_id => $1)",
     ):

@@ -26,7 +26,7 @@ import orjson
 from redis.asyncio import Redis
 
 from uvian_worker.eventstream.connection import FAULTS
-from uvian_worker.eventstream.keys import Keys
+from uvian_worker.eventstream.keys import Keys, canonical
 from uvian_worker.eventstream.subscriptions import STALE, Subscriptions
 
 log = logging.getLogger(__name__)
@@ -41,6 +41,10 @@ class CancelJob:
     type: ClassVar[str] = "job.cancel"
     job_id: str
     run: int | None = None  #: the run that was asked to stop: no later one is; null is any
+
+    def __post_init__(self) -> None:
+        # Whoever sends it, in whatever language, may have written the id in capitals.
+        object.__setattr__(self, "job_id", canonical(self.job_id))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,8 @@ __all__ = [
     "ARQ_RETRY",
     "Keys",
     "arq_id",
+    "canonical",
+    "canonical_topic",
     "conversation_topic",
     "job_topic",
     "split_arq_id",
@@ -22,6 +24,7 @@ __all__ = [
 
 import re
 from dataclasses import dataclass
+from uuid import UUID
 
 #: The one function arq calls.
 ARQ_FUNCTION = "run_job"
@@ -33,19 +36,35 @@ ARQ_RETRY = "arq:retry:"
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.{}:-]{1,64}")
 
 
+def canonical(id_: str) -> str:
+    """An id as the database writes it. People may write it in capitals, in braces, without hyphens."""
+    if len(id_) == 36:
+        return id_.lower()
+    try:
+        return str(UUID(id_))
+    except ValueError:
+        return id_
+
+
 def job_topic(job_id: str) -> str:
     """What happens to one job."""
-    return f"job:{job_id}"
+    return f"job:{canonical(job_id)}"
 
 
 def user_topic(user_id: str) -> str:
     """What happens to all jobs and to the credits of one user."""
-    return f"user:{user_id}"
+    return f"user:{canonical(user_id)}"
 
 
 def conversation_topic(conversation_id: str) -> str:
     """The messages of one conversation."""
-    return f"conversation:{conversation_id}"
+    return f"conversation:{canonical(conversation_id)}"
+
+
+def canonical_topic(topic: str) -> str:
+    """A topic as the log names it, however its id is written."""
+    kind, colon, id_ = topic.partition(":")
+    return f"{kind}:{canonical(id_)}" if colon else topic
 
 
 def arq_id(job_id: str, run: int) -> str:

@@ -26,6 +26,7 @@ from uvian_worker.gateway.executors import executor_operations
 from uvian_worker.gateway.files import FolderFiles, file_operations
 from uvian_worker.gateway.health import Health
 from uvian_worker.gateway.in_flight import InFlight
+from uvian_worker.gateway.invitations import invitation_operations
 from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.jobs import job_operations
 from uvian_worker.gateway.limits import Limits
@@ -121,6 +122,7 @@ def _operations(database: Database, client: Client, images: ImageStore) -> list[
     return [
         *job_operations(database, client, types),
         *conversation_operations(database, client),
+        *invitation_operations(database, client),
         *message_operations(database, client, types),
         *concept_operations(database, images),
         *credit_operations(database),

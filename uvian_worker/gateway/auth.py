@@ -17,7 +17,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 from uuid import UUID
 
 import jwt
@@ -51,6 +51,11 @@ class User:
     expires_at: float  #: unix time; nothing is answered in this token's name afterwards
     session_id: str | None = None
     is_anonymous: bool = False
+
+    @property
+    def door(self) -> Literal["browser", "anonymous"]:
+        """What the client tells the database of how they came."""
+        return "anonymous" if self.is_anonymous else "browser"
 
 
 class Jwks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["conversation_operations"]
+__all__ = ["Conversation", "ConversationPath", "conversation_operations"]
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,10 +13,9 @@ from pydantic import Field
 
 from repositories.conversations import UserConversations
 from repositories.database import Database
-from uvian_worker.client import Client, JobRefused
+from uvian_worker.client import Client
 from uvian_worker.gateway.operations import STORABLE, Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.pages import Page, PageQuery, Place
-from uvian_worker.gateway.problems import Problem
 
 Title = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
 
@@ -70,12 +69,6 @@ class ConversationChange(Parameters):
     metadata: dict[str, Any] | None = None
 
 
-class NewMembers(Parameters):
-    """Users to let in, by id."""
-
-    user_ids: Annotated[list[UUID], Field(min_length=1, max_length=100)]
-
-
 class ConversationPath(Parameters):
     """Which conversation."""
 
@@ -106,7 +99,14 @@ def conversation_operations(database: Database, client: Client) -> Sequence[Oper
             body=NewConversation,
             answers={201: Conversation},
             names="conversation_id",
-            problems=("invalid_conversation", "conflict"),
+            problems=(
+                "invalid_conversation",
+                "conflict",
+                "type_not_open",
+                "type_disabled",
+                "unknown_type",
+                "too_many_conversations",
+            ),
             **common,
         ),
         Operation(
@@ -165,22 +165,10 @@ def conversation_operations(database: Database, client: Client) -> Sequence[Oper
             **common,
         ),
         Operation(
-            id="addMembers",
-            method="POST",
-            route=f"{one}/members",
-            summary="Let users take part, as the owner; those who do already are fine",
-            handle=conversations.add_members,
-            path=ConversationPath,
-            body=NewMembers,
-            answers={200: Members},
-            problems=(*_NOT_YOURS, "unknown_user", "too_many_members"),
-            **common,
-        ),
-        Operation(
             id="removeMember",
             method="DELETE",
             route=f"{one}/members/{{user_id}}",
-            summary="Let a user take part no more, as the owner; or leave",
+            summary="Let a user take part no more, or withdraw an invitation, as the owner; or leave",
             handle=conversations.remove_member,
             path=MemberPath,
             answers={204: None},
@@ -203,6 +191,7 @@ class _Conversations:
             title=asked.body.title,
             metadata=asked.body.metadata,
             conversation_id=str(asked.body.id) if asked.body.id is not None else None,
+            door=asked.user.door,
         )
         return Answer(
             await self._get(asked.user.id, made),
@@ -246,19 +235,9 @@ class _Conversations:
         return Answer(None, status=204)
 
     async def members(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        return Answer(await self._members(asked))
-
-    async def add_members(self, asked: Asked[ConversationPath, Any, NewMembers]) -> Answer:
-        members = [str(user_id) for user_id in asked.body.user_ids]
-        try:
-            await self._client.add_members(
-                str(asked.path.conversation_id), members, user_id=asked.user.id
-            )
-        except JobRefused as refused:
-            if refused.code == "unknown_user":  # here it is not who asks
-                raise Problem("unknown_user") from refused
-            raise
-        return Answer(await self._members(asked))
+        mine = UserConversations(self._database, asked.user.id)
+        found = await mine.members(str(asked.path.conversation_id))
+        return Answer(Members(items=[Member.model_validate(each) for each in found]))
 
     async def remove_member(self, asked: Asked[MemberPath, Any, Any]) -> Answer:
         conversation_id, member = str(asked.path.conversation_id), str(asked.path.user_id)
@@ -268,8 +247,3 @@ class _Conversations:
     async def _get(self, user_id: str, conversation_id: str) -> Conversation:
         found = await UserConversations(self._database, user_id).get(conversation_id)
         return Conversation.model_validate(found)
-
-    async def _members(self, asked: Asked[ConversationPath, Any, Any]) -> Members:
-        mine = UserConversations(self._database, asked.user.id)
-        found = await mine.members(str(asked.path.conversation_id))
-        return Members(items=[Member.model_validate(each) for each in found])

@@ -87,9 +87,7 @@ class JobTypes:
         if found is None:
             raise Problem("unknown_type")
         if not found.is_open_to(user):
-            raise Problem(
-                "type_not_open", "The operator opens it in uvian.job_types (browser, anonymous)."
-            )
+            raise Problem("type_not_open", "The operator opens it: uvian types open.")
         if not found.enabled:
             raise Problem("type_disabled")
         return found

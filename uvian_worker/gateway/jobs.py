@@ -189,6 +189,7 @@ def job_operations(database: Database, client: Client, types: JobTypes) -> Seque
                 "type_not_open",
                 "unknown_type",
                 "type_disabled",
+                "not_allowed",
                 "not_found",
                 "insufficient_credits",
                 "too_many_queued",
@@ -241,7 +242,10 @@ def job_operations(database: Database, client: Client, types: JobTypes) -> Seque
             problems=(
                 "not_found",
                 "not_retryable",
+                "type_not_open",
+                "unknown_type",
                 "type_disabled",
+                "not_allowed",
                 "insufficient_credits",
                 "too_many_queued",
             ),
@@ -268,6 +272,7 @@ class _Jobs:
             asked.body.input,
             idempotency_key=key,
             max_cost=asked.body.max_cost,
+            door=asked.user.door,
         )
         return Answer(
             Submitted.of(made),
@@ -292,7 +297,9 @@ class _Jobs:
 
     async def retry(self, asked: Asked[JobPath, Any, Retry]) -> Answer:
         job_id, run = str(asked.path.job_id), asked.body.expected_run
-        again = await self._client.retry(job_id, expected_run=run, user_id=asked.user.id)
+        again = await self._client.retry(
+            job_id, expected_run=run, user_id=asked.user.id, door=asked.user.door
+        )
         return Answer(Submitted.of(again))
 
     async def _find(self, asked: Asked[JobPath, Any, Any]) -> Row:

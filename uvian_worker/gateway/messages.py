@@ -128,6 +128,7 @@ def message_operations(database: Database, client: Client, types: JobTypes) -> S
                 "type_not_open",
                 "type_disabled",
                 "unknown_type",
+                "not_allowed",
                 "insufficient_credits",
                 "too_many_queued",
                 "cost_exceeds_max",
@@ -185,6 +186,7 @@ class _Messages:
             options=body.options,
             idempotency_key=idempotency_key_of(asked),
             max_cost=body.max_cost,
+            door=asked.user.door,
         )
         return Answer(
             Posted(

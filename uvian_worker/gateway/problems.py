@@ -45,6 +45,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "invalid_input": Kind(422, "The input is not valid."),
     "invalid_conversation": Kind(422, "Title or metadata are not valid."),
     "invalid_message": Kind(422, "The message is not valid."),
+    "not_allowed": Kind(422, "The operator does not allow this."),
     "too_many_members": Kind(422, "There are too many members."),
     "unknown_user": Kind(422, "There is no such user."),
     "unknown_type": Kind(422, "There is no such type of job."),
@@ -52,6 +53,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "unknown_parent": Kind(422, "There is no such parent job."),
     "cost_exceeds_max": Kind(422, "The job costs more than was allowed."),
     "rate_limited": Kind(429, "Too many requests."),
+    "too_many_conversations": Kind(429, "Too many conversations have no message yet."),
     "too_many_queued": Kind(429, "Too many jobs are waiting already."),
     "internal_error": Kind(500, "Something went wrong here."),
     "unavailable": Kind(503, "The service is not available at the moment."),
@@ -146,7 +148,8 @@ def _refused(error: JobRefused | Refused) -> Problem:
     if error.code not in PROBLEMS:
         return Problem("internal_error")
     detail = details.get("message")
-    numbers = {name: details[name] for name in ("cost", "balance", "limit") if name in details}
+    members = ("cost", "balance", "limit", "field")
+    numbers = {name: details[name] for name in members if name in details}
     return Problem(error.code, detail if isinstance(detail, str) else "", **numbers)
 
 

@@ -105,10 +105,10 @@ async def test_who_leaves_and_comes_back_listens_again(
     site: Site, owner: Caller, guest: Caller, room: Room
 ) -> None:
     """Being removed is no mark that stays."""
-    at = f"/v1/conversations/{room.id}/members"
-    assert (await guest("DELETE", f"{at}/{guest.user_id}")).status == 204
+    at = f"/v1/conversations/{room.id}"
+    assert (await guest("DELETE", f"{at}/members/{guest.user_id}")).status == 204
     await room.is_over_for(room.guest)
-    assert (await owner.post(at, {"user_ids": [guest.user_id]})).status == 200
+    await site.joined(owner, at, guest)
     assert (await room.guest.subscribe(room.topic))["op"] == "subscribed"
     await room.goes_on_for(room.guest)
 

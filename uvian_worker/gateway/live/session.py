@@ -22,9 +22,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from repositories.errors import RepositoryError
+from uvian_worker.eventstream.keys import canonical_topic
 from uvian_worker.eventstream.reader import Resume
 from uvian_worker.gateway.auth import InvalidToken, TokenVerifier, User
 from uvian_worker.gateway.limits import Limits
@@ -56,15 +57,18 @@ class _Frame(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
 
+_Topic = Annotated[str, Field(max_length=100), AfterValidator(canonical_topic)]
+
+
 class _Subscribe(_Frame):
     op: Literal["subscribe"]
-    topic: Annotated[str, Field(max_length=100)]
+    topic: _Topic
     cursor: Annotated[str, Field(max_length=100)] | None = None
 
 
 class _Unsubscribe(_Frame):
     op: Literal["unsubscribe"]
-    topic: Annotated[str, Field(max_length=100)]
+    topic: _Topic
 
 
 class _Auth(_Frame):
