@@ -108,6 +108,9 @@ begin
   if j.conversation_id is not null and not uvian._may_speak(j.type, j.conversation_id, j.user_id) then
     raise exception using errcode = 'PT404', message = 'not_found', detail = 'There is no such conversation.';
   end if;
+  if most is null then
+    return;
+  end if;
   if most <= (select count(*) from uvian.jobs q
               where q.user_id = j.user_id and q.type = j.type and q.status = 'queued') then
     raise exception using errcode = 'PT429', message = 'too_many_queued',
