@@ -8,6 +8,9 @@
     │   └── ProviderFailed      … because it fails at it, each time: another provider may do it
     ├── ProviderUnavailable     the provider is away or broken: retried with backoff
     ├── RateLimited             come back later: retried at the reset time, burns no attempt
+    ├── StorageUnavailable      our image store or database is away: waited for, burns no attempt
+    ├── StorageMisconfigured    our image store waits for the operator: waited for, retried
+    ├── StorageRefused          our image store does not take this picture: not retried
     ├── Timeout                 the job took longer than its type allows: retried
     ├── StageError              one of the above, or a bug, with the stage it happened in
     ├── Cancelled               the user asked the job to stop
@@ -31,11 +34,17 @@ __all__ = [
     "ProviderUnavailable",
     "RateLimited",
     "StageError",
+    "StorageMisconfigured",
+    "StorageRefused",
+    "StorageUnavailable",
     "Timeout",
+    "in_our_words",
     "readable",
 ]
 
 from typing import ClassVar
+
+from repositories import errors as repository_errors
 
 
 def readable(text: str) -> str:
@@ -104,6 +113,31 @@ class RateLimited(ExecutorError):
         self.retry_after = retry_after
 
 
+class StorageUnavailable(ExecutorError):
+    """the storage is not available at the moment."""
+
+    code = "storage_unavailable"
+    retryable = True
+
+    def __init__(self, message: str = "", *, retry_after: float = 0.0) -> None:
+        """``retry_after`` is in seconds from now."""
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class StorageMisconfigured(ExecutorError):
+    """the storage for pictures is not set up right; its operator has been told."""
+
+    code = "storage_misconfigured"
+    retryable = True
+
+
+class StorageRefused(ExecutorError):
+    """the storage does not take a picture that is so large, or of this kind."""
+
+    code = "storage_refused"
+
+
 class Timeout(ExecutorError):
     """The job took longer than its type allows."""
 
@@ -136,3 +170,18 @@ class StageError(ExecutorError):
         self.label = label or stage.replace("_", " ").capitalize()
         reason = cause.message if isinstance(cause, ExecutorError) else "an internal error"
         super().__init__(f"{self.label} failed: {reason}")
+
+
+def in_our_words(cause: BaseException) -> ExecutorError | None:
+    """The error as the user may read it; None for what only the log may tell."""
+    match cause:
+        case ExecutorError():
+            return cause
+        case repository_errors.NotFound():
+            return NotFound()
+        case repository_errors.Transient():
+            return StorageUnavailable(retry_after=getattr(cause, "retry_after", 0.0))
+        case repository_errors.PictureRefused():
+            return StorageRefused()
+        case _:
+            return None

@@ -55,6 +55,7 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
     async def execute(self, job: JobContext[GenerationInput]) -> GenerationOutput:
         """Make the concept. A later run finds the stored base image and does not ask for it again."""
         asked = job.input
+        job.services.images.require_store()
         base = await prepare_image(
             job,
             subject=asked.logo_description,

@@ -12,6 +12,7 @@ __all__ = [
     "NotMine",
     "Outcome",
     "Retry",
+    "unstorable",
 ]
 
 from dataclasses import asdict, dataclass, field
@@ -116,6 +117,19 @@ class NotMine:
     def item(self) -> dict[str, Any]:
         """For ``settle_jobs``."""
         return {"outcome": "not_mine"}
+
+
+def unstorable(attempt: int) -> Failed:
+    """Of a run whose result the database refuses."""
+    message = "The result could not be stored."
+    error = {
+        "code": "unstorable_output",
+        "stage": None,
+        "message": message,
+        "retryable": False,
+        "attempt": attempt + 1,
+    }
+    return Failed(error, message)
 
 
 Outcome = Completed | Failed | Retry | Cancelled | Interrupted | NotMine

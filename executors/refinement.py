@@ -94,6 +94,7 @@ class RefinementExecutor(BaseExecutor[RefinementInput, RefinementOutput]):
     async def execute(self, job: JobContext[RefinementInput]) -> RefinementOutput:
         """Make the concept. A later run finds the refined image and does not ask for it again."""
         asked = job.input
+        job.services.images.require_store()
         refined = await refine_image(
             job,
             Source(asked.concept_id, asked.image_path, asked.original_image_url),

@@ -10,15 +10,17 @@ from executors.errors import (
     Cancelled,
     ExecutorError,
     LeaseLost,
-    NotFound,
     ProviderUnavailable,
     RateLimited,
     StageError,
+    StorageUnavailable,
+    in_our_words,
 )
 from executors.outcomes import Failed, Outcome, Retry
-from repositories import errors as repository_errors
 from repositories.backoff import pause_before
 
+#: Before a job comes back that has waited for our own storage: nobody counts how often.
+STORAGE_DELAY = 2.0
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
 LONGEST_RATE_LIMIT = 3600.0
@@ -27,7 +29,7 @@ LONGEST_RATE_LIMIT = 3600.0
 def outcome_of(error: BaseException, attempt: int) -> Outcome:
     """The ending for what was raised; ``attempt`` is how many have burned before this one."""
     stage, label, cause = _unwrapped(error)
-    known = _in_our_words(cause)
+    known = in_our_words(cause)
     sentence = known.message if known else "an internal error"
     message = f"{label} failed: {sentence}" if label else _capitalised(sentence)
     retryable = known.retryable if known else True
@@ -41,6 +43,9 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
     if isinstance(known, RateLimited):
         delay = min(max(known.retry_after, 0.0), LONGEST_RATE_LIMIT)
         return Retry(details, message, delay=delay + random.uniform(0, 1), burn=False)  # noqa: S311
+    if isinstance(known, StorageUnavailable):
+        delay = max(known.retry_after, STORAGE_DELAY) * random.uniform(0.5, 1)  # noqa: S311
+        return Retry(details, message, delay=delay, burn=False)
     if retryable:
         asked = known.retry_after if isinstance(known, ProviderUnavailable) else 0.0
         pause = pause_before(attempt, first=FIRST_DELAY, longest=LONGEST_DELAY)
@@ -68,19 +73,6 @@ def _unwrapped(error: BaseException) -> tuple[str | None, str | None, BaseExcept
             error = error.cause
         else:
             return stage, label, error
-
-
-def _in_our_words(cause: BaseException) -> ExecutorError | None:
-    """The error as the user may read it; None for what only the log may tell."""
-    match cause:
-        case ExecutorError():
-            return cause
-        case repository_errors.NotFound():
-            return NotFound()
-        case repository_errors.Transient():
-            return ProviderUnavailable("The storage is not available at the moment.")
-        case _:
-            return None
 
 
 def _capitalised(sentence: str) -> str:

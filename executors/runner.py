@@ -7,6 +7,7 @@ __all__ = ["Runner"]
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,14 +16,16 @@ from executors import events, outcomes
 from executors.allowances import within
 from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices
 from executors.endings import endings_of, told_answer
-from executors.errors import Cancelled, InvalidInput, LeaseLost, Timeout
+from executors.errors import Cancelled, InvalidInput, LeaseLost
 from executors.outcomes import Outcome
 from executors.registry import Registry
 from executors.retry import cause_of, outcome_of
 from executors.running import LeaseKeeper, Running, StopReason
 from repositories.backoff import pause_before
 from repositories.errors import DataError, RepositoryError, StatementTooSlow
+from repositories.images import UserImages
 from repositories.jobs import ClaimedJob, JobRepository, Settlement
+from repositories.outages import Outage, Patience
 
 log = logging.getLogger("uvian.runner")
 
@@ -59,6 +62,7 @@ class Runner:
         self._on_claim_answered = on_claim_answered
         self._stop_grace = stop_grace
         self._running: dict[tuple[str, int], Running] = {}
+        self._outage = Outage()  #: one image store, whichever job meets it
         self._marks: set[asyncio.Task[None]] = set()
         self._opened: list[AnyExecutor] = []
         self._idle = asyncio.Event()
@@ -235,14 +239,15 @@ class Runner:
         seconds = executor.timeout.total_seconds()
         done, _ = await asyncio.wait(ended, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
         if not done:
+            running.excuse = running.patience.excuse(seconds)
             running.stop(StopReason.TIMEOUT)
             await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
             log.error("job %s run %s did not stop; abandoned", running.job_id, running.run)
             task.add_done_callback(_swallow)
-            raise _stopped(running.reason)
+            raise running.stopped()
         if task.cancelled():
-            raise _stopped(running.reason)
+            raise running.stopped()
         return task.result()
 
     def _context(
@@ -266,16 +271,21 @@ class Runner:
         def emit(event: events.Event) -> asyncio.Future[events.Appended]:
             return self._sink.emit(job.ref(running.track.conversation_id), event)
 
-        return JobContext(
+        def waits() -> None:
+            context.progress(running.track.progress, "Waiting for the storage of pictures")
+
+        running.patience = Patience(self._outage, waits)
+        context: JobContext[Any] = JobContext(
             job=job,
             input=asked,
-            services=self._services_of(claim.user_id),
+            services=_patient(self._services_of(claim.user_id), running.patience),
             checkpoints=claim.checkpoints,
             track=running.track,
             _emit=emit,
             _save=lambda values: self._jobs.checkpoint(job.id, job.run, values),
             comes_back=lambda: running.comes_back(last=job.attempt + 1 >= job.max_attempts),
         )
+        return context
 
     async def _settle(self, claim: ClaimedJob, running: Running, outcome: Outcome) -> None:
         item = {
@@ -288,7 +298,7 @@ class Runner:
             settlement = await self._settled(item)
         except DataError as error:
             log.error("job %s run %s: settlement refused: %s", claim.id, claim.run, error)  # noqa: TRY400
-            failure = outcomes.Failed(*_unstorable(claim.attempt))
+            failure = outcomes.unstorable(claim.attempt)
             settlement = await self._settled({"id": claim.id, "run": claim.run, **failure.item()})
             outcome = failure
         if not settlement.settled:
@@ -334,6 +344,14 @@ class Runner:
             log.debug("job %s: mark lost, the sweep repeats it: %s", claim.id, error)
 
 
+def _patient(services: JobServices, patience: Patience) -> JobServices:
+    """The services of one run, which waits for an image store that is away."""
+    images = getattr(services, "images", None)  # some executors are given no services at all
+    if not isinstance(images, UserImages):
+        return services
+    return replace(services, images=replace(images, patience=patience))
+
+
 def _row(
     claim: ClaimedJob, running: Running, outcome: Outcome, settlement: Settlement
 ) -> dict[str, Any]:
@@ -368,33 +386,6 @@ async def _executed(executor: AnyExecutor, context: JobContext[Any]) -> Any:
         return await executor.execute(context)
     except SystemExit as error:
         raise RuntimeError("an executor may not end the process") from error
-
-
-def _stopped(reason: StopReason | None) -> BaseException:
-    match reason:
-        case None:
-            # Nobody told it to: a cancellation of its own making would be interrupted for ever.
-            return RuntimeError("the executor cancelled itself")
-        case StopReason.CANCEL:
-            return Cancelled()
-        case StopReason.LOST:
-            return LeaseLost()
-        case StopReason.TIMEOUT:
-            return Timeout()
-        case _:
-            return asyncio.CancelledError()
-
-
-def _unstorable(attempt: int) -> tuple[dict[str, Any], str]:
-    message = "The result could not be stored."
-    error = {
-        "code": "unstorable_output",
-        "stage": None,
-        "message": message,
-        "retryable": False,
-        "attempt": attempt + 1,
-    }
-    return error, message
 
 
 def _sentence(error: ValidationError) -> str:

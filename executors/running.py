@@ -13,8 +13,16 @@ from enum import Enum
 from typing import Any
 
 from executors.base import Track
-from repositories.errors import DataError, RepositoryError
+from executors.errors import (
+    Cancelled,
+    LeaseLost,
+    StorageMisconfigured,
+    StorageUnavailable,
+    Timeout,
+)
+from repositories.errors import DataError, Misconfigured, RepositoryError, Transient
 from repositories.jobs import JobRepository
+from repositories.outages import Patience
 
 log = logging.getLogger("uvian.leases")
 
@@ -44,12 +52,33 @@ class Running:
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )  #: done when it was told to stop and has not
     reported: float = -1.0  #: the progress last carried to the row
+    patience: Patience = field(default_factory=Patience)  #: with our own image store
+    excuse: RepositoryError | None = None  #: set where it ran out of time because of that
 
     def comes_back(self, *, last: bool) -> bool:
         """Whether another run follows the one that is told to stop; ``last`` burns the last attempt."""
         if self.reason is StopReason.TIMEOUT:
-            return not last
+            return not last or isinstance(self.excuse, Transient)
         return self.reason in {StopReason.INTERRUPT, StopReason.LOST}
+
+    def stopped(self) -> BaseException:  # noqa: PLR0911 - a table
+        """What its end is, now that it was told to stop and has."""
+        match self.reason:
+            case None:
+                # Nobody told it to: a cancellation of its own making would be interrupted for ever.
+                return RuntimeError("the executor cancelled itself")
+            case StopReason.CANCEL:
+                return Cancelled()
+            case StopReason.LOST:
+                return LeaseLost()
+            case StopReason.TIMEOUT if isinstance(self.excuse, Misconfigured):
+                return StorageMisconfigured()
+            case StopReason.TIMEOUT if self.excuse is not None:
+                return StorageUnavailable()
+            case StopReason.TIMEOUT:
+                return Timeout()
+            case _:
+                return asyncio.CancelledError()
 
     def stop(self, reason: StopReason) -> None:
         """Tell it to stop; before its task exists, the reason waits for it."""

@@ -3,13 +3,15 @@
 RepositoryError
 ├── Transient              try again: the same call may work in a moment
 │   ├── Unavailable        no connection, server stopping, reply lost
+│   │   └── StoreAway          … of the image store, and known to be so: come back later
 │   └── TimedOut           a lock or our own deadline; the work may still have happened
 └── Permanent              the same call will be refused again
     ├── Misconfigured      the operator must act: the message names the setting
     │   ├── SchemaMissing      migrations not applied, or too old for this release
     │   └── NotGranted         the role may not do this
     ├── DataError          a value the database refuses
-    │   └── Conflict           it already exists
+    │   ├── Conflict           it already exists
+│   └── PictureRefused     a picture the image store does not take: too large, of another type
     ├── Refused            a function said no; ``code`` says why
     ├── StatementTooSlow   the statement hit the server's statement timeout
     └── NotFound           a row or file that is not there (or is another user's)
@@ -24,10 +26,12 @@ __all__ = [
     "NotFound",
     "NotGranted",
     "Permanent",
+    "PictureRefused",
     "Refused",
     "RepositoryError",
     "SchemaMissing",
     "StatementTooSlow",
+    "StoreAway",
     "TimedOut",
     "Transient",
     "Unavailable",
@@ -44,6 +48,14 @@ class Transient(RepositoryError):
 
 class Unavailable(Transient):
     """The server is not reachable at the moment."""
+
+
+class StoreAway(Unavailable):
+    """The image store is known to be away; ``retry_after`` is in seconds."""
+
+    def __init__(self, message: str, *, retry_after: float = 0.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(message)
 
 
 class TimedOut(Transient):
@@ -72,6 +84,10 @@ class DataError(Permanent):
 
 class Conflict(DataError):
     """A row with this key exists."""
+
+
+class PictureRefused(DataError):
+    """The image store does not take this picture; the message says why, in words for its user."""
 
 
 class Refused(Permanent):

@@ -26,10 +26,11 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from repositories.errors import DataError, NotFound
+from repositories.errors import DataError, NotFound, PictureRefused
+from repositories.outages import NoPatience, Patience
 
 #: What may be stored, with the extension of its paths.
 CONTENT_TYPES: Final[Mapping[str, str]] = {
@@ -87,14 +88,24 @@ class ImageStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class UserImages:
-    """The pictures of one user: another user's are not found here."""
+    """The pictures of one user: another user's are not found here.
+
+    With ``patience`` a store that is away is waited for, until whoever waits is stopped.
+    """
 
     store: ImageStore
     user_id: str
+    patience: Patience = field(default_factory=NoPatience)
+
+    def require_store(self) -> None:
+        """Raise ``StoreAway`` where the store is known to be away: before anything is paid for."""
+        self.patience.outage.require()
 
     async def put(self, content: bytes, content_type: str) -> StoredImage:
         """Store a picture under its content's address; see the port."""
-        return await self.store.put(self.user_id, content, content_type)
+        return await self.patience.answer(
+            lambda: self.store.put(self.user_id, content, content_type)
+        )
 
     async def put_many(self, pictures: Sequence[tuple[bytes, str]]) -> list[StoredImage]:
         """Store pictures (content, content type) in parallel; the answers are in their order.
@@ -114,12 +125,14 @@ class UserImages:
         """The bytes; raises ``NotFound``, for another user's path as for a missing one."""
         if not self._is_own(path):
             raise missing()
-        return await self.store.get(path)
+        return await self.patience.answer(lambda: self.store.get(path))
 
     async def sign(self, paths: Sequence[str], *, expires_in: int) -> dict[str, str]:
         """URLs by path, for those of ``paths`` that exist and are this user's."""
         own = [path for path in paths if self._is_own(path)]
-        return await self.store.sign(own, expires_in=expires_in) if own else {}
+        if not own:
+            return {}
+        return await self.patience.answer(lambda: self.store.sign(own, expires_in=expires_in))
 
     def _is_own(self, path: str) -> bool:
         return is_image_path(path) and path.partition("/")[0] == self.user_id
@@ -136,7 +149,9 @@ def address(user_id: str, content: bytes, content_type: str, *, max_bytes: int) 
     if not content:
         raise DataError("The picture is empty.")
     if len(content) > max_bytes:
-        raise DataError(f"The picture has {len(content)} bytes; at most {max_bytes} are stored.")
+        raise PictureRefused(
+            f"The picture has {len(content)} bytes; at most {max_bytes} are stored."
+        )
     if not _USER.fullmatch(user_id):
         raise DataError("The user's id is not one.")
     path = f"{user_id}/{hashlib.sha256(content).hexdigest()}.{extension}"

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
-from repositories.errors import NotFound, NotGranted, Unavailable
+from repositories.errors import Misconfigured, NotFound, NotGranted, Unavailable
 from repositories.images import StoredImage, address, is_image_path, missing
 
 T = TypeVar("T")
@@ -35,7 +35,10 @@ _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 _ABSENT: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO}
-_DENIED: Final = {errno.EACCES, errno.EPERM, errno.EROFS}
+# Nobody but the operator can end these. All else passes: a disk that is full or read only for a while, a
+# network drive that does not answer.
+_DENIED: Final = {errno.EACCES, errno.EPERM}
+_MISSHAPEN: Final = {errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 class LocalImages:
@@ -64,6 +67,7 @@ class LocalImages:
         self._secret = secret.encode()
         self._max_bytes = max_bytes
         self._clock = clock
+        self._device: int | None = None  #: of the folder, once something was stored or found in it
         # Threads of its own: waiting for a disk must not keep the image work waiting.
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="uvian-images")
 
@@ -155,19 +159,36 @@ class LocalImages:
     @contextlib.contextmanager
     def _folder(self, name: str) -> Iterator[int]:
         # The root itself may be a link: the operator made it.
-        with (
-            _descriptor(str(self._root), _FOLDER & ~os.O_NOFOLLOW) as root,
-            _descriptor(name, _FOLDER, root) as folder,
-        ):
+        with self._opened_root() as root, _descriptor(name, _FOLDER, root) as folder:
             yield folder
 
     @contextlib.contextmanager
+    def _opened_root(self) -> Iterator[int]:
+        """The folder, and not what is left of it: the empty place of a drive that is not mounted.
+
+        Its pictures are not missing then, and new ones would be written where nobody finds them.
+        """
+        try:
+            with _descriptor(str(self._root), _FOLDER & ~os.O_NOFOLLOW) as root:
+                device = os.fstat(root).st_dev
+                if self._device not in (None, device) and _is_empty(root):
+                    raise _gone()
+                self._device = device
+                yield root
+        except FileNotFoundError as error:
+            if self._device is not None and not self._root.exists():
+                raise _gone() from error
+            raise
+
+    @contextlib.contextmanager
     def _made_folder(self, name: str) -> Iterator[int]:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with contextlib.suppress(FileExistsError):
-            (self._root / name).mkdir(mode=0o700)
-        with self._folder(name) as folder:
-            yield folder
+        if self._device is None:  # afterwards a folder that is missing was not ours to make
+            self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._opened_root() as root:
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=root)
+            with _descriptor(name, _FOLDER, root) as folder:
+                yield folder
 
 
 @contextlib.contextmanager
@@ -202,6 +223,18 @@ def _write(folder: int, name: str, content: bytes) -> None:
     os.fsync(folder)  # or a power failure could forget the name
 
 
+def _is_empty(folder: int) -> bool:
+    with os.scandir(folder) as entries:
+        return next(entries, None) is None
+
+
+def _gone() -> Unavailable:
+    return Unavailable(
+        "The image folder is not where it was: is its drive mounted? Where it was removed on purpose, "
+        "start the process again."
+    )
+
+
 @contextlib.contextmanager
 def _translated(done: str, *, absent: bool = False) -> Iterator[None]:
     """Say in this project's words what the disk said; paths of the machine stay in the cause.
@@ -216,6 +249,11 @@ def _translated(done: str, *, absent: bool = False) -> Iterator[None]:
         if error.errno in _DENIED:
             raise NotGranted(
                 f"Images may not be {done}: give the worker's user access to the image folder."
+            ) from error
+        if error.errno in _MISSHAPEN:
+            raise Misconfigured(
+                f"An image could not be {done}: {error.strerror}. Something else stands in the image "
+                "folder where a user's folder belongs."
             ) from error
         raise Unavailable(
             f"An image could not be {done}: {error.strerror}. Look at the image folder's disk."

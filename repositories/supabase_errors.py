@@ -110,11 +110,24 @@ def _of_storage(error: StorageApiError) -> errors.RepositoryError:
         return missing()
     # A page of a proxy would be quoted whole.
     message = f"HTTP {status}" if error.code == "InternalError" else error.message
-    if status in _STORAGE:
+    if status in _STORAGE and (status == 413 or not _is_page(error)):
         return _STORAGE[status](message)
-    if status >= 500 or status in PASSING_STATUSES:
+    if status >= 500 or status in PASSING_STATUSES or _is_page(error):
         return _away(message)
+    if "jwt" in error.code.lower():
+        return _wrong_key(message)
     return errors.Permanent(f"Storage refuses: {message}")
+
+
+#: What storage3 says of a body that is not Storage's own, with the body after it.
+_UNREAD: Final = "Unable to parse error message:"
+
+
+def _is_page(error: StorageApiError) -> bool:
+    """Whether something between us and Storage has answered: a page, a word, or nothing at all."""
+    return error.message.startswith(_UNREAD) and not error.message[
+        len(_UNREAD) :
+    ].lstrip().startswith("{")
 
 
 def _no_bucket(_: str) -> errors.RepositoryError:
@@ -126,7 +139,7 @@ def _no_bucket(_: str) -> errors.RepositoryError:
 
 
 def _not_taken(message: str) -> errors.RepositoryError:
-    return errors.DataError(f"The bucket uvian-images does not take this picture: {message}")
+    return errors.PictureRefused(f"The bucket uvian-images does not take this picture: {message}")
 
 
 _STORAGE: Final[dict[int, Callable[[str], errors.RepositoryError]]] = {

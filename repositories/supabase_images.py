@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import pydantic
 from storage3.types import FileOptions
 
-from repositories.errors import Conflict, DataError
+from repositories.errors import Conflict, DataError, Unavailable
 from repositories.images import StoredImage, address, content_type_of, is_image_path
 from repositories.supabase_client import Supabase
 
@@ -91,7 +91,7 @@ class SupabaseImages:
     async def get(self, path: str) -> bytes:
         """The bytes of a picture, which are those its address names; see the port."""
         content_type_of(path)
-        content = await self._answer(lambda: self._files.download(path))
+        content = await self._answer(lambda: self._downloaded(path))
         digest = await self._in_thread(lambda: hashlib.sha256(content).hexdigest())
         if digest not in path:
             raise DataError(f"What is stored at {path} is not what its address names.")
@@ -113,6 +113,14 @@ class SupabaseImages:
         """Finish what is under way; closing twice is fine."""
         await asyncio.to_thread(self._threads.shutdown)
 
+    async def _downloaded(self, path: str) -> bytes:
+        content = await self._files.download(path)
+        if content.lstrip()[:1] in (b"<", b"{"):  # no picture begins so
+            raise Unavailable(
+                "Something else than Storage has answered: with a page, not a picture."
+            )
+        return content
+
     async def _signed(self, paths: list[str], expires_in: int) -> dict[str, str]:
         answers = await self._files.create_signed_urls(paths, expires_in)
         return {each["path"]: each["signedURL"] for each in answers if each["signedURL"]}
@@ -123,7 +131,11 @@ class SupabaseImages:
     async def _answer(self, request: Callable[[], Awaitable[T]]) -> T:
         async def ask() -> T:
             async with self._calls:
-                return await request()
+                try:
+                    return await request()
+                except (KeyError, TypeError) as error:
+                    # storage3 found not what Storage answers: a page of something in between, as JSON.
+                    raise Unavailable("Something else than Storage has answered.") from error
 
         return await self._supabase.answer(ask, timeout=self._timeout)
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from executors.base import JobContext, Stage
-from executors.errors import ExecutorError, LeaseLost
+from executors.errors import LeaseLost, in_our_words
 from executors.events import ImageReady
 from executors.imaging import codec
 from executors.imaging.palettes import Palette
@@ -47,10 +47,11 @@ async def create_variations(
             raise errors[0][1]
         for i, error in errors:
             log.warning("job %s: variation %d failed", job.job.id, i, exc_info=error)
-            reason = error.message if isinstance(error, ExecutorError) else "an internal error"
+            known = in_our_words(error)
+            reason = known.message if known else "it could not be drawn."
             job.warn(
                 "variation_failed",
-                f"The variation {palettes[i].name!r} failed: {reason}",
+                f"The variation {palettes[i].name!r} is missing and not charged: {reason}",
                 index=i,
                 palette=list(palettes[i].colours),
             )

@@ -19,7 +19,7 @@ from executors.imaging.codec import Limits, decode
 from executors.providers.local import LocalImageModel
 from executors.stages import palette_generation, palette_variations
 from executors.stages.concept_storage import concept_id_of
-from repositories.errors import DataError, NotGranted, Refused, Unavailable
+from repositories.errors import DataError, PictureRefused, Refused, Unavailable
 from repositories.images import is_image_path
 from tests.executors.bench import JOB, USER, Bench, MemoryJobs, Model, Pictures, picture
 
@@ -30,6 +30,8 @@ ASKED = {
     "size": 256,
     "seed": 5,
 }
+
+TOO_LARGE = "the storage does not take a picture that is so large, or of this kind."
 
 
 @pytest.fixture
@@ -105,7 +107,7 @@ async def test_a_picture_is_announced_when_it_is_stored_not_before(bench: Bench)
 @pytest.mark.parametrize("failing", [{1}, {2}, {3}, {1, 3}])
 async def test_variations_that_fail_become_warnings(bench: Bench, failing: set[int]) -> None:
     """What succeeded is kept, in order; what failed is named, with its palette."""
-    bench.pictures.fails = lambda n: Unavailable("disk full") if n in failing else None
+    bench.pictures.fails = lambda n: PictureRefused("disk") if n in failing else None
     settled = await bench.run()
     assert settled["outcome"] == "completed"
     kept = [v["index"] for v in settled["output"]["variations"]]
@@ -162,6 +164,10 @@ async def test_whatever_the_provider_does(
     assert [s["status"] for s in settled["stages"]] == ["failed"]
 
 
+def _from(first: int, error: Exception) -> Callable[[int], Exception | None]:
+    return lambda number: error if number >= first else None
+
+
 def _raises(error: Exception) -> Callable[..., Any]:
     def fail(*_: object, **__: object) -> Any:
         raise error
@@ -173,16 +179,10 @@ def _raises(error: Exception) -> Callable[..., Any]:
     ("break_it", "message", "stage", "outcome"),
     [
         (
-            lambda b, _: setattr(b.pictures, "fails", lambda n: None if n else Unavailable("x")),
-            "Storing base image failed: The storage is not available at the moment.",
+            lambda b, _: setattr(b.pictures, "fails", _from(0, PictureRefused("/srv"))),
+            f"Storing base image failed: {TOO_LARGE}",
             "base_image_storage",
-            "retry",
-        ),
-        (
-            lambda b, _: setattr(b.pictures, "fails", lambda n: None if n else NotGranted("/srv")),
-            "Storing base image failed: an internal error",
-            "base_image_storage",
-            "retry",
+            "failed",
         ),
         (
             lambda _, m: m.setattr(
@@ -193,10 +193,10 @@ def _raises(error: Exception) -> Callable[..., Any]:
             "failed",
         ),
         (
-            lambda b, _: setattr(b.pictures, "fails", lambda n: Unavailable("x") if n else None),
-            "Creating/storing variations failed: The storage is not available at the moment.",
+            lambda b, _: setattr(b.pictures, "fails", _from(1, PictureRefused("/srv"))),
+            f"Creating/storing variations failed: {TOO_LARGE}",
             "palette_variations",
-            "retry",
+            "failed",
         ),
         (
             lambda _, m: m.setattr(palette_variations, "_drawn", _raises(MemoryError())),
@@ -237,7 +237,7 @@ async def test_how_each_stage_fails(
 
 async def test_a_retry_does_not_pay_again(bench: Bench) -> None:
     """Whatever failed after the base image was stored: the next run finds it."""
-    bench.pictures.fails = lambda n: Unavailable("x") if n else None
+    bench.pictures.fails = _from(1, RuntimeError("x"))
     assert (await bench.run())["outcome"] == "retry"
     bench.pictures.fails = lambda _: None
     first = bench.images[0].path
@@ -252,7 +252,7 @@ async def test_a_retry_does_not_pay_again(bench: Bench) -> None:
 @pytest.mark.parametrize("damage", ["gone", "truncated"])
 async def test_a_stored_base_image_of_no_use_is_drawn_again(bench: Bench, damage: str) -> None:
     """Somebody cleaned up, or a disk broke: another run asks the provider instead of giving up."""
-    bench.pictures.fails = lambda n: Unavailable("x") if n else None
+    bench.pictures.fails = _from(1, RuntimeError("x"))
     await bench.run()
     bench.pictures.fails = lambda _: None
     file = bench.pictures.local._root / bench.images[0].path
@@ -268,7 +268,7 @@ async def test_a_stored_base_image_of_no_use_is_drawn_again(bench: Bench, damage
 
 async def test_a_changed_input_gets_its_own_picture(bench: Bench) -> None:
     """A hand changes what is asked and queues the job again: the old picture is not what it asks."""
-    bench.pictures.fails = lambda n: Unavailable("x") if n else None
+    bench.pictures.fails = _from(1, RuntimeError("x"))
     await bench.run()
     bench.pictures.fails = lambda _: None
     bench.jobs.input["logo_description"] = "a whale"

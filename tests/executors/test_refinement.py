@@ -19,7 +19,7 @@ from executors.providers.base import GeneratedImage
 from executors.providers.local import LocalImageModel
 from executors.refinement import RefinementInput
 from executors.stages.concept_storage import concept_id_of
-from repositories.errors import DataError, NotGranted, Refused, Unavailable
+from repositories.errors import DataError, PictureRefused, Refused
 from repositories.images import is_image_path
 from tests.executors.bench import JOB, USER, Bench, MemoryJobs, Model, Pictures, picture
 from tests.executors.fetching.internet import Internet, plain
@@ -76,6 +76,9 @@ async def refinement(
         variation(at, name, colours) for at, (name, colours) in enumerate(PALETTES)
     ]
     return bench
+
+
+TOO_LARGE = "the storage does not take a picture that is so large, or of this kind."
 
 
 @pytest.fixture
@@ -371,18 +374,13 @@ async def test_whatever_the_provider_does(
             "failed",
         ),
         (
-            lambda b: setattr(b.pictures, "fails", lambda n: None if n else Unavailable("x")),
-            "Storing refined image failed: The storage is not available at the moment.",
-            "retry",
+            lambda b: setattr(b.pictures, "fails", lambda _: PictureRefused("/srv")),
+            f"Storing refined image failed: {TOO_LARGE}",
+            "failed",
         ),
         (
-            lambda b: setattr(b.pictures, "fails", lambda n: None if n else NotGranted("/srv")),
-            "Storing refined image failed: an internal error",
-            "retry",
-        ),
-        (
-            lambda b: setattr(b.pictures, "fails", lambda n: Unavailable("x") if n else None),
-            "Creating/storing variations failed: The storage is not available at the moment.",
+            lambda b: setattr(b.pictures, "fails", lambda n: RuntimeError("x") if n else None),
+            "Creating/storing variations failed: an internal error",
             "retry",
         ),
         (

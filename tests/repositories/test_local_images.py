@@ -18,7 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from repositories import local_images
-from repositories.errors import NotFound, NotGranted, Transient, Unavailable
+from repositories.errors import Misconfigured, NotFound, NotGranted, Transient, Unavailable
 from repositories.images import is_image_path
 from repositories.local_images import LocalImages
 from tests.contracts.image_store import PNG, ImageStoreContract
@@ -134,7 +134,7 @@ class TestPaths:
         (tmp_path / "images" / USER).symlink_to(tmp_path / "outside")
         with pytest.raises(NotFound):
             await store.get(path)
-        with pytest.raises(Unavailable):
+        with pytest.raises(Misconfigured):
             await store.put(USER, b"more", PNG)
         await store.delete([path])
         assert len(list((tmp_path / "outside").iterdir())) == 1
@@ -182,6 +182,22 @@ class TestPaths:
         path = (await store.put(USER, b"x", PNG)).path
         file = tmp_path / "images" / path
         assert [each.stat().st_mode & 0o077 for each in (file, file.parent)] == [0, 0]
+
+
+#: A disk that is broken, full, over its quota or read only for a while; a network drive that is away.
+AWAY = [
+    errno.EIO,
+    errno.ENOSPC,
+    errno.EDQUOT,
+    errno.EROFS,
+    errno.ESTALE,
+    errno.ETIMEDOUT,
+    errno.EHOSTDOWN,
+    errno.ENFILE,
+    errno.EMFILE,
+    errno.ENOMEM,
+    errno.ENODEV,
+]
 
 
 class TestWriting:
@@ -243,8 +259,9 @@ class TestWriting:
         ("number", "error", "transient"),
         [
             (errno.EACCES, NotGranted, False),
-            (errno.EROFS, NotGranted, False),
-            (errno.EIO, Unavailable, True),
+            (errno.EPERM, NotGranted, False),
+            (errno.ENAMETOOLONG, Misconfigured, False),
+            *((number, Unavailable, True) for number in AWAY),
         ],
     )
     async def test_the_disk_is_translated(
@@ -267,6 +284,35 @@ class TestWriting:
                 await call
             assert isinstance(caught.value, Transient) is transient
             assert "/a/path" not in str(caught.value)
+
+    async def test_a_drive_that_is_not_mounted_is_away(
+        self, store: LocalImages, tmp_path: Path
+    ) -> None:
+        """Its pictures are not missing, and nothing is written in its place until it is back."""
+        path = (await store.put(USER, b"x", PNG)).path
+        (tmp_path / "images").rename(tmp_path / "unmounted")
+        for call in (store.put(USER, b"y", PNG), store.get(path), store.sign([path], expires_in=9)):
+            with pytest.raises(Unavailable, match="mounted"):
+                await call
+        assert not (tmp_path / "images").exists()
+        (tmp_path / "unmounted").rename(tmp_path / "images")
+        assert await store.get(path) == b"x"
+        await store.put(USER, b"y", PNG)
+
+    async def test_the_empty_place_of_a_drive_is_not_taken_for_it(
+        self, store: LocalImages, tmp_path: Path
+    ) -> None:
+        """What is there where nothing is mounted is another device's folder, and empty."""
+        path = (await store.put(USER, b"x", PNG)).path
+        (tmp_path / "images").rename(tmp_path / "drive")
+        (tmp_path / "images").mkdir()
+        store._device = -1  # what the drive would have
+        for call in (store.put(USER, b"y", PNG), store.get(path)):
+            with pytest.raises(Unavailable, match="mounted"):
+                await call
+        (tmp_path / "images").rmdir()
+        (tmp_path / "drive").rename(tmp_path / "images")
+        assert await store.get(path) == b"x"
 
     async def test_the_event_loop_does_not_wait_for_the_disk(
         self, store: LocalImages, monkeypatch: pytest.MonkeyPatch

@@ -84,12 +84,18 @@ def test_the_gateway_has_words_and_no_codes(message: str, expected: type[Excepti
         ("404", "not_found", "Object not found", errors.NotFound),
         ("404", "Bucket not found", "Bucket not found", errors.Misconfigured),
         ("404", "InvalidRequest", "The related resource does not exist", errors.Misconfigured),
-        (404, "InternalError", "Unable to parse error message: <html>", errors.Misconfigured),
+        *(
+            (page, "InternalError", f"Unable to parse error message: {body}", errors.Unavailable)
+            for page in (200, 302, 400, 401, 403, 404, 409, 451, 502, 540)
+            for body in ("<html>", "", "upstream connect error")
+        ),
+        (413, "InternalError", "Unable to parse error message: <html>", errors.PictureRefused),
+        ("400", "InvalidJWT", "jwt malformed", errors.NotGranted),
         ("401", "Unauthorized", "Invalid JWT", errors.NotGranted),
         ("403", "Unauthorized", "Invalid Compact JWS", errors.NotGranted),
         (401, "InternalError", "Unable to parse error message: {}", errors.NotGranted),
-        ("413", "Payload too large", "The object exceeded the maximum", errors.DataError),
-        ("415", "invalid_mime_type", "mime type text/html is not supported", errors.DataError),
+        ("413", "Payload too large", "The object exceeded the maximum", errors.PictureRefused),
+        ("415", "invalid_mime_type", "mime type is not supported", errors.PictureRefused),
         ("423", "ResourceLocked", "locked", errors.Unavailable),
         ("429", "too_many_connections", "slow down", errors.Unavailable),
         ("500", "Internal", "Internal Server Error", errors.Unavailable),

@@ -178,6 +178,23 @@ class TestStoring:
         with pytest.raises(DataError, match="is not what its address names"):
             await store.get(path)
 
+    @pytest.mark.parametrize("page", ["<!doctype html><p>Back soon", '{"status":"maintenance"}'])
+    async def test_a_page_is_no_answer_of_storage(
+        self, store: SupabaseImages, platform: Platform, page: str
+    ) -> None:
+        """Something in between says 200 to everything: the store is away, nothing is stored or lost."""
+        path = (await store.put(USER, b"\x89PNG", PNG)).path
+        platform.faults.add(status(200, page, "text/html"))
+        for call in (
+            store.put(USER, b"y", PNG),
+            store.get(path),
+            store.sign([path], expires_in=60),
+        ):
+            with pytest.raises(Unavailable):
+                await call
+        platform.faults.clear()
+        assert await store.get(path) == b"\x89PNG"
+
     async def test_half_a_picture_is_not_handed_out(
         self, store: SupabaseImages, platform: Platform
     ) -> None:
