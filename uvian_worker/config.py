@@ -33,6 +33,7 @@ from uvian_worker.environment import (
     require_known,
     unquoted,
 )
+from uvian_worker.scrubbing import keep_secret
 from uvian_worker.setting_types import (
     BaseUrl,
     EndpointId,
@@ -306,11 +307,19 @@ class Config(BaseSettings):
         files = overrides.get("_env_file", cls.model_config.get("env_file"))
         try:
             require_known(environ, _paths(files), _names())
-            return cls(**overrides)
+            config = cls(**overrides)
         except UnknownSetting as error:
             raise ConfigError(str(error)) from error
         except ValidationError as error:
             raise ConfigError(_explain(error)) from error
+        keep_secret(config.secrets())
+        return config
+
+    def secrets(self) -> list[str]:
+        """Every text that nobody may be told."""
+        values = (getattr(self, name) for name in type(self).model_fields)
+        found = [value.get_secret_value() for value in values if isinstance(value, SecretStr)]
+        return [secret for secret in (*found, *self.token_secrets()) if secret]
 
     def notes(self) -> list[str]:
         """What was read otherwise than it stands there, as sentences; to be said once, at start."""

@@ -15,6 +15,7 @@ from repositories.database import Database
 from repositories.errors import RepositoryError
 from uvian_worker.dispatch import Dispatcher
 from uvian_worker.eventstream.connection import FAULTS
+from uvian_worker.scrubbing import scrubbed
 
 Checks = Callable[[], Awaitable[Mapping[str, str]]]
 
@@ -38,7 +39,7 @@ async def postgres_state(database: Database) -> str:
         async with asyncio.timeout(CHECK_SECONDS):
             await database.select("schema_migrations", columns=("version",), limit=1)
     except RepositoryError as error:
-        return str(error)
+        return scrubbed(str(error))
     except TimeoutError:
         return "Postgres does not answer"
     return "ok"

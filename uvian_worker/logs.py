@@ -7,9 +7,11 @@ __all__ = ["configure"]
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
+
+from uvian_worker.scrubbing import guard_logs, scrubbed
 
 #: Attributes every record has; what else is there was passed as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -25,19 +27,34 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
-            **{k: v for k, v in vars(record).items() if k not in _STANDARD},
+            **{k: _clean(v) for k, v in vars(record).items() if k not in _STANDARD},
         }
         if record.exc_info:
-            document["trace"] = self.formatException(record.exc_info)
-        return orjson.dumps(document, default=str).decode()
+            document["trace"] = record.exc_text or scrubbed(self.formatException(record.exc_info))
+        return orjson.dumps(document, default=lambda each: scrubbed(str(each))).decode()
+
+
+def _clean(value: Any) -> Any:
+    """What was passed as ``extra``, whatever it is made of."""
+    match value:
+        case str():
+            return scrubbed(value)
+        case dict():
+            return {str(name): _clean(each) for name, each in value.items()}
+        case list() | tuple():
+            return [_clean(each) for each in value]
+        case _:
+            return value
 
 
 def configure(level: str = "INFO", style: Literal["text", "json"] = "text") -> None:
     """Send our records to stderr; calling it again replaces what was set.
 
     arq writes two lines per job at INFO, which costs a sixth of its throughput: it is heard from
-    WARNING on. Our own runner writes one line when a job ends.
+    WARNING on. Our own runner writes one line when a job ends. From now on no logger of the process
+    tells a secret of the settings.
     """
+    guard_logs()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         JsonFormatter()

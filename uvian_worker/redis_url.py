@@ -42,7 +42,8 @@ def readable(text: str) -> str:
     url = split_url(text, unreadable=_UNREADABLE)
     if url.scheme in ("http", "https"):
         raise BadConnectionString(
-            "is a web address, of a REST API perhaps: give the one that begins with rediss:// or redis://"
+            "is a web address, of a REST API perhaps: a Redis URL reads redis://[user:password@]host:port/db, "
+            "or rediss://… for TLS"
         )
     if url.scheme not in ("redis", "rediss", "unix"):
         raise BadConnectionString(_UNREADABLE)

@@ -41,6 +41,7 @@ from uvian_worker.eventstream.keys import Keys
 from uvian_worker.eventstream.lane import stop
 from uvian_worker.exit_codes import ExitCode
 from uvian_worker.runtime import keep_out_of_collections, use_fast_loop
+from uvian_worker.scrubbing import guard_logs, scrubbed_trace
 from uvian_worker.services import Services, open_services
 from uvian_worker.tasks import run_job
 from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize, serialize
@@ -80,6 +81,7 @@ def _read_settings() -> Mapping[str, Any]:
         raise SystemExit(ExitCode.USAGE) from None
     if "arq.cli" in sys.modules:  # the process is a worker's and nothing else's
         use_fast_loop()
+        guard_logs()
         sys.excepthook = _explain
     url = config.redis_url.get_secret_value()
     _made = _Made(config, arq_redis_from_url(url, config.namespace))
@@ -294,7 +296,7 @@ def _is_watching() -> bool:
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """arq asks Redis before it calls any hook of ours: say what is wrong in one line all the same."""
     if not isinstance(error, RedisConnectionError | RedisTimeoutError):
-        sys.__excepthook__(kind, error, trace)
+        print(scrubbed_trace(kind, error, trace), file=sys.stderr)  # noqa: T201 - as Python does
         return
     logs.configure()
     url = _this_worker().config.redis_url.get_secret_value()

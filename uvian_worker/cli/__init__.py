@@ -7,6 +7,8 @@ from __future__ import annotations
 
 __all__ = ["app", "main"]
 
+import sys
+from types import TracebackType
 from typing import Annotated
 
 import typer
@@ -22,6 +24,7 @@ from uvian_worker.cli.jobs import app as jobs_app
 from uvian_worker.cli.schema import migrate
 from uvian_worker.cli.submit import submit, watch
 from uvian_worker.cli.worker import worker
+from uvian_worker.scrubbing import guard_logs, scrubbed_trace
 
 app = typer.Typer(
     name="uvian",
@@ -68,5 +71,13 @@ app.add_typer(credits_app, name="credits", rich_help_panel=_SITE)
 
 
 def main() -> None:
-    """The ``uvian`` command."""
+    """The ``uvian`` command: whatever it says, on any way out, holds no secret."""
+    guard_logs()
+    sys.excepthook = _tell_trace
     app()
+
+
+def _tell_trace(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    typer.echo(scrubbed_trace(kind, error, trace), err=True)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, TypeVar
 import typer
 
 from uvian_worker.exit_codes import ExitCode
+from uvian_worker.scrubbing import scrubbed, scrubbed_trace
 
 T = TypeVar("T")
 
@@ -84,11 +85,11 @@ def tell(fault: Fault) -> None:
 
     console = Console(stderr=True, highlight=False)
     flows = not console.is_terminal  # a pipe has no width
-    if _Traces.wanted:
-        console.print_exception()
-    console.print(Text.assemble(("✗ ", "bold red"), fault.message), soft_wrap=flows)
+    if _Traces.wanted and sys.exc_info()[0] is not None:
+        console.print(Text(scrubbed_trace(*sys.exc_info())), soft_wrap=True)
+    console.print(Text.assemble(("✗ ", "bold red"), scrubbed(fault.message)), soft_wrap=flows)
     if fault.hint:
-        console.print(Text.assemble(("→ ", "cyan"), fault.hint), soft_wrap=flows)
+        console.print(Text.assemble(("→ ", "cyan"), scrubbed(fault.hint)), soft_wrap=flows)
 
 
 def _translated(error: Exception) -> Fault:

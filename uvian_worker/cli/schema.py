@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uvian_worker.cli.endings import ExitCode, Fault, explained, run
+from uvian_worker.scrubbing import keep_secret
 
 if TYPE_CHECKING:
     from uvian_worker.export import ExportReport
@@ -70,7 +71,7 @@ async def _migrate(url: str | None, bootstrap: bool, as_json: bool) -> None:
     from uvian_worker.migrate import bootstrap as supply
     from uvian_worker.migrate import migrate as apply
 
-    target = url or _configured_url()
+    target = _target(url)
     try:
         if bootstrap:
             await supply(target)
@@ -87,7 +88,7 @@ async def _show_status(url: str | None, as_json: bool) -> ExitCode:
     from uvian_worker.cli.output import print_json
     from uvian_worker.migrate import status as look
 
-    found = await look(url or _configured_url())
+    found = await look(_target(url))
     if as_json:
         print_json(_status_document(found))
     else:
@@ -116,6 +117,14 @@ def _export(folder: Path, status: bool, as_json: bool) -> ExitCode:
         else:
             _print_export(report)
     return ExitCode.OK
+
+
+def _target(url: str | None) -> str:
+    """Where the schema is; the password of a connection that was given is told nowhere."""
+    if url is None:
+        return _configured_url()
+    keep_secret([url])
+    return url
 
 
 def _configured_url() -> str:

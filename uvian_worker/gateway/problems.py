@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from repositories.errors import DataError, NotFound, Refused, StatementTooSlow, Transient
 from uvian_worker.calls import DatabaseAway, JobRefused
 from uvian_worker.gateway.auth import InvalidToken, KeysAway
+from uvian_worker.scrubbing import scrubbed
 
 
 class Kind(NamedTuple):
@@ -94,7 +95,7 @@ class Problem(Exception):
             "title": self.kind.title,
             "status": self.kind.status,
             "code": self.code,
-            **({"detail": self.detail} if self.detail else {}),
+            **({"detail": scrubbed(self.detail)} if self.detail else {}),
             "instance": f"urn:uvian:request:{request_id}",
             **self.members,
         }
