@@ -42,7 +42,7 @@ def readable(text: str) -> str:
     url = split_url(text, unreadable=_UNREADABLE)
     if url.scheme in ("http", "https"):
         raise BadConnectionString(
-            "is a web address, of a REST API perhaps: a Redis URL reads redis://[user:password@]host:port/db, "
+            "is a web address (of a REST API?): a Redis URL reads redis://[user:password@]host:port/db, "
             "or rediss://… for TLS"
         )
     if url.scheme not in ("redis", "rediss", "unix"):
