@@ -257,7 +257,6 @@ class EmbeddedPostgres(ServerProcess):
             "log_timezone": "UTC",
             "max_connections": "200",
             "wal_level": "logical",  # as on Supabase, where Realtime reads the log
-            "jit": "off",
         }
         if not self._durable:
             settings |= {

@@ -22,7 +22,7 @@ $$;
 
 create function uvian._account(of_user uuid) returns jsonb
 language sql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
   select jsonb_build_object('user_id', of_user,
                             'balance', coalesce(max(a.balance), 0)::text,
@@ -41,7 +41,7 @@ $$;
 
 create function uvian._lock_accounts(of_users uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   perform 1 from uvian.credit_accounts a where a.user_id = any (of_users)
@@ -51,7 +51,7 @@ end $$;
 -- Holds `amount` for the job; false when the balance does not allow it. The job's state row exists.
 create function uvian._reserve(of_job uuid, of_user uuid, amount numeric) returns boolean
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   number integer;
@@ -76,7 +76,7 @@ end $$;
 -- Locks the accounts that these jobs hold something of; answers whose they are.
 create function uvian._lock_payers(of_jobs uuid[]) returns uuid[]
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   payers uuid[] := array(
@@ -93,7 +93,7 @@ end $$;
 -- Gives back what a job holds that will be no more.
 create function uvian._release(of_job uuid, of_user uuid) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   held numeric;

@@ -27,7 +27,7 @@ end $$;
 -- Jobs by their ids alone, wherever what they are is asked about afterwards.
 create function uvian._jobs(of_ids uuid[]) returns setof uvian.jobs
 language plpgsql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query select * from uvian.jobs j where j.id = any (of_ids);
@@ -81,7 +81,7 @@ end $$;
 -- Who holds the lock may count and admit: the limits are exact.
 create function uvian._lock_places(of_jobs uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   place bigint;
@@ -158,7 +158,7 @@ $$;
 -- Who may go next where these jobs have left a place, or wait for one. The caller holds the places.
 create function uvian._next(after_jobs uuid[]) returns jsonb
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   place record;
@@ -222,7 +222,7 @@ end $$;
 -- The end: the row, its reservation, its lease, its announcement, and what this run is answered.
 create function uvian._end(verdicts uvian._verdict[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   with v as (
@@ -275,7 +275,7 @@ end $$;
 -- one that the worker could not run keeps it, and its age: no_executor counts from there.
 create function uvian._requeue(verdicts uvian._verdict[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   with v as (

@@ -23,7 +23,7 @@ revoke all on type uvian._judgement from public, anon, authenticated, service_ro
 
 create function uvian._judge(items jsonb) returns setof uvian._judgement
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query
@@ -101,7 +101,7 @@ end $$;
 -- made by another in this moment, or what came before it in the batch stood in its way.
 create function uvian._create_batch(items jsonb, redispatch_in interval) returns jsonb[]
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   judged uvian._judgement[] := array(select j from uvian._judge(items) j);

@@ -6,7 +6,7 @@
 -- What a worker gets of the jobs it holds.
 create function uvian._claimed(of_jobs uuid[], by_worker text) returns table (id uuid, job jsonb)
 language plpgsql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query
@@ -29,7 +29,7 @@ end $$;
 create function uvian._start(these uuid[], by_worker text, lease_seconds double precision, by_nonce uuid)
 returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   with started as (
@@ -48,7 +48,7 @@ end $$;
 -- A claim refused: arq has forgotten the id, so the run is bumped and offered again, later each time.
 create function uvian._refuse(these uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   update uvian.jobs j set run = j.run + 1, updated_at = now() where j.id = any (these);
@@ -75,7 +75,7 @@ end $$;
 create function uvian.claim_jobs(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
-set plan_cache_mode = force_generic_plan set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';
@@ -151,7 +151,7 @@ $$;
 create function uvian.claim_next_jobs(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
-set plan_cache_mode = force_generic_plan set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';

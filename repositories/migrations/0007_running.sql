@@ -6,7 +6,7 @@
 create function uvian.renew_leases(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
-set plan_cache_mode = force_generic_plan set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';
@@ -42,7 +42,7 @@ end $$;
 -- What the owner sees of it, where that has changed; `mine` are jobs whose leases the caller holds.
 create function uvian._show_progress(items jsonb, mine uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   held uuid[] := array(
@@ -71,7 +71,7 @@ end $$;
 create function uvian.mark_jobs(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
-set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   dispatched jsonb := coalesce(request -> 'dispatched', '[]');

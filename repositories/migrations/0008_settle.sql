@@ -5,7 +5,7 @@
 -- several outcomes for one run the first.
 create function uvian._verdicts(items jsonb, by_worker text) returns setof uvian._verdict
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query
@@ -48,7 +48,7 @@ end $$;
 create function uvian.settle_jobs(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
-set plan_cache_mode = force_generic_plan set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';

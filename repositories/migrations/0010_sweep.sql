@@ -114,7 +114,7 @@ end $$;
 -- Of these jobs those that nobody else holds; they, and what is remembered of them, are held now.
 create function uvian._hold(of_jobs uuid[]) returns uuid[]
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   of_jobs := array(select j.id from uvian.jobs j where j.id = any (of_jobs) for no key update skip locked);
@@ -141,7 +141,7 @@ end $$;
 -- Queued jobs of a type that no worker has had for ten minutes, while others have been there.
 create function uvian._choose_orphans(most integer) returns uuid[]
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   if not exists (select from uvian.workers w where w.last_seen > now() - interval '30 s'
@@ -166,7 +166,7 @@ end $$;
 -- that is not full is the last, also when some of its rows are held by another.
 create function uvian._bring_forward(claiming jsonb, redis_lost_at timestamptz, most integer) returns integer
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   stuck uuid[] := uvian._hold(array(
@@ -192,7 +192,7 @@ end $$;
 
 create function uvian._choose_due(most integer) returns uuid[]
 language sql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
   select uvian._hold(array(
     select s.job_id from uvian.job_state s
@@ -205,7 +205,7 @@ $$;
 -- crashed often in company is a suspect, and must run alone before it may be given up.
 create function uvian._bury(lost uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   -- Who died together is marked before the first of them is buried.
@@ -246,7 +246,7 @@ end $$;
 -- What is offered for dispatch is offered again after 5 s unless mark_jobs or a claim says otherwise.
 create function uvian._offer(due uuid[]) returns jsonb
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   update uvian.job_state s
@@ -266,7 +266,7 @@ end $$;
 create function uvian.sweep_jobs(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   most integer := least(coalesce((request ->> 'limit')::integer, 500), 500);

@@ -41,7 +41,7 @@ end $$;
 
 create function uvian._hold_places(of_conversations uuid[], of_users uuid[], of_types text[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   place bigint;
@@ -67,7 +67,7 @@ end $$;
 -- Who holds the locks may count, admit and give turns: the limits are exact.
 create or replace function uvian._lock_places(of_jobs uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   conversations uuid[];
@@ -85,7 +85,7 @@ end $$;
 -- is added any more, none was missed. Who posts at the same moment is waited for, and counted.
 create function uvian._hold_open_chats(of_conversation uuid, of_user uuid default null) returns uuid[]
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   chats uuid[];
@@ -156,7 +156,7 @@ $$;
 -- the conversations. A row that somebody holds is left to the next sweep: nobody overtakes it.
 create function uvian._give_turns(of_conversations uuid[]) returns uuid[]
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   first uuid[] := array(
@@ -219,7 +219,7 @@ end $$;
 -- held: it is tried, and left to the next sweep where another has it.
 create function uvian._let_in(because_of uuid[], redispatch_in interval) returns uuid[]
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   conversations uuid[] := array(select distinct j.conversation_id from uvian._jobs(because_of) j
@@ -252,7 +252,7 @@ end $$;
 
 create or replace function uvian._next(after_jobs uuid[]) returns jsonb
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   admitted_now uuid[] := '{}';
@@ -270,7 +270,7 @@ end $$;
 -- to be looked at again stays as it is.
 create or replace function uvian._refuse(these uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   update uvian.jobs j set run = j.run + 1, updated_at = now() where j.id = any (these);
@@ -300,7 +300,7 @@ end $$;
 drop function uvian._choose_due(integer);
 create function uvian._choose_due(most integer, out due uuid[], out waiting uuid[])
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   select coalesce(array_agg(j.id) filter (where j.admitted or j.status <> 'queued'), '{}'),
@@ -315,7 +315,7 @@ end $$;
 -- They are looked at now; who is let in, or must be looked at again, is written down afterwards.
 create function uvian._consider(waiting uuid[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   update uvian.job_state s set redispatch_at = case when j.run_at > now() then j.run_at end
@@ -326,7 +326,7 @@ end $$;
 create or replace function uvian.sweep_jobs(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
-set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   most integer := least(coalesce((request ->> 'limit')::integer, 500), 500);

@@ -55,7 +55,7 @@ $$;
 
 create or replace function uvian._judge(items jsonb) returns setof uvian._judgement
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query
@@ -137,7 +137,7 @@ end $$;
 -- A chat speaks in a conversation that its user takes part in; other jobs speak in none.
 create function uvian._may_speak(type text, in_conversation uuid, of_user uuid) returns boolean
 language plpgsql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return type <> 'chat' or exists (
@@ -148,7 +148,7 @@ end $$;
 -- The last turn that is taken in a conversation. The caller holds it.
 create function uvian._last_turn(in_conversation uuid) returns integer
 language plpgsql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return coalesce((select j.turn from uvian.jobs j
@@ -158,7 +158,7 @@ end $$;
 
 create or replace function uvian._create_batch(items jsonb, redispatch_in interval) returns jsonb[]
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   judged uvian._judgement[] := array(select j from uvian._judge(items) j);

@@ -19,7 +19,7 @@ end $$;
 -- The stored answer of a chat as it is told of; null when there is none.
 create function uvian._answer(of_job uuid, with_text boolean) returns jsonb
 language plpgsql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return (
@@ -48,7 +48,7 @@ end $$;
 -- Whether there is something to keep of a run that ended so: its result has a text, its job a conversation.
 create function uvian._is_kept(result jsonb, in_conversation uuid) returns boolean
 language plpgsql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return coalesce(result -> 'message' ->> 'content', '') <> ''
@@ -59,7 +59,7 @@ end $$;
 -- The caller holds the conversations.
 create function uvian._store_answers(verdicts uvian._verdict[]) returns uuid[]
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   speaking uuid[] := array(select v.job_id from unnest(verdicts) v where v.result ? 'message');
@@ -101,7 +101,7 @@ end $$;
 -- run is answered.
 create or replace function uvian._end(verdicts uvian._verdict[]) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 declare
   answered uuid[] := uvian._store_answers(verdicts);
@@ -158,7 +158,7 @@ end $$;
 -- A chat that was cancelled pays for what is kept of its answer, and nothing when that is nothing.
 create or replace function uvian._verdicts(items jsonb, by_worker text) returns setof uvian._verdict
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query
@@ -205,7 +205,7 @@ end $$;
 create or replace function uvian.settle_jobs(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s'
-set plan_cache_mode = force_generic_plan set enable_seqscan = off
+set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off
 as $$
 declare
   by_worker text := request ->> 'worker';

@@ -20,7 +20,7 @@ end $$;
 -- What this user's key has made, when it is the same post; another request is refused. Null: nothing yet.
 create function uvian._posted_before(by_user uuid, key text, input jsonb, content text) returns jsonb
 language plpgsql stable
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   j uvian.jobs;
@@ -101,7 +101,7 @@ end $$;
 create function uvian._post(by_user uuid, input jsonb, content text, key text, max_cost numeric, door text,
                             redispatch_in interval) returns jsonb
 language plpgsql
-set search_path = '' set enable_seqscan = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   question uuid := gen_random_uuid();

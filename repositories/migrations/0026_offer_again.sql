@@ -5,7 +5,7 @@
 -- What is offered for dispatch is offered again after 2 to 5 s unless mark_jobs or a claim says otherwise.
 create or replace function uvian._offer(due uuid[]) returns jsonb
 language plpgsql
-set search_path = '' set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
   update uvian.job_state s

@@ -15,6 +15,7 @@ import orjson
 from repositories.postgres import PostgresDatabase
 
 JOBS = 1_000_000
+JIT_ABOVE_COST = 100_000  #: Postgres's default
 
 #: Tables that grow with history. The others hold what runs or is configured, and are small for ever:
 #: job_leases has a row per running job, workers one per process, sweeps one.
@@ -172,6 +173,7 @@ class Explained:
                 set auto_explain.log_triggers = on;
                 set auto_explain.log_analyze = on;
                 set auto_explain.log_timing = off;
+                set auto_explain.log_settings = on;
                 set auto_explain.log_format = json;
                 set auto_explain.log_level = notice;
                 """
@@ -200,6 +202,18 @@ class Explained:
         """The adapter on this connection, so that its own statements are explained."""
         pool: Any = _OnePool(self.connection)
         return PostgresDatabase(pool, pool, listener=None, timeout=30)
+
+    def compiled(self) -> list[str]:
+        """Statements that a server with LLVM compiles before it runs them, if only for their costs."""
+        return [
+            plan["Query Text"]
+            for plan in self.told
+            if "JIT" in plan
+            or (
+                plan["Plan"]["Total Cost"] > JIT_ABOVE_COST
+                and plan.get("Settings", {}).get("jit") != "off"
+            )
+        ]
 
     def scans(self) -> list[tuple[str, str, int, str]]:
         """(relation, how it is scanned, rows looked at, statement) of all scans of growing tables."""

@@ -16,6 +16,7 @@ from repositories.conversations import ConversationRepository, UserConversations
 from repositories.database import Filter, Order
 from repositories.jobs import Followups, JobRepository
 from repositories.messages import MessageRepository, UserMessages
+from tests.plans.life import life, runs
 from tests.plans.million import JOBS, Explained, add_backlog, fill
 from tests.servers import CleanDatabase, Clones
 
@@ -75,17 +76,13 @@ async def some(explained: Explained, status: str, number: int) -> list[dict[str,
 
 
 async def check(explained: Explained) -> None:
-    """No sequential scan of a growing table, and no scan that looks at more than it must."""
+    """No sequential scan of a growing table, no scan that looks at more than it must, no compiler."""
     await explained.catch_up()
     assert explained.told, "nothing was explained"
     for relation, how, rows, statement in explained.scans():
         assert not how.startswith("Seq Scan"), f"{how} of {relation} in {statement}"
         assert rows <= MOST_ROWS, f"{how} of {relation} looks at {rows} rows in {statement}"
-
-
-def runs(jobs: list[dict[str, Any]], **more: Any) -> list[dict[str, Any]]:
-    """As items of a request."""
-    return [{"id": job["id"], "run": job["run"], **more} for job in jobs]
+    assert explained.compiled() == []
 
 
 async def test_there_are_a_million(explained: Explained) -> None:
@@ -318,35 +315,6 @@ async def test_a_users_own_conversations_through_row_level_security(explained: E
     await check(explained)
 
 
-async def _life(explained: Explained, user: str, conversation: str, number: int) -> None:
-    """Everything that happens to so many jobs, of which half are chats."""
-    port, worker = explained.port, {"worker": "w"}
-    items = [{"user_id": user, "type": "noop", "input": {}} for _ in range(number)]
-    spoken = {"conversation_id": conversation}
-    items += [{"user_id": user, "type": "chat", "input": spoken} for _ in range(number)]
-    await port.call("post_message", **spoken, user_id=user, content="Why?")
-    made = await port.call("create_jobs", request={"jobs": items})
-    jobs = runs([answer["job"] for answer in made["jobs"]])
-    await port.call("mark_jobs", request={"dispatched": jobs})
-    await port.call("claim_jobs", request={**worker, "jobs": jobs})
-    more = await port.call(
-        "claim_next_jobs",
-        request={**worker, "nonce": str(uuid.uuid4()), "types": ["noop", "chat"], "limit": number},
-    )
-    jobs += runs(more["jobs"])
-    await port.call(
-        "renew_leases", request={**worker, "jobs": [{**j, "progress": 0.5} for j in jobs]}
-    )
-    half = len(jobs) // 2
-    settled = [{**j, "outcome": "completed", "message": {"content": "x"}} for j in jobs[:half]]
-    settled += [{**j, "outcome": "retry"} for j in jobs[half:]]
-    await port.call("settle_jobs", request={**worker, "jobs": settled})
-    await port.call("mark_jobs", request={"announced": jobs})
-    await port.call("sweep_jobs", request={})
-    await port.call("cancel_job", job_id=jobs[-1]["id"])
-    await port.call("retry_job", job_id=jobs[-1]["id"], expected_run=jobs[-1]["run"] + 1)
-
-
 async def test_plans_of_an_empty_database_hold_when_it_is_full(database: CleanDatabase) -> None:
     """A worker's connections plan when the queue is empty, and keep the plans when it is not.
 
@@ -364,8 +332,8 @@ async def test_plans_of_an_empty_database_hold_when_it_is_full(database: CleanDa
         await connection.execute("alter table uvian.jobs set (autovacuum_enabled = false)")
         await connection.execute("alter table uvian.job_state set (autovacuum_enabled = false)")
         for _ in range(7):  # from the sixth on, plans are generic
-            await _life(explained, user, conversation, 2)
+            await life(explained.port, user, conversation, 2)
         await add_backlog(database.superuser_dsn, user, conversation, 20_000)
         await explained.forget()
-        await _life(explained, user, conversation, 100)
+        await life(explained.port, user, conversation, 100)
         await check(explained)
