@@ -139,9 +139,9 @@ def _token(secret: str, user_id: str) -> str:
 
 
 def _port() -> int:
-    """The usual one; another when somebody has it, unless it was asked for."""
+    """The usual one; another when somebody has it, unless it was asked for. 0 asks for any."""
     config = Config.load()
-    if "gateway_port" in config.model_fields_set:
+    if "gateway_port" in config.model_fields_set and config.gateway_port:
         return config.gateway_port
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

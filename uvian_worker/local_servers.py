@@ -5,6 +5,8 @@ from __future__ import annotations
 __all__ = ["DEVELOPMENT_USER", "ENV_FILE", "FOLDER", "LocalServers", "local_servers"]
 
 import contextlib
+import os
+import shlex
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -15,7 +17,7 @@ from typing import Final
 import asyncpg
 
 from repositories.errors import Misconfigured
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedRedis, FolderInUse
 from uvian_worker.migrate import bootstrap, migrate
 
 #: Where it all lives, below the working directory.
@@ -76,8 +78,9 @@ class LocalServers:
         file = self.folder / ENV_FILE
         file.unlink(missing_ok=True)
         file.touch(mode=0o600)
-        lines = (f"{name}={value}\n" for name, value in {**self.settings(), **more}.items())
-        file.write_text("".join(lines))
+        facts = {**self.settings(), **more, "DEV_PID": str(os.getpid())}
+        # For shells as well, so a folder with blanks in its name needs quotes.
+        file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items()))
         try:
             yield file
         finally:
@@ -95,12 +98,40 @@ async def local_servers(
     folder = Path.cwd() / folder
     async with AsyncExitStack() as stack:
         tell("Starting Redis")
-        redis = await stack.enter_async_context(EmbeddedRedis(folder / "redis"))
+        try:
+            redis = await stack.enter_async_context(EmbeddedRedis(folder / "redis"))
+        except FolderInUse as error:
+            raise EmbeddedError(_who_has_it(folder, error.owner)) from error
         tell("Starting Postgres")
         postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
         tell("Migrating the schema")
         await _prepare(postgres)
         yield LocalServers(folder, postgres.migrator_dsn, redis.url, DEVELOPMENT_USER)
+
+
+def _who_has_it(folder: Path, owner: str) -> str:
+    """Who uses the servers of a folder, where they are, and how that ends."""
+    lines = _lines_of(folder / ENV_FILE)
+    if owner and f"DEV_PID={owner}" in lines:
+        where = next(
+            (line.partition("=")[2] for line in lines if line.startswith("DEV_GATEWAY_URL=")), ""
+        )
+        return (
+            f"`uvian dev` is running in {folder.parent} already (process {owner}): {where}\n"
+            f"Use that one, or stop it first: Ctrl-C in its shell, or: kill {owner}"
+        )
+    who, stop = (f"Process {owner}", f": kill {owner}") if owner else ("Another process", ".")
+    return (
+        f"{who} uses the servers of {folder} already: `uvian demo`, or a `uvian dev` that is starting "
+        f"or ending. Wait for it, or stop it first{stop}"
+    )
+
+
+def _lines_of(file: Path) -> list[str]:
+    try:
+        return file.read_text().splitlines()
+    except OSError:
+        return []
 
 
 async def _prepare(postgres: EmbeddedPostgres) -> None:

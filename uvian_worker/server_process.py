@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-__all__ = ["EmbeddedError", "ServerProcess", "end_process"]
+__all__ = ["EmbeddedError", "FolderInUse", "ServerProcess", "end_process"]
 
 import asyncio
 import contextlib
@@ -40,6 +40,17 @@ _GUARDIAN = 'read -r _; pid=$(head -n 1 "$0" 2>/dev/null) && kill -s INT "$pid" 
 
 class EmbeddedError(RuntimeError):
     """An embedded server is not installed or does not start; the message says what to do."""
+
+
+class FolderInUse(EmbeddedError):
+    """Another process has the folder; ``owner`` is its id, empty where it has not told it yet."""
+
+    def __init__(self, name: str, folder: Path, owner: str) -> None:
+        self.owner = owner
+        super().__init__(
+            f"{name} in {folder} is in use by process {owner or 'unknown'}: "
+            "stop that process or choose another folder."
+        )
 
 
 class ServerProcess(ABC):
@@ -138,12 +149,9 @@ class ServerProcess(ABC):
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            owner = os.read(lock, 20).decode() or "unknown"
+            owner = os.read(lock, 20).decode()
             os.close(lock)
-            raise EmbeddedError(
-                f"{self.name} in {self.folder} is in use by process {owner}: "
-                "stop that process or choose another folder."
-            ) from error
+            raise FolderInUse(self.name, self.folder, owner) from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
         self._lock = lock

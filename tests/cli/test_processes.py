@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -251,12 +253,25 @@ def test_dev_brings_everything_up_and_takes_it_all_down(folder: Path, programs: 
 
 
 def test_a_second_dev_in_the_same_folder_is_refused(folder: Path, programs: Programs) -> None:
-    """The sentence names the process that has the folder."""
-    dev = programs.uvian("dev")
+    """It says that one runs, where, and how to stop it: at its true address, though any port was asked."""
+    dev = programs.uvian("dev", UVIAN_GATEWAY_PORT="0")
     dev.says("Ctrl-C ends everything")
-    second = programs.uvian("dev")
-    assert second.ends() == 5
-    assert f"in use by process {dev.process.pid}" in second.output
+    page = re.search(r"http://127\.0\.0\.1:([0-9]+)/#access_token=", dev.output)
+    assert page is not None
+    with urllib.request.urlopen(f"http://127.0.0.1:{page[1]}/health/live") as answer:
+        assert answer.status == 200
+    for command in ("dev", "demo"):
+        second = programs.uvian(command)
+        assert second.ends() == 5
+        assert f"`uvian dev` is running in {folder} already" in second.output
+        assert f"http://127.0.0.1:{page[1]}" in second.output
+        assert f"kill {dev.process.pid}" in second.output
+        assert "Redis" not in second.output
+    # What it says to type is typed, in a shell that knows no `uvian`.
+    (listing,) = re.findall(r"^ +(.*uvian.* jobs list)$", dev.output, re.MULTILINE)
+    shell = {"PATH": os.defpath, "HOME": str(folder)}
+    typed = subprocess.run(["sh", "-c", listing], cwd=folder, env=shell, check=False)
+    assert typed.returncode == 0
     dev.process.terminate()
     assert dev.ends() == 0
 

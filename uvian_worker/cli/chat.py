@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uvian_worker.cli.endings import ExitCode, Fault, run, tell
+from uvian_worker.cli.program import program
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +129,7 @@ async def _converse(talk: Talk) -> ExitCode:
             tell(fault)  # the next question may be another matter
         screen.print()
     if talk.conversation_id is not None and not talk.is_empty:
-        again = f"uvian chat --conversation {talk.conversation_id}"
+        again = f"{program()} chat --conversation {talk.conversation_id}"
         screen.print(Text.assemble(("To go on: ", "dim"), (again, "cyan")), soft_wrap=True)
     return ExitCode.OK
 

@@ -189,6 +189,8 @@ def conclude(screen: Console, results: list[DemoResult]) -> None:
     """How it went, where the pictures are, what can be done next."""
     from rich.text import Text
 
+    from uvian_worker.cli.program import program
+
     screen.print()
     for result in results:
         screen.print(_verdict(result), soft_wrap=True)
@@ -198,9 +200,10 @@ def conclude(screen: Console, results: list[DemoResult]) -> None:
         link = Text(_path(page), style=f"underline link {page.as_uri()}")
         screen.print(Text.assemble("  ", link), soft_wrap=True)  # in one piece, to be copied
     if last.succeeded:
-        again = 'uvian demo --prompt "…" --theme "…" --refine "…" --ask "…"'
-        next_ = Text.assemble("  Next: ", (again, "cyan"), " or ", ("uvian dev", "cyan"))
-        screen.print(next_, style="dim")
+        ours = program()
+        again = f'{ours} demo --prompt "…" --theme "…" --refine "…" --ask "…"'
+        next_ = Text.assemble("  Next: ", (again, "cyan"), " or ", (f"{ours} dev", "cyan"))
+        screen.print(next_, style="dim", soft_wrap=True)
     else:
         screen.print(Text(f"  The worker's log: {_path(last.log)}", style="dim"), soft_wrap=True)
     screen.print()

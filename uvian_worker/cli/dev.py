@@ -55,6 +55,7 @@ def _introduce(development: Development) -> None:
     from rich.text import Text
 
     from uvian_worker.cli.output import console
+    from uvian_worker.cli.program import program
 
     servers = development.servers
     screen = console()
@@ -80,7 +81,8 @@ def _introduce(development: Development) -> None:
     screen.print()
     screen.print(Text("In another shell, in this folder:", style="dim"))
     for command in _COMMANDS:
-        screen.print(Text(f"  {command}", style="cyan"), soft_wrap=True)
+        line = f"  {program(elsewhere=True)} {command}"
+        screen.print(Text(line, style="cyan"), soft_wrap=True)
     screen.print(Text("In a program, or for psql and arq:", style="dim"))
     screen.print(Text(f"  set -a; . {development.env_file}; set +a", style="cyan"), soft_wrap=True)
     screen.print()
@@ -88,7 +90,7 @@ def _introduce(development: Development) -> None:
 
 
 _COMMANDS = (
-    'uvian submit generation logo_description="A fox" theme_description="autumn woods" --watch',
-    "uvian chat",
-    "uvian jobs list",
+    'submit generation logo_description="A fox" theme_description="autumn woods" --watch',
+    "chat",
+    "jobs list",
 )
