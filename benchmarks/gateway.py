@@ -359,7 +359,7 @@ async def _measured(one: Callable[[], Awaitable[float]]) -> list[float]:
 
 async def _open_to_browsers(servers: Site) -> None:
     connection = await asyncpg.connect(servers.postgres.dsn)
-    await connection.execute("update uvian.job_types set browser = true where type = 'noop'")
+    await connection.execute("update uvian.job_types set browser = true")
     await connection.close()
 
 

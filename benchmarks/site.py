@@ -83,6 +83,9 @@ async def _prepare(postgres: EmbeddedPostgres, user_id: str) -> None:
     connection = await asyncpg.connect(postgres.dsn)
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(user_id))
     await connection.execute("insert into uvian.job_types (type) values ('noop'), ('naive')")
+    await connection.execute(  # one user has all the jobs
+        "update uvian.job_types set max_queued_per_user = null, max_running_per_user = null"
+    )
     await connection.close()
 
 

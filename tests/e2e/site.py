@@ -134,6 +134,7 @@ async def opened(workers: Workers, folder: Path) -> AsyncIterator[Site]:
         worker = workers.start(settings="tests.e2e.settings.WorkerSettings")
         await site.start_gateway()
         await workers.until(lambda: "at a time" in worker.said, worker)
+        await workers.execute("update uvian.job_types set browser = true")
         yield site
     finally:
         for gateway in site._gateways:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.adapters import Adapter
 from tests.processes.site import Site, opened
-from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase
+from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase, lift_limits
 from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 from uvian_worker.migrate import bootstrap, migrate
 
@@ -29,6 +29,7 @@ def own_postgres(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
     with EmbeddedPostgres(tmp_path / "postgres", binaries=POSTGRES_BINARIES) as server:
         asyncio.run(bootstrap(server.dsn))
         asyncio.run(migrate(server.migrator_dsn))
+        asyncio.run(lift_limits(server.dsn))
         yield server
 
 

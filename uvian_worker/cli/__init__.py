@@ -23,6 +23,7 @@ from uvian_worker.cli.gateway import gateway
 from uvian_worker.cli.jobs import app as jobs_app
 from uvian_worker.cli.schema import migrate
 from uvian_worker.cli.submit import submit, watch
+from uvian_worker.cli.types import app as types_app
 from uvian_worker.cli.worker import worker
 from uvian_worker.scrubbing import guard_logs, scrubbed_trace
 
@@ -68,6 +69,7 @@ app.command(rich_help_panel=_SITE)(watch)
 app.command(rich_help_panel=_SITE)(chat)
 app.add_typer(jobs_app, name="jobs", rich_help_panel=_SITE)
 app.add_typer(credits_app, name="credits", rich_help_panel=_SITE)
+app.add_typer(types_app, name="types", rich_help_panel=_SITE)
 
 
 def main() -> None:

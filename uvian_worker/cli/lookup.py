@@ -112,15 +112,15 @@ def _words(
         "cost_exceeds_max": (f"The job costs {cost} credits: more than --max-cost.", ""),
         "too_many_queued": (
             f"This user has {limit} jobs of this type waiting: no more are accepted.",
-            "Wait for some to start, or raise max_queued_per_user in uvian.job_types.",
+            f"Wait for some to start, or raise it: uvian types limit {type_ or '…'} --queued …",
         ),
         "input_too_large": (
             f"The input is larger than {limit} bytes.",
-            "The operator sets max_input_bytes in uvian.job_types.",
+            f"The operator says how much: uvian types limit {type_ or '…'} --input-bytes …",
         ),
         "type_disabled": (
             f"Jobs of the type {type_} are switched off.",
-            "The operator sets enabled in uvian.job_types.",
+            f"The operator switches it on again: uvian types open {type_ or '…'}",
         ),
         "idempotency_conflict": (
             "A job with this --key exists, and its type or input is another.",

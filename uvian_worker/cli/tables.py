@@ -1,8 +1,8 @@
-"""Jobs as tables and as a page."""
+"""Jobs as tables and as a page; their types as a table and in a sentence."""
 
 from __future__ import annotations
 
-__all__ = ["print_job", "print_jobs"]
+__all__ = ["described", "print_job", "print_jobs", "print_types"]
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from repositories.database import Row
+from repositories.job_types import JobTypeSettings
 from uvian_worker.cli.output import ago, console, credits_text, duration, status_text
 
 _ROOMY = 90  # columns
@@ -39,6 +40,57 @@ def print_jobs(rows: Sequence[Row]) -> None:
     for line in cells:
         table.add_row(*line)
     screen.print(table)
+
+
+def print_types(types: Sequence[JobTypeSettings]) -> None:
+    """One line per type: to whom it is open, what it costs, how much of it there may be."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for name in ("Type", "Open to"):
+        table.add_column(name, no_wrap=True)
+    for name in ("Price", "Waiting", "Running", "Tokens"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("Models", overflow="ellipsis", no_wrap=True)
+    for each in types:
+        style = "green" if each.enabled and each.browser else "dim"
+        table.add_row(
+            each.type,
+            Text(_open_to(each), style=style),
+            "free" if each.price is None else credits_text(each.price),
+            *(
+                "-" if most is None else str(most)
+                for most in (each.max_queued_per_user, each.max_running_per_user, each.max_tokens)
+            ),
+            ", ".join(each.models or ["any"]),
+        )
+    console().print(table)
+
+
+def described(settings: JobTypeSettings) -> str:
+    """What the operator says of a type, as the end of a sentence."""
+    price = "free" if not settings.price else f"{credits_text(settings.price)} credits"
+    limits = [
+        f"{'any number' if most is None else most} {doing}"
+        for most, doing in (
+            (settings.max_queued_per_user, "waiting"),
+            (settings.max_running_per_user, "running"),
+        )
+    ]
+    parts = [f"open to {_open_to(settings)}", price, f"{' and '.join(limits)} of each user"]
+    if settings.models:
+        parts.append(f"models: {', '.join(settings.models)}")
+    if settings.max_tokens:
+        parts.append(f"{settings.max_tokens} tokens at most")
+    if settings.system_prompt:
+        parts.append("with your system prompt")
+    return "; ".join(parts)
+
+
+def _open_to(settings: JobTypeSettings) -> str:
+    if not settings.enabled:
+        return "nobody: switched off"
+    if not settings.browser:
+        return "your API alone"
+    return "signed-in users, anonymous ones too" if settings.anonymous else "signed-in users"
 
 
 def print_job(row: Row) -> None:
