@@ -38,7 +38,7 @@ coverage: setup  ## the same tests, and the lines that none of them runs (takes 
 	@$(VENV)/coverage combine --quiet
 	@$(VENV)/coverage report
 
-e2e: setup  ## in a browser, through a pooler and a real PostgREST: apt-get install chromium pgbouncer nodejs npm
+e2e: setup  ## in a browser, through a pooler and a real PostgREST: apt-get install chromium pgbouncer postgresql nodejs npm
 	@scripts/setup_e2e
 	@PYTHONPATH=.venv/e2e $(PYTEST) -n 3 --dist loadfile -m e2e $(ARGS)
 

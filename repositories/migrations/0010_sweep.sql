@@ -202,7 +202,8 @@ $$;
 -- ─── act: the caller holds jobs, places and accounts ─────────────────────────────────────────
 
 -- Jobs whose leases have expired. A crash burns an attempt only where the job ran alone; a job that
--- crashed often in company is a suspect, and must run alone before it may be given up.
+-- crashed often in company is a suspect, and must run alone before it may be given up. A crash of its
+-- worker is not the job's error: it waits before the next run only from the third on.
 create function uvian._bury(lost uuid[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_hashjoin = off set enable_mergejoin = off
@@ -216,7 +217,7 @@ begin
       group by o.worker having count(*) > 1);
   perform uvian._carry_out(array(
     select (b.id, b.run, 'worker_lost', null, b.status, b.attempt + (b.status <> 'cancelled' and b.alone)::integer,
-            case when b.crashed < 2 then 0 else least(30, power(2, least(b.crashed, 6))) end, 0,
+            case when b.crashed < 3 then 0 else least(30, power(2, least(b.crashed - 1, 6))) end, 0,
             case when b.status = 'failed' then uvian._error('worker_lost',
               'The worker stopped while running this job.', b.attempt + 1) else '{}' end)::uvian._verdict
     from (

@@ -182,16 +182,32 @@ async def test_a_job_that_crashed_often_in_company_becomes_a_suspect(world: Worl
     assert (row["status"], row["error"]["code"]) == ("failed", "worker_lost")
 
 
-async def test_a_repeated_crash_comes_back_later_each_time(world: World) -> None:
-    """A job that kills its workers does not kill one after the other as fast as they start."""
+async def test_two_crashes_cost_no_pause_and_further_ones_come_back_later_each_time(
+    world: World,
+) -> None:
+    """A crash is not the job's error; one that goes on killing does not kill as fast as it can."""
     await world.type(max_attempts=10)
     job = await world.create(await world.user())
     pauses = []
-    for run in range(1, 6):
+    for run in range(1, 8):
         await world.claim({**job, "run": run})
         row = await world.lose(job)
         pauses.append(round((row["run_at"] - row["updated_at"]).total_seconds()))
-    assert pauses == [0, 4, 8, 16, 30]
+    assert pauses == [0, 0, 4, 8, 16, 30, 30]
+
+
+async def test_a_second_crash_in_company_costs_no_pause_either(world: World) -> None:
+    """Nobody of those who ran there waits, and the sweep that finds them dispatches them."""
+    user = await world.user()
+    jobs = [await world.create(user) for _ in range(3)]
+    for run in (1, 2):
+        for job in jobs:
+            assert (await world.claim({**job, "run": run}))["claimed"]
+        await world.expire(*jobs)
+        swept = await world.sweep()
+        assert {(d["id"], d["run"], d["delayed"]) for d in swept["dispatch"]} == {
+            (job["id"], run + 1, False) for job in jobs
+        }
 
 
 async def test_an_interrupted_suspect_stays_one(world: World) -> None:

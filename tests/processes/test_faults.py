@@ -47,6 +47,29 @@ async def test_kill_in_the_middle_of_a_generation(site: Site) -> None:
     await redis.aclose()
 
 
+async def test_a_second_crash_is_made_good_as_fast_as_the_first(site: Site) -> None:
+    """Each costs a lease, a sweep and a moment: with the defaults 15 s, 2 s and less than 3 s."""
+    lease, sweep = 2.0, 0.5
+    settings = {"UVIAN_LEASE": "2", "UVIAN_RENEW_EVERY": "0.5", "UVIAN_SWEEP_EVERY": "0.5"}
+    for _ in range(3):
+        await site.worker(**settings)
+    job_id = await site.submit("wait", seconds=2)
+    for run in (1, 2):
+        while not (found := await site.execute("select worker from uvian.job_leases")):
+            await asyncio.sleep(0.01)
+        ((name,),) = found
+        (holder,) = [worker for worker in site.workers if f"worker {name}:" in worker.said]
+        holder.kill()
+        killed = time.monotonic()
+        while (await site.row(job_id))["run"] == run or not await site.execute(
+            "select from uvian.job_leases"
+        ):
+            await asyncio.sleep(0.01)
+        assert time.monotonic() - killed < lease + sweep + 1.5
+    (row,) = await site.ended(job_id)
+    assert (row["status"], row["run"]) == ("completed", 3)
+
+
 async def test_flushall_loses_no_job(site: Site) -> None:
     """Redis is emptied under a hundred queued jobs: all run."""
     jobs = [await site.submit("noop") for _ in range(100)]
