@@ -77,14 +77,13 @@ class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
         """Answer the question."""
         asked, services = job.input, job.services
         conversation_id = str(asked.conversation_id)
-        await services.conversations.require(conversation_id)
-        job.enter(conversation_id)
         question, prompt = await read_history(
             services.messages,
             conversation_id,
             str(asked.message_id) if asked.message_id else None,
             system_prompt=asked.system_prompt,
             budget=services.history_tokens,
+            enter=job.enter,
         )
         stream = MessageStream(job.emit, self._pace, answer_id(job.job.id))
         writing = _Writing(stream, question.id, prompt, asked.max_tokens)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-__all__ = ["Message", "MessageRepository", "Posted", "UserMessages", "answer_id"]
+__all__ = ["Message", "MessageRepository", "Posted", "ReadingBack", "UserMessages", "answer_id"]
 
+import asyncio
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 from uuid import UUID, uuid4
@@ -47,8 +48,9 @@ class Posted:
 
 _COLUMNS = Message.__slots__
 
-#: How many messages a page of a history has at most.
+#: How many messages a page of a history has at most, and how many the first of one that is read back.
 MOST = 1000
+_FIRST = 50
 
 
 def answer_id(job_id: str) -> str:
@@ -105,6 +107,10 @@ class UserMessages:
             return page
         return _as_asked(page, question, whole=before_position is None)
 
+    def back(self, conversation_id: str) -> ReadingBack:
+        """The conversation from its newest message back, for who reads on until it is enough."""
+        return ReadingBack(self.database, self.user_id, conversation_id)
+
     async def _of(self, conversation_id: str, message_id: str) -> Message:
         message = await MessageRepository(self.database).find(message_id)
         if message is None or message.conversation_id != conversation_id:
@@ -114,6 +120,63 @@ class UserMessages:
     @property
     def _conversations(self) -> UserConversations:
         return UserConversations(self.database, self.user_id)
+
+
+class ReadingBack:
+    """A conversation from its newest message back, in few queries.
+
+    Whether the user takes part is asked once, beside the first page; each further page is four times
+    as long. What was read is kept: it can be gone through again. Raises ``NotFound``.
+    """
+
+    def __init__(self, database: Database, user_id: str, conversation_id: str) -> None:
+        self._conversation_id = conversation_id
+        self._conversations = UserConversations(database, user_id)
+        self._messages = MessageRepository(database)
+        self._read: list[Message] = []
+        self._size = _FIRST
+        self._opened = self._ended = False
+
+    async def open(self) -> None:
+        """Read the first page, if the user takes part; once is enough."""
+        if not self._opened:
+            if not is_id(self._conversation_id):
+                raise NotFound("There is no such conversation.")
+            require = self._conversations.require(self._conversation_id)
+            _, page = await asyncio.gather(require, self._page())
+            self._opened = True
+            self._add(page)
+
+    async def find(self, message_id: str) -> Message:
+        """A message of this conversation: asked for where it was not read yet."""
+        await self.open()
+        found = next((message for message in self._read if message.id == message_id), None)
+        found = found or await self._messages.find(message_id)
+        if found is None or found.conversation_id != self._conversation_id:
+            raise NotFound("There is no such message.")
+        return found
+
+    async def __aiter__(self) -> AsyncIterator[Message]:
+        await self.open()
+        told = 0
+        while True:
+            while told < len(self._read):
+                yield self._read[told]
+                told += 1
+            if self._ended:
+                return
+            self._add(await self._page())
+
+    async def _page(self) -> list[Message]:
+        before = self._read[-1].position if self._read else None
+        return await self._messages.list(
+            self._conversation_id, before_position=before, limit=self._size, newest_first=True
+        )
+
+    def _add(self, page: Sequence[Message]) -> None:
+        self._read += page
+        self._ended = len(page) < self._size
+        self._size = min(4 * self._size, MOST)
 
 
 def _as_asked(page: Sequence[Message], question: Message, *, whole: bool) -> list[Message]:

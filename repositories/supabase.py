@@ -32,6 +32,9 @@ from repositories.database import (
 from repositories.notifications import Listener
 from repositories.supabase_client import TRIES, Supabase
 
+#: Fewer rows than that are all there are: no project's *max rows* is lower. One whose is, shows it in an
+#: answer that says how many there would have been.
+_UNCUT: Final = 100
 #: Calls in flight; beyond four in all the client answers fewer per second, not more.
 _CALLS: Final = 3
 _NOT_POSTGREST: Final = (
@@ -56,6 +59,7 @@ class SupabaseDatabase:
         self._calls = asyncio.Semaphore(_CALLS)
         self._renewals = asyncio.Semaphore(1)
         self._closed = False
+        self._uncut = _UNCUT
 
     @classmethod
     async def connect(
@@ -104,9 +108,12 @@ class SupabaseDatabase:
             request = self._page(table, columns, order, after=len(rows), limit=left)
             page = await self._answer(_narrow(request, where))
             rows += _rows(page)
+            got = len(page.data)
             if wanted is None:
                 wanted = _counted(page)
-            if not page.data:
+                if got < wanted:
+                    self._uncut = min(self._uncut, got)
+            if not got or (left is not None and got < min(left, self._uncut)):
                 break
         return rows
 

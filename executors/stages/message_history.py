@@ -13,13 +13,13 @@ __all__ = ["estimate_tokens", "read_history"]
 
 import math
 import string
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from itertools import groupby
 from typing import Literal, cast
 
 from executors.errors import InvalidInput, NotFound
 from executors.providers.base import ChatMessage
-from repositories.messages import Message, UserMessages
+from repositories.messages import Message, ReadingBack, UserMessages
 
 #: Tokens around each message: its role, where it begins and ends.
 PER_MESSAGE = 4
@@ -34,8 +34,6 @@ _KINDS: tuple[tuple[bytes, float], ...] = (
 )
 #: What to delete of a text to be left with one kind.
 _OTHERS = tuple((bytes(set(range(0x100)) - set(kind)), weight) for kind, weight in _KINDS)
-
-_PAGE = 50
 
 #: Between messages of one turn: fewer tokens than the two messages would need around them.
 _BETWEEN = "\n\n"
@@ -56,16 +54,21 @@ async def read_history(
     *,
     system_prompt: str | None,
     budget: int,
+    enter: Callable[[str], None] = lambda _: None,
 ) -> tuple[Message, list[ChatMessage]]:
     """The question (without an id the newest), and what the model is sent: the question last.
 
     What came after the question is left out, answers stand behind what they answer, and what is cut
     off begins with a question. There is one system message, in front (the prompt, then what system
     rows say), and behind it user and assistant take turns: many models refuse anything else, and a
-    question may have stayed without an answer. Raises ``NotFound``, and ``InvalidInput`` when system
-    prompt and question alone are beyond the budget.
+    question may have stayed without an answer. ``enter`` hears of the conversation once it is known that
+    the user takes part. Raises ``NotFound``, and ``InvalidInput`` when system prompt and question alone
+    are beyond the budget.
     """
-    question = await _question(messages, conversation_id, question_id)
+    newest_first = messages.back(conversation_id)
+    await newest_first.open()
+    enter(conversation_id)
+    question = await _question(newest_first, question_id)
     system = [ChatMessage("system", system_prompt)] if system_prompt else []
     room = budget - _cost(question.content) - sum(_cost(message.content) for message in system)
     if room < 0:
@@ -74,7 +77,7 @@ async def read_history(
             f"{budget} are allowed."
         )
     chosen: list[Message] = []
-    async for message in _before(messages, question):
+    async for message in _before(newest_first, question):
         room -= _cost(message.content)
         if room < 0:
             break
@@ -103,21 +106,19 @@ def _cost(content: str) -> int:
     return estimate_tokens(content) + PER_MESSAGE
 
 
-async def _question(
-    messages: UserMessages, conversation_id: str, question_id: str | None
-) -> Message:
+async def _question(newest_first: ReadingBack, question_id: str | None) -> Message:
     if question_id is not None:
-        question = await messages.get(question_id)
-        if question.conversation_id != conversation_id or question.role != "user":
+        question = await newest_first.find(question_id)
+        if question.role != "user":
             raise NotFound("There is no such question in this conversation.")
         return question
-    async for message in _newest_first(messages, conversation_id):
+    async for message in newest_first:
         if message.role == "user":
             return message
     raise NotFound("Nothing was asked in this conversation yet.")
 
 
-async def _before(messages: UserMessages, question: Message) -> AsyncIterator[Message]:
+async def _before(newest_first: ReadingBack, question: Message) -> AsyncIterator[Message]:
     """What the question follows, the newest first.
 
     An answer that came late may stand behind this question: it belongs here unless it answers this
@@ -125,7 +126,7 @@ async def _before(messages: UserMessages, question: Message) -> AsyncIterator[Me
     """
     later = {question.id}
     late: list[Message] = []
-    async for message in _newest_first(messages, question.conversation_id):
+    async for message in newest_first:
         if message.position >= question.position:
             if message.role == "assistant":
                 late.append(message)
@@ -138,14 +139,6 @@ async def _before(messages: UserMessages, question: Message) -> AsyncIterator[Me
                 yield answer
         if message.content.strip():
             yield message
-
-
-async def _newest_first(messages: UserMessages, conversation_id: str) -> AsyncIterator[Message]:
-    before: int | None = None
-    while page := await messages.history(conversation_id, before_position=before, limit=_PAGE):
-        for message in page:
-            yield message
-        before = page[-1].position
 
 
 def _in_order(chosen: Sequence[Message]) -> list[Message]:

@@ -143,6 +143,30 @@ async def test_many_pages_are_read_until_the_budget_is_full(rows: Rows) -> None:
     assert sent == [("user", BETWEEN.join([*map(str, range(300)), "now"]))]
 
 
+@pytest.mark.parametrize(("earlier", "most"), [(0, 2), (48, 2), (49, 3), (118, 3), (1000, 5)])
+@pytest.mark.parametrize("named", [True, False])
+async def test_few_queries_come_before_the_first_token(
+    rows: Rows, earlier: int, most: int, named: bool
+) -> None:
+    """Whether the user takes part is asked once, beside the first page; a page that is short is the last."""
+    for number in range(earlier):
+        rows.say(str(number), role="assistant" if number % 2 else "user")
+    now = rows.say("now")
+    sent = await history(rows, now if named else None, budget=100_000)
+    assert sent[-1][1].endswith("now")
+    assert len(sent) >= earlier
+    assert rows.selects <= most
+
+
+async def test_an_old_question_costs_one_query_more(rows: Rows) -> None:
+    """It is not among the newest: what stands before it is read on from there."""
+    old = rows.say("old")
+    for number in range(60):
+        rows.say(str(number))
+    assert await history(rows, old) == [("user", "old")]
+    assert rows.selects == 4
+
+
 async def test_a_question_of_another_conversation_is_not_found(rows: Rows) -> None:
     """Nor one of a stranger's conversation, nor an answer, nor what is not there."""
     strange = rows.say("theirs", conversation_id=OTHER)
@@ -155,7 +179,7 @@ async def test_a_question_of_another_conversation_is_not_found(rows: Rows) -> No
     rows.tables["conversation_members"].append(
         {"conversation_id": OTHER, "user_id": rows.messages.user_id, "role": "member"}
     )
-    with pytest.raises(NotFound):
+    with pytest.raises(repository_errors.NotFound):
         await history(rows, strange)
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import httpx
 import pytest
+from supabase import AsyncClient, AsyncClientOptions
 
 from repositories import errors
 from repositories.database import Order
 from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import connect_supabase
+from repositories.supabase_client import Supabase, connect_supabase
 from tests.contracts.database import DatabaseContract, job
 from tests.servers import CleanDatabase
 from tests.supabase.faults import (
@@ -254,6 +256,28 @@ async def test_answers_are_whole_however_few_rows_the_api_gives(
         answer = await service.call("create_jobs", request={"jobs": [job(user) for _ in range(9)]})
         assert len(answer["jobs"]) == 9
         await supabase.close()
+
+
+@pytest.mark.parametrize(
+    ("there", "asked"), [(0, 21), (5, 21), (20, 21), (21, 21), (50, 1000), (99, 100)]
+)
+async def test_a_short_page_is_one_request(there: int, asked: int) -> None:
+    """Fewer rows than any project cuts at are all there are."""
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        first = int(request.url.params.get("offset", 0))
+        return httpx.Response(200, json=[{"id": str(n)} for n in range(first, there)][:1000])
+
+    async with httpx.AsyncClient(transport=httpx.MockTransport(answer)) as http:
+        options = AsyncClientOptions(schema="uvian", httpx_client=http)
+        client = AsyncClient(
+            "https://abcdefghijklmnopqrst.supabase.co", "sb_secret_abcdef", options
+        )
+        service = SupabaseDatabase(Supabase(client, http))
+        assert len(await service.select("jobs", columns=("id",), limit=asked)) == there
+    assert len(requests) == 1
 
 
 @pytest.mark.database
