@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -454,3 +454,36 @@ async def _claim(superuser_dsn: str, job_id: str, run: int = 1) -> str | None:
     await connection.close()
     (claim,) = orjson.loads(answer)["jobs"]
     return claim.get("reason")  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Asia/Tokyo", "America/New_York"])
+async def test_a_time_without_a_zone_is_refused(zone: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody knows which moment is meant, not even where the process has a zone."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    async with Client(Away(0), FakeRedis()) as client:
+        for naive in (datetime.now(), datetime(2040, 1, 1)):  # noqa: DTZ001, DTZ005 - that is the point
+            with pytest.raises(JobRefused, match="invalid_input") as refused:
+                await client.submit(USER, "noop", {}, run_at=naive)
+            assert refused.value.details["field"] == "run_at"
+            assert (await client.submit(USER, "noop", {}, run_at=naive.astimezone())).id == "1"
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.database
+@pytest.mark.parametrize(
+    "written", [str.upper, lambda id_: "{" + id_ + "}", lambda id_: id_.replace("-", "")]
+)
+async def test_an_id_is_the_same_job_however_it_is_written(
+    client: Client, redis_url: str, written: Callable[[str], str]
+) -> None:
+    """Followed, cancelled (its worker is told by the id that it knows) and run again."""
+    job = await client.submit(USER, "noop", {})
+    async with asyncio.timeout(5):
+        assert (await anext(client.follow(written(job.id)))).type == "job.queued"  # type: ignore[union-attr]
+    assert (await client.cancel(written(job.id), user_id=written(USER))).status == "cancelled"
+    assert (await client.retry(written(job.id), expected_run=1, user_id=written(USER))).run == 2
+    conversation = await client.create_conversation(USER)
+    posted = await client.post_message(USER, written(conversation), "Why?")
+    assert await client.stop(written(conversation), job_id=written(posted.job.id))

@@ -213,3 +213,11 @@ def test_every_part_of_the_demo_can_be_had_alone() -> None:
 
     assert [part.value for part in Part] == list(PARTS)
     assert set(STAGES) >= set(PARTS)
+
+
+def test_submit_takes_no_time_to_run_at(folder: Path) -> None:
+    """Neither with a zone nor without: at the command line a job is for now."""
+    for run_at in ("2040-01-01T00:00:00", "2040-01-01T00:00:00Z"):
+        result = CliRunner().invoke(app, ["submit", "generation", "--run-at", run_at])
+        assert result.exit_code == ExitCode.USAGE
+        assert "No such option" in " ".join(result.output.split())

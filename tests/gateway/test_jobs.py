@@ -217,3 +217,20 @@ async def test_a_list_says_what_was_asked_without_all_of_it(site: Site) -> None:
     assert "input" not in listed
     shown = (await user.get(f"/v1/jobs/{made['id']}")).body
     assert (shown["input"], shown["asked"]) == ({**asked, "none": None}, plain)
+
+
+async def test_rest_takes_no_time_to_run_at(site: Site) -> None:
+    """With a zone or without: it is no field of a request."""
+    user = await site.user()
+    for run_at in ("2040-01-01T00:00:00", "2040-01-01T00:00:00Z"):
+        reply = await user.post("/v1/jobs", {"type": "noop", "run_at": run_at})
+        assert (reply.status, reply.code) == (422, "invalid_input")
+
+
+async def test_a_job_is_found_by_its_id_in_capitals(site: Site) -> None:
+    """To be looked at, cancelled, and run again."""
+    user = await site.user()
+    at = f"/v1/jobs/{(await site.made(user))['id'].upper()}"
+    assert (await user.get(at)).status == 200
+    assert (await user.post(f"{at}/cancel")).body["status"] == "cancelled"
+    assert (await user.post(f"{at}/retry", {"expected_run": 1})).body["run"] == 2

@@ -305,3 +305,44 @@ async def test_concurrent_creates_keep_max_queued_exactly(world: World) -> None:
     user = await world.user()
     answers = await asyncio.gather(*(world.ask(item(user), item(user)) for _ in range(6)))
     assert sum("job" in one for answer in answers for one in answer) == 5
+
+
+@pytest.mark.parametrize(
+    "run_at",
+    [
+        "2040-01-01T00:00:00",
+        "2040-01-01 00:00",
+        "2040-01-01",
+        "tomorrow",
+        "now",
+        "infinity",
+        "epoch",
+        "noon",
+        "",
+        2_208_988_800,
+        "2040-01-01T00:00:00 Europe/Berlin",
+    ],
+)
+async def test_a_moment_without_its_offset_is_refused(world: World, run_at: Any) -> None:
+    """It would be taken in whatever zone the session has; the others of the batch are made."""
+    user = await world.user()
+
+    refused, made = await world.ask(item(user, run_at=run_at), item(user))
+    assert (refused["code"], refused["field"]) == ("invalid_input", "run_at")
+    assert "offset from UTC" in refused["message"]
+    assert "job" in made
+
+
+async def test_a_moment_with_its_offset_is_that_moment(world: World) -> None:
+    """However it is written."""
+    user = await world.user()
+    for run_at in (
+        "2040-01-01T00:00:00Z",
+        "2040-01-01T09:00:00+09:00",
+        "2040-01-01 00:00+00",
+        "2039-12-31T19:00:00.000000-0500",
+        "2040-01-01t00:00:00z",
+    ):
+        (answer,) = await world.ask(item(user, run_at=run_at))
+        row = await world.row(answer["job"])
+        assert row["run_at"].isoformat() == "2040-01-01T00:00:00+00:00", run_at

@@ -375,3 +375,14 @@ def test_an_executor_without_a_type_is_refused() -> None:
 
 def _description(type_: str) -> list[dict[str, object]]:
     return [{"type": type_, "input_schema": {}, "timeout_seconds": 5, "max_attempts": 3}]
+
+
+async def test_a_job_that_was_queued_in_capitals_is_the_same_job(bench: Bench) -> None:
+    """An API in another language may write ids so: cancellations and leases name it as the row does."""
+    job_id = await bench.create(do="wait")
+    running = asyncio.create_task(bench.runner.run(job_id.upper(), 1))
+    await bench.scripted.entered.wait()
+    await bench.runner.leases.renew()
+    assert bench.runner.cancel(job_id)
+    await running
+    assert (await bench.row(job_id))["status"] == "cancelled"

@@ -22,7 +22,12 @@ export interface NewJob {
   runAt?: Date;
   /** Refuse if it costs more: a decimal number as text. */
   maxCost?: string;
+  /** Where a user's own wish is passed on: what the operator opened to them then holds. */
+  door?: Door;
 }
+
+/** How somebody came whose request is passed on: signed in, or by an anonymous sign-in. */
+export type Door = "browser" | "anonymous";
 
 /** A job as it was when it was asked about. */
 export interface Job {
@@ -110,8 +115,11 @@ export class Client {
   }
 
   /** Run a failed or cancelled job again; `expectedRun` is the run the caller saw. Throws `JobRefused`. */
-  async retry(jobId: string, { expectedRun, userId }: { expectedRun: number; userId?: string }): Promise<Job> {
-    const asked = { job_id: jobId, expected_run: expectedRun, user_id: userId ?? null };
+  async retry(
+    jobId: string,
+    { expectedRun, userId, door }: { expectedRun: number; userId?: string; door?: Door },
+  ): Promise<Job> {
+    const asked = { job_id: jobId, expected_run: expectedRun, user_id: userId ?? null, door: door ?? null };
     const answer = (await this.#call("retry_job", asked)) as { job: JobRow; dispatch: JobRow[] };
     await this.#queue.dispatch(answer.dispatch);
     return handleOf(answer.job);
@@ -126,10 +134,20 @@ function itemOf(job: NewJob): Record<string, unknown> {
     type: job.type,
     input: job.input,
     priority: job.priority ?? 0,
-    run_at: job.runAt?.toISOString() ?? null,
+    run_at: momentOf(job.runAt),
     idempotency_key: job.idempotencyKey ?? null,
     max_cost: job.maxCost ?? null,
+    door: job.door ?? null,
   };
+}
+
+/** As text with its offset from UTC: what is no moment, such as a text without one, is refused here. */
+function momentOf(runAt: Date | null | undefined): string | null {
+  if (runAt === undefined || runAt === null) return null;
+  if (!(runAt instanceof Date) || Number.isNaN(runAt.getTime())) {
+    throw new JobRefused("invalid_input", { field: "run_at", message: "runAt is a valid Date." });
+  }
+  return runAt.toISOString();
 }
 
 function handleOf({ id, status, run, cost }: JobRow): Job {

@@ -1,4 +1,4 @@
-export { Client, type ClientOptions, type Job, type NewJob, type SubmittedJob } from "./enqueue.js";
+export { Client, type ClientOptions, type Door, type Job, type NewJob, type SubmittedJob } from "./enqueue.js";
 export {
   type Call,
   DatabaseAway,

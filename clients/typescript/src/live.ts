@@ -152,6 +152,7 @@ export class Live {
 
   /** Hear of a topic: `job:<id>`, `user:<id>` or `conversation:<id>`. Connects, and stays connected. */
   follow(name: string, listener: Listener): Following {
+    name = name.toLowerCase(); // an id may be written in capitals; the log knows it in one way
     if (this.#topics.has(name)) throw new Error(`${name} is followed already`);
     const topic: Topic = new Topic(name, listener, () => this.#leave(topic));
     this.#topics.set(name, topic);

@@ -75,6 +75,31 @@ test("without Redis the job runs all the same, found by the sweeper", async (t) 
   await until(() => told.events.at(-1)?.type === "job.completed");
 });
 
+test("a time without its zone is refused, whatever language it is said in", async () => {
+  const person = await hand("person");
+  for (const runAt of ["2030-01-01T12:00:00", "tomorrow", new Date("nonsense")]) {
+    await assert.rejects(uvian.submit(generation(person, { runAt })), { name: "JobRefused", code: "invalid_input" });
+  }
+  const job = await uvian.submit(generation(person, { runAt: new Date(Date.now() + 3_600_000) }));
+  assert.equal(job.status, "queued");
+  await uvian.cancel(job.id);
+});
+
+test("what the operator opened holds where an API passes a user's wish on", async () => {
+  const person = await hand("person");
+  const anonymous = generation(person, { door: "anonymous" });
+  await assert.rejects(uvian.submit(anonymous), { name: "JobRefused", code: "type_not_open" });
+});
+
+test("an id in capitals is the same job", async (t) => {
+  const person = await hand("person");
+  const job = await uvian.submit(generation(person, { id: crypto.randomUUID().toUpperCase() }));
+  const told = follow(liveOf(t, person), `job:${job.id.toUpperCase()}`);
+  await until(() => told.end);
+  assert.deepEqual(told.end, { reason: "ended" });
+  await assert.rejects(uvian.retry(job.id.toUpperCase(), { expectedRun: 1 }), { code: "not_retryable" });
+});
+
 test("a running job is cancelled, and run again", async (t) => {
   const person = await hand("person");
   const slow = { ...input, logo_description: "painted slowly" };

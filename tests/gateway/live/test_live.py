@@ -500,3 +500,20 @@ async def until(condition: Any) -> None:
     async with asyncio.timeout(PATIENCE):
         while not await condition():
             await asyncio.sleep(0.02)
+
+
+async def test_a_topic_is_the_same_in_capitals(caller: Caller, job: Happenings) -> None:
+    """Over a socket and as a stream; the answer has the name that events have."""
+    topic = topic_of(job)
+    kind, _, id_ = topic.partition(":")
+    loud = f"{kind}:{id_.upper()}"
+    async with connected(caller) as socket:
+        answer = await socket.subscribe(loud)
+        assert (answer["op"], answer["topic"]) == ("subscribed", topic)
+        await job.stages("one")
+        assert (await socket.hears("event"))["event"]["topic"] == topic
+        await socket.say(op="unsubscribe", topic=loud)
+        assert (await socket.hears("unsubscribed"))["topic"] == topic
+    await job.complete()
+    stream = await caller.get(f"/v1/jobs/{id_.upper()}/events")
+    assert b"event: job.completed" in stream.raw
