@@ -58,6 +58,7 @@ Door: TypeAlias = Literal["browser", "anonymous"]
 PATIENCE = 3.0
 #: Seconds that a call waits for Redis. What does not get there the sweeper and the renewals carry.
 _REDIS_SECONDS = 1.0
+_AWAY_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -463,31 +464,36 @@ class Client:
         self._tell_accounts(answer)
         await self._dispatch(answer["dispatch"])
 
+    @property
+    def _redis_seconds(self) -> float:
+        """How long a caller waits for Redis: hardly, once it is known to be away."""
+        return _REDIS_SECONDS if self._dispatcher.away is None else _AWAY_SECONDS
+
     async def _dispatch(self, rows: list[dict[str, Any]]) -> None:
         dispatching = self._dispatcher.dispatch(Dispatch.of(row) for row in rows)
         try:
-            async with asyncio.timeout(_REDIS_SECONDS):
+            async with asyncio.timeout(self._redis_seconds):
                 await dispatching
         except TimeoutError:
-            log.warning("%d jobs are not dispatched yet: Redis does not answer", len(rows))
+            log.debug("%d jobs are not dispatched yet: Redis does not answer", len(rows))
 
     async def _tell_worker(self, running: Mapping[str, Any]) -> None:
         """The request stands in the row; without Redis it arrives with the next renewal."""
         try:
-            async with asyncio.timeout(_REDIS_SECONDS):
+            async with asyncio.timeout(self._redis_seconds):
                 await self._control.send(CancelJob(running["id"], running["run"]))
         except FAULTS as error:
-            log.warning(
+            log.debug(
                 "job %s: its worker hears of the cancellation later: %s", running["id"], error
             )
 
     async def _tell_gateways(self, conversation_id: str) -> None:
         """Who was removed hears no more; without Redis the gateways find out a minute later."""
         try:
-            async with asyncio.timeout(_REDIS_SECONDS):
+            async with asyncio.timeout(self._redis_seconds):
                 await self._redis.publish(self._keys.members, str(uuid.UUID(conversation_id)))
         except FAULTS as error:
-            log.warning("conversation %s: gateways hear of it later: %s", conversation_id, error)
+            log.debug("conversation %s: gateways hear of it later: %s", conversation_id, error)
 
     def _announce(self, endings: Iterable[Mapping[str, Any]]) -> None:
         for ended in endings:

@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from uvian_worker.backoff import pause_before
 from uvian_worker.eventstream.appender import LOG_LUA
@@ -120,7 +121,6 @@ class Dispatcher:
         self._lane: Lane[Dispatch, Dispatched] = Lane(
             self._send, Fifo(_BATCH), lost=Dispatched.LOST, name="dispatch"
         )
-        self._away = False
         self._healing: str | None = None  #: what stood in the marker when the loss was noticed
 
     async def close(self) -> None:
@@ -157,6 +157,19 @@ class Dispatcher:
             pipe.zcard(self._keys.claiming)
             return Depth(*await pipe.execute())
 
+    @property
+    def away(self) -> RedisAway | None:
+        """Why Redis does not serve us, as far as anybody in this process knows."""
+        return self._line.away
+
+    async def prove(self) -> RedisAway | None:
+        """Write something; what Redis would not let us do of late, if it takes writes otherwise.
+
+        ``RedisAway`` when it takes none.
+        """
+        await self._line.prove()
+        return self._line.denied
+
     async def redis_lost(self) -> bool:
         """Whether the queue may have been lost since ``mark_redis``: flush, restart or failover.
 
@@ -187,19 +200,19 @@ class Dispatcher:
     async def _send(self, items: list[Dispatch]) -> Sequence[Dispatched]:
         arguments = [value for item in items for value in _arguments(item)]
         # Once Redis is known to be away, nobody else waits for it.
-        deadline = time.monotonic() + (0 if self._away else self._patience)
+        deadline = time.monotonic() + (0 if self.away else self._patience)
         tries = 0
         while True:
             try:
                 answers = await self._line.call(DISPATCH_SCRIPT, *arguments)
             except RedisAway:
-                self._away = time.monotonic() >= deadline
-                if self._away:
+                if time.monotonic() >= deadline:
                     return [Dispatched.LOST] * len(items)
                 await asyncio.sleep(pause_before(tries, first=0.02))
                 tries += 1
+            except ResponseError:  # it was said; the sweeper offers them again
+                return [Dispatched.LOST] * len(items)
             else:
-                self._away = False
                 return [Dispatched(answer.decode()) for answer in answers]
 
 

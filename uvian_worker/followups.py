@@ -39,7 +39,7 @@ class Messenger:
         answers = await self._dispatcher.dispatch([Dispatch.of(row) for row in rows])
         lost = answers.count(Dispatched.LOST)
         if lost:
-            log.warning("%d jobs were not dispatched: Redis is away", lost)
+            log.debug("%d jobs were not dispatched: Redis is away", lost)
         return [row for row, answer in zip(rows, answers, strict=True) if answer != "lost"]
 
     def tell_accounts(self, accounts: Sequence[Row]) -> None:

@@ -10,11 +10,12 @@ from typing import Final
 
 import orjson
 from aiohttp import web
+from redis.exceptions import ResponseError
 
 from repositories.database import Database
 from repositories.errors import RepositoryError
 from uvian_worker.dispatch import Dispatcher
-from uvian_worker.eventstream.connection import FAULTS
+from uvian_worker.eventstream.away import FAULTS, RedisAway
 from uvian_worker.scrubbing import scrubbed
 
 Checks = Callable[[], Awaitable[Mapping[str, str]]]
@@ -24,13 +25,18 @@ _OLDEST_SWEEP: Final = 10.0  #: seconds; an older one means that lost jobs are n
 
 
 async def redis_state(dispatcher: Dispatcher) -> str:
-    """``ok``, or a sentence."""
+    """``ok``, or a sentence: whether it takes writes, and not only answers."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
+            denied = await dispatcher.prove()
             await dispatcher.depth()
+    except RedisAway as away:
+        return f"Redis {away}"
+    except ResponseError as error:
+        return f"Redis refuses what it is asked: {error}"
     except FAULTS:
-        return "Redis does not answer"
-    return "ok"
+        return f"Redis {dispatcher.away or 'does not answer'}"
+    return f"Redis {denied}" if denied else "ok"
 
 
 async def postgres_state(database: Database) -> str:

@@ -4,7 +4,7 @@
 -- A worker killed between arq's pick and our first act leaves its id in the queue, locked. Such an id
 -- is put down in the claiming set when it is first seen; a live pick leaves both within milliseconds.
 
-local QUEUE, CLAIMING = ARGV[1] .. ':queue', ARGV[1] .. ':claiming'
+local QUEUE, CLAIMING, ARQ = ARGV[1] .. ':queue', ARGV[1] .. ':claiming', ARGV[1] .. ':arq:'
 if redis.call('EXISTS', QUEUE, CLAIMING) == 0 then return {} end
 
 local CLOCK = redis.call('TIME')
@@ -16,7 +16,7 @@ local function int(number)
 end
 
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', int(NOW), 'LIMIT', 0, HEAD)) do
-  if redis.call('EXISTS', 'arq:in-progress:' .. id) == 1 then
+  if redis.call('EXISTS', ARQ .. 'in-progress:' .. id) == 1 then
     redis.call('ZADD', CLAIMING, 'NX', int(NOW), id)
   end
 end

@@ -19,7 +19,7 @@ from typing import Any
 from repositories.database import Database, Row
 from repositories.errors import DataError, RepositoryError
 from uvian_worker.dispatch import Dispatcher
-from uvian_worker.eventstream.connection import FAULTS, RedisAway
+from uvian_worker.eventstream.connection import FAULTS
 from uvian_worker.eventstream.lane import stop
 from uvian_worker.followups import Messenger
 
@@ -29,7 +29,6 @@ PAGE = 500
 #: Seconds that one step waits for Redis: leases expire in Postgres whatever Redis does, and a sweep
 #: that is 10 s late counts as an outage, after which nothing expires for a while.
 PATIENCE = 1.5
-_AWAY: tuple[type[Exception], ...] = (RedisAway, *FAULTS)
 
 
 class Sweeper:
@@ -53,6 +52,7 @@ class Sweeper:
         self._task: asyncio.Task[None] | None = None
         self._told: list[Row] = []
         self._redis_lost_at: str | None = None
+        self._brought_back = 0  #: dispatches that a Redis without its data makes necessary again
         self._last: float | None = None
 
     def start(self) -> None:
@@ -89,8 +89,10 @@ class Sweeper:
     async def _sweep_safely(self) -> bool:
         try:
             return await self.sweep()
-        except (RepositoryError, RedisAway) as error:
+        except RepositoryError as error:
             log.warning("sweep failed, trying again: %s", error)
+        except FAULTS as error:  # it was said
+            log.debug("sweep failed, trying again: %s", error)
         except Exception:
             log.exception("sweep failed, trying again")
         return False
@@ -132,8 +134,10 @@ class Sweeper:
         """Whether Redis has forgotten (None: it does not say), and ids taken but not claimed in time."""
         try:
             async with asyncio.timeout(PATIENCE):
+                if self._dispatcher.away is not None:
+                    await self._dispatcher.prove()  # who else would find out, where nothing happens?
                 return await self._dispatcher.redis_lost(), await self._dispatcher.overdue()
-        except _AWAY:
+        except FAULTS:
             return None, []
 
     async def _dispatch(self, rows: list[Row]) -> list[Row]:
@@ -159,12 +163,18 @@ class Sweeper:
             self._redis_lost_at = None  # another has healed it
             return False
         if self._redis_lost_at is None:
-            log.warning("Redis is new or has lost its data: dispatching what is queued")
             self._redis_lost_at = answer["now"]
+            self._brought_back = 0
             return True
+        self._brought_back += answer["forwarded"]
         if answer["forwarded"] < PAGE:
             self._redis_lost_at = None
             await self._dispatcher.mark_redis()
+            if self._brought_back:
+                log.warning(
+                    "Redis has lost its data or was replaced: %d queued jobs are dispatched again",
+                    self._brought_back,
+                )
             return False
         return True
 

@@ -3,7 +3,7 @@
 -- An id enters when arq has picked it: 1 if somebody waits for it still, else 0.
 -- Answers {1 or 0 per id that enters, ids taken}.
 
-local QUEUE, CLAIMING = ARGV[1] .. ':queue', ARGV[1] .. ':claiming'
+local QUEUE, CLAIMING, ARQ = ARGV[1] .. ':queue', ARGV[1] .. ':claiming', ARGV[1] .. ':arq:'
 local wanted, entering = tonumber(ARGV[2]), tonumber(ARGV[3])
 local CLOCK = redis.call('TIME')
 local NOW = string.format('%.0f', tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000))
@@ -22,11 +22,11 @@ if wanted > 0 then
     if #taken == wanted then break end
     -- A job that arq picked and whose payload is gone would be reported as expired: what is picked
     -- stays, and the lock on what is taken breaks a pick that is half done (arq watches this key).
-    local lock = 'arq:in-progress:' .. id
+    local lock = ARQ .. 'in-progress:' .. id
     if redis.call('SET', lock, '1', 'NX', 'PX', 1000) then
       redis.call('ZREM', QUEUE, id)
       redis.call('ZADD', CLAIMING, NOW, id)
-      redis.call('DEL', 'arq:job:' .. id, 'arq:retry:' .. id)
+      redis.call('DEL', ARQ .. 'job:' .. id, ARQ .. 'retry:' .. id)
       taken[#taken + 1] = id
     end
   end

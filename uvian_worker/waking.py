@@ -16,19 +16,22 @@ from typing import Any
 
 import orjson
 from arq.connections import ArqRedis
-from arq.constants import in_progress_key_prefix
 from redis.asyncio.client import Pipeline
 from redis.asyncio.connection import ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
 from uvian_worker.backoff import pause_before
-from uvian_worker.eventstream.connection import (
-    FAULTS,
+from uvian_worker.eventstream.away import FAULTS, RedisAway, RedisState
+from uvian_worker.eventstream.keys import ARQ, ARQ_IN_PROGRESS, Keys
+from uvian_worker.eventstream.lane import stop
+from uvian_worker.eventstream.transport import (
     PatientRetry,
+    StubbornParser,
     pool_from_url,
     sibling,
+    state_of,
 )
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.lane import stop
 
 #: Seconds. A token lost with a cut connection costs no more, and it must be less than the second in
 #: which a delayed job comes without a token.
@@ -58,11 +61,17 @@ def deserialize(document: bytes) -> dict[str, Any]:
 def arq_redis_from_url(url: str, namespace: str, **options: Any) -> WakingArqRedis:
     """The pool for ``WorkerSettings.redis_pool``; nothing connects before its first use.
 
-    It waits ``_FIRST_PATIENCE`` seconds for Redis, so that a wrong URL ends the start; once told to
-    ``be_patient``, as long as it takes, since an error in arq's loop ends the worker. Call
-    ``give_up`` when the process ends.
+    It waits ``_FIRST_PATIENCE`` seconds for Redis, so that a wrong URL ends the start; for one that
+    answers that it cannot serve us at the moment, and once told to ``be_patient``, as long as it
+    takes, since an error in arq's loop ends the worker. Whatever Redis answers, it never does so by
+    an error that arq would let through. Call ``give_up`` when the process ends.
     """
-    pool = pool_from_url(url, _FIRST_PATIENCE, **options)
+    defaults = {
+        "retry": PatientRetry(_FIRST_PATIENCE, outlasts=True),
+        "retry_on_error": [RedisAway, RedisConnectionError, OSError],
+        "parser_class": StubbornParser,
+    }
+    pool = pool_from_url(url, _FIRST_PATIENCE, **defaults | options)
     return WakingArqRedis(pool, namespace=namespace)
 
 
@@ -81,6 +90,8 @@ class WakingArqRedis(ArqRedis):
         options.setdefault("job_deserializer", deserialize)
         options.setdefault("default_queue_name", self._keys.queue)
         super().__init__(pool_or_conn, **options)
+        self.state: RedisState = state_of(self)
+        self.clock = StoreClock()
         self._draining = False
         self._came_back = asyncio.Event()
         self._found_nothing = False
@@ -126,10 +137,19 @@ class WakingArqRedis(ArqRedis):
             return super().zrangebyscore(name, min, max, *rest, **options)
         return self._read_queue(options["num"])
 
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Any command; arq's keys get the namespace."""
+        return super().execute_command(*_named(args, self._keys), **options)
+
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """A pipeline in which arq picks a job."""
         return _PickingPipeline(
-            self._keys.queue, self.connection_pool, self.response_callbacks, transaction, shard_hint
+            self._keys,
+            self.clock,
+            self.connection_pool,
+            self.response_callbacks,
+            transaction,
+            shard_hint,
         )
 
     async def close(self, close_connection_pool: bool | None = None) -> None:
@@ -147,6 +167,8 @@ class WakingArqRedis(ArqRedis):
 
     async def _read_queue(self, count: int) -> list[bytes]:
         while not self._draining:
+            if self.state.away is not None:
+                await self._served_again()
             due, following = await self._look(count)
             if due:
                 return await self._found(due)
@@ -165,18 +187,31 @@ class WakingArqRedis(ArqRedis):
 
         More each time when none of the last could be picked: a worker that was killed may have locked them.
         """
-        entries = await super().zrangebyscore(
-            self._keys.queue,
-            "-inf",
-            "+inf",
-            start=0,
-            num=min(count, _PICKS << min(self._repeats, 16)),
-            withscores=True,
-        )
-        now = time.time() * 1000
+        entries = await self._head(min(count, _PICKS << min(self._repeats, 16)))
+        now = self.clock.now()
         due = [member for member, score in entries if score <= now]
         following = (entries[len(due)][1] - now) / 1000 if len(due) < len(entries) else None
         return due, following
+
+    async def _head(self, count: int) -> list[tuple[bytes, float]]:
+        """The first ids with their scores; now and then the time of Redis as well, on the same trip."""
+        query: Any = {"start": 0, "num": count, "withscores": True}
+        if self.clock.holds:
+            entries: list[tuple[bytes, float]]
+            entries = await super().zrangebyscore(self._keys.queue, "-inf", "+inf", **query)
+            return entries
+        async with self.pipeline(transaction=False) as pipe:
+            pipe.zrangebyscore(self._keys.queue, "-inf", "+inf", **query)
+            pipe.time()
+            asked = time.monotonic()
+            entries, moment = await pipe.execute()
+        self.clock.learn(moment, asked)
+        return entries
+
+    async def _served_again(self) -> None:
+        """Wait until Redis takes a write: what arq picked before could not be locked."""
+        await self.set(self._keys.probe, "1", px=60_000)
+        self.state.works()
 
     async def _found(self, due: list[bytes]) -> list[bytes]:
         self._found_nothing = False
@@ -240,6 +275,52 @@ class WakingArqRedis(ArqRedis):
             await pipe.execute()
 
 
+class StoreClock:
+    """The clock of Redis, which gave the queue its scores: ours may be wrong by minutes.
+
+    It is asked every few seconds and carried on by our monotonic clock in between.
+    """
+
+    _HOLDS = 5.0
+    _QUICK, _SLOW = 0.02, 0.25  #: seconds that an answer took
+
+    def __init__(self) -> None:
+        self._ahead = 0.0  #: milliseconds, of our monotonic clock
+        self._until = -math.inf
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was learnt is still good."""
+        return time.monotonic() < self._until
+
+    def learn(self, moment: tuple[int, int], asked: float) -> None:
+        """Redis has told its time, having been asked at ``asked`` (monotonic)."""
+        answered = time.monotonic()
+        took = answered - asked
+        # A job that was put there before we asked must look due: so it counts from the question on,
+        # unless we waited for an answer so long that delayed jobs would be early.
+        since = asked if took <= self._SLOW else answered
+        self._ahead = moment[0] * 1000 + moment[1] / 1000 - since * 1000
+        self._until = answered + (self._HOLDS if took <= self._QUICK else 0.5)
+        if took > self._SLOW:
+            self._until = answered  # but for this once
+
+    def now(self) -> float:
+        """Milliseconds since 1970, as Redis counts them."""
+        return time.monotonic() * 1000 + self._ahead
+
+    def as_ours(self, score: float) -> float:
+        """A score as our own clock would have given it: arq compares it with that."""
+        return max(1.0, time.time() * 1000 - (self.now() - score))
+
+
+def _named(args: tuple[Any, ...], keys: Keys) -> tuple[Any, ...]:
+    """A command with the namespace before arq's own keys, so that installations do not meet in them."""
+    return tuple(
+        keys.arq(arg) if isinstance(arg, str) and arg.startswith(ARQ) else arg for arg in args
+    )
+
+
 class _PickingPipeline(Pipeline):
     """arq's pick, WATCH, EXISTS and ZSCORE one after another, in one round trip.
 
@@ -247,22 +328,40 @@ class _PickingPipeline(Pipeline):
     between them redis-py raises ``WatchError``, which would end the worker.
     """
 
-    def __init__(self, queue: str, *options: Any) -> None:
+    def __init__(self, keys: Keys, clock: StoreClock, *options: Any) -> None:
         super().__init__(*options)
-        self._queue = queue
+        self._keys = keys
+        self._clock = clock
+        self._locks = keys.arq(ARQ_IN_PROGRESS)
         self._answers: dict[tuple[Any, ...], Any] = {}
+
+    def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Any command; arq's keys get the namespace."""
+        return super().execute_command(*_named(args, self._keys), **options)
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        """redis-py's; what arq asks before it starts, to log it, a user need not be allowed to ask."""
+        base: Any = super()
+        asked = {args[0] for args, _ in self.command_stack}
+        if not asked or not asked <= {"INFO", "DBSIZE"}:
+            answers: list[Any] = await base.execute(raise_on_error)
+            return answers
+        answers = await base.execute(raise_on_error=False)
+        return [{} if isinstance(answer, ResponseError) else answer for answer in answers]
 
     async def reset(self) -> None:
         """redis-py's end of a pipeline; one that is cut short gives its connection back all the same."""
         base: Any = super()
         try:
             await base.reset()
-        except BaseException:
+        except BaseException as error:
             connection, self.connection = self.connection, None
             if connection is not None:
                 await connection.disconnect(nowait=True)
                 await self.connection_pool.release(connection)
-            raise
+            if not isinstance(error, FAULTS):
+                raise
+            self.watching = self.explicit_transaction = False
 
     async def _send_command_parse_response(
         self, conn: Any, command_name: Any, *args: Any, **options: Any
@@ -270,22 +369,26 @@ class _PickingPipeline(Pipeline):
         if args in self._answers:
             return self._answers.pop(args)
         base: Any = super()
-        if command_name != "WATCH" or not args[1].startswith(in_progress_key_prefix):
+        if command_name != "WATCH" or not args[1].startswith(self._locks):
             return await base._send_command_parse_response(  # noqa: SLF001 - our own base
                 conn, command_name, *args, **options
             )
         lock = args[1]
         follow = [
             ("EXISTS", lock),
-            ("ZSCORE", self._queue, lock.removeprefix(in_progress_key_prefix)),
+            ("ZSCORE", self._keys.queue, lock.removeprefix(self._locks)),
         ]
         await conn.send_packed_command(conn.pack_commands([args, *follow]))
         try:
             watched = await self.parse_response(conn, command_name, **options)
-            self._answers = {asked: await self.parse_response(conn, asked[0]) for asked in follow}
+            exists, score = [await self.parse_response(conn, asked[0]) for asked in follow]
         except BaseException:
             # Answers that nobody reads are on their way; nothing was picked, it can all be asked again.
             self.watching = False
             await conn.disconnect(nowait=True)
             raise
+        self._answers = {
+            follow[0]: exists,
+            follow[1]: None if score is None else self._clock.as_ours(score),
+        }
         return watched

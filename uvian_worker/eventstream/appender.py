@@ -62,7 +62,6 @@ class EventLog(Generic[AnswerT]):
         self._answers = {word.encode(): answer(word) for word in _ANSWERS}
         self._buffer: _EventBuffer[AnswerT] = _EventBuffer(limit, lost=self._lost)
         self._lane = Lane(self._append, self._buffer, lost=self._lost, name="event log")
-        self._away = False
 
     async def close(self, patience: float = 5.0) -> None:
         """Deliver what waits for up to ``patience`` seconds; the rest is lost. Twice is fine."""
@@ -89,14 +88,12 @@ class EventLog(Generic[AnswerT]):
         while True:
             try:
                 answers = await self._line.call(_APPEND, *arguments)
-            except RedisAway as error:
-                self._note_away(str(error))
+            except RedisAway:
                 await asyncio.sleep(pause_before(tries, first=0.02))
                 tries += 1
             except ResponseError as error:
                 return await self._append_halves(items, error)
             else:
-                self._note_back()
                 return [self._settle(self._answers[word], repeated=tries > 0) for word in answers]
 
     async def _append_halves(self, items: list[Append], error: ResponseError) -> Sequence[AnswerT]:
@@ -107,16 +104,6 @@ class EventLog(Generic[AnswerT]):
         middle = len(items) // 2
         answers = [*await self._append(items[:middle]), *await self._append(items[middle:])]
         return [self._settle(answer, repeated=True) for answer in answers]
-
-    def _note_away(self, error: str) -> None:
-        if not self._away:
-            log.warning("Redis is away (%s); events wait", error)
-        self._away = True
-
-    def _note_back(self) -> None:
-        if self._away:
-            log.info("Redis is back; events go on")
-        self._away = False
 
     def _settle(self, answer: AnswerT, *, repeated: bool) -> AnswerT:
         # After a reply that was lost, a duplicate is our own.

@@ -1,13 +1,14 @@
 """Every name in Redis, in one place.
 
 The namespace (``UVIAN_NAMESPACE``) comes first in all of them, so that several installations share
-one Redis. The only names without it are arq's own, which are constants of arq; they end in
-``<job id>:<run>``, and job ids are unique.
+one Redis, each with a user that may touch nothing else. arq's own names are constants of arq; our pool
+gives them the namespace on their way to Redis.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "ARQ",
     "ARQ_FUNCTION",
     "ARQ_IN_PROGRESS",
     "ARQ_JOB",
@@ -28,7 +29,8 @@ from uuid import UUID
 
 #: The one function arq calls.
 ARQ_FUNCTION = "run_job"
-#: arq's keys, repeated here because an API that enqueues does not import arq; a test compares them.
+#: arq's names, repeated here because an API that enqueues does not import arq; a test compares them.
+ARQ = "arq:"
 ARQ_JOB = "arq:job:"
 ARQ_IN_PROGRESS = "arq:in-progress:"
 ARQ_RETRY = "arq:retry:"
@@ -142,6 +144,15 @@ class Keys:
     def claiming(self) -> str:
         """Sorted set: ids between the queue and their claim in Postgres, by when they left it."""
         return f"{self.namespace}:claiming"
+
+    def arq(self, name: str) -> str:
+        """A key of arq's (``arq:job:<id>``, ``arq:in-progress:<id>``, ``arq:retry:<id>``)."""
+        return f"{self.namespace}:{name}"
+
+    @property
+    def probe(self) -> str:
+        """String: written to see whether Redis takes writes."""
+        return f"{self.namespace}:probe"
 
     @property
     def marker(self) -> str:

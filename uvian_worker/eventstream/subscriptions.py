@@ -22,8 +22,10 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from uvian_worker.backoff import pause_before
-from uvian_worker.eventstream.connection import FAULTS, sibling
+from uvian_worker.eventstream.away import FAULTS, RedisDenied
+from uvian_worker.eventstream.connection import sibling
 from uvian_worker.eventstream.lane import stop
+from uvian_worker.eventstream.transport import place_of, state_of
 
 log = logging.getLogger(__name__)
 
@@ -141,8 +143,10 @@ class Subscriptions:
                 async with self._connection() as pubsub:
                     tries = 0
                     await self._receive(pubsub)
+            except RedisDenied as error:
+                state_of(self._redis).note(error, place_of(self._redis))
             except FAULTS as error:
-                log.warning("The subscription connection broke (%s); connecting again", error)
+                log.debug("The subscription connection broke (%s); connecting again", error)
             except Exception:
                 log.exception("The subscription connection failed; connecting again")
             await asyncio.sleep(pause_before(tries, first=0.02))

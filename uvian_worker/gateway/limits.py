@@ -13,6 +13,7 @@ from typing import Final
 from redis.asyncio import Redis
 
 from uvian_worker.eventstream.connection import FAULTS, Script, run_script
+from uvian_worker.eventstream.transport import state_of
 from uvian_worker.gateway.problems import Problem
 
 log = logging.getLogger("uvian.gateway.limits")
@@ -37,13 +38,15 @@ class Limits:
         """Take a token; raises ``Problem`` (``rate_limited``) with the seconds to wait for one."""
         per_minute = self._per_minute[kind]
         key = f"{self._namespace}:limit:{kind}:{user_id}"
+        if state_of(self._redis).away is not None:
+            return
         try:
             async with asyncio.timeout(_SECONDS):
                 wait = await run_script(
                     self._redis, _SCRIPT, key, 60_000 / per_minute, max(1, per_minute // 4)
                 )
         except FAULTS as error:
-            log.warning("Nobody is limited while Redis is away: %s", error)
+            log.debug("Nobody is limited while Redis is away: %s", error)
             return
         if wait:
             seconds = math.ceil(int(wait) / 1000)

@@ -9,6 +9,7 @@ from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from pydantic import ValidationError
+from redis.exceptions import RedisError
 
 from repositories.errors import DataError, NotFound, Refused, StatementTooSlow, Transient
 from uvian_worker.calls import DatabaseAway, JobRefused
@@ -135,6 +136,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
         case DataError():
             return Problem("invalid_input", _NOT_STORED)
         case Transient() | StatementTooSlow() | DatabaseAway() | OSError() | TimeoutError():
+            return Problem("unavailable")
+        case RedisError():  # whatever it says: what needs it cannot be had at the moment
             return Problem("unavailable")
         case _:
             return Problem("internal_error")
