@@ -70,7 +70,7 @@ def test_a_stranger_dispatches_with_what_the_page_says(
         text = (CONTRACTS / "dispatch.lua").read_text()
         arguments = ["uvian", "", "00ff" * 4, "j1", 1, "u1", "image", 0, "", 0]
         assert stranger.eval(text, 0, *arguments) == [b"queued"]
-        payload = orjson.loads(stranger.get("arq:job:j1:1"))
+        payload = orjson.loads(stranger.get("uvian:arq:job:j1:1"))
     schema = generator["PAYLOAD_SCHEMA"]
     assert set(payload) == set(schema["required"]) == set(schema["properties"])
     assert payload["f"] == schema["properties"]["f"]["const"]

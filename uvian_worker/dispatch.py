@@ -121,6 +121,7 @@ class Dispatcher:
         self._lane: Lane[Dispatch, Dispatched] = Lane(
             self._send, Fifo(_BATCH), lost=Dispatched.LOST, name="dispatch"
         )
+        self.has_known_redis = False  #: somebody had marked it as whole before
         self._healing: str | None = None  #: what stood in the marker when the loss was noticed
 
     async def close(self) -> None:
@@ -177,6 +178,9 @@ class Dispatcher:
         """
         server, raw = await self._line.ask("GET", self._keys.marker)
         marker = "" if raw is None else raw.decode()
+        self.has_known_redis = self.has_known_redis or (
+            raw is not None and not marker.startswith(_HEALING)
+        )
         if raw is not None and marker == server:
             self._healing = None
             return False

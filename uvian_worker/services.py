@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Services", "open_services"]
+__all__ = ["Services", "open_services", "require_rights"]
 
 import asyncio
 import contextlib
@@ -30,9 +30,11 @@ from repositories.messages import UserMessages
 from uvian_worker import __version__
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher, Taker
+from uvian_worker.eventstream.away import FAULTS, RedisState
 from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.control import Control
 from uvian_worker.eventstream.publisher import Publisher
+from uvian_worker.eventstream.rights import missing_rights
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer, postgres_state, redis_state, sweep_state
 from uvian_worker.providers import open_models
@@ -40,6 +42,8 @@ from uvian_worker.stores import Stores
 from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.worker")
+
+_RIGHTS_SECONDS = 5.0  #: that a start waits to hear what it may do
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,12 +61,35 @@ class Services:
     control: Control
 
 
+async def require_rights(config: Config) -> None:
+    """Raise ``ConfigError`` when the Redis user may not do what a worker does.
+
+    A Redis that is away is not asked.
+    """
+    redis = redis_from_url(
+        config.redis_url.get_secret_value(), patience=0, state=RedisState(speaks=False)
+    )
+    try:
+        async with asyncio.timeout(_RIGHTS_SECONDS):
+            lacks = await missing_rights(redis, config.namespace)
+    except FAULTS:
+        return
+    finally:
+        await redis.aclose()
+    if lacks is not None:
+        raise ConfigError(f"UVIAN_REDIS_URL: {lacks}")
+
+
 @asynccontextmanager
 async def open_services(
-    config: Config, executors: Iterable[type[AnyExecutor]] | None = None
+    config: Config,
+    executors: Iterable[type[AnyExecutor]] | None = None,
+    *,
+    redis_state: RedisState | None = None,
 ) -> AsyncIterator[Services]:
     """Open everything a worker needs; what was opened last closes first, after a half start too.
 
+    ``redis_state`` is what the process knows of its Redis, where others in it speak to it as well.
     Raises ``ConfigError`` and ``RepositoryError`` with the next step in their message.
     """
     async with AsyncExitStack() as stack:
@@ -80,7 +107,9 @@ async def open_services(
         stack.push_async_callback(fetcher.close)
         models = await stack.enter_async_context(open_models(config, fetcher.fetch))
 
-        redis = redis_from_url(config.redis_url.get_secret_value(), patience=3.0)
+        redis = redis_from_url(
+            config.redis_url.get_secret_value(), patience=3.0, state=redis_state or RedisState()
+        )
         stack.push_async_callback(redis.aclose)
         publisher = Publisher(redis, config.namespace)
         stack.push_async_callback(publisher.close)

@@ -135,7 +135,9 @@ class Sweeper:
         try:
             async with asyncio.timeout(PATIENCE):
                 if self._dispatcher.away is not None:
-                    await self._dispatcher.prove()  # who else would find out, where nothing happens?
+                    await (
+                        self._dispatcher.prove()
+                    )  # who else would find out, where nothing happens?
                 return await self._dispatcher.redis_lost(), await self._dispatcher.overdue()
         except FAULTS:
             return None, []
@@ -171,9 +173,14 @@ class Sweeper:
             self._redis_lost_at = None
             await self._dispatcher.mark_redis()
             if self._brought_back:
-                log.warning(
-                    "Redis has lost its data or was replaced: %d queued jobs are dispatched again",
+                # Where nobody has been before there is nothing to warn of.
+                known = self._dispatcher.has_known_redis
+                log.log(
+                    logging.WARNING if known else logging.INFO,
+                    "%s: %d queued jobs are dispatched%s",
+                    "Redis has lost its data or was replaced" if known else "Redis is new to us",
                     self._brought_back,
+                    " again" if known else "",
                 )
             return False
         return True

@@ -139,7 +139,8 @@ class WakingArqRedis(ArqRedis):
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Any command; arq's keys get the namespace."""
-        return super().execute_command(*_named(args, self._keys), **options)
+        base: Any = super()
+        return base.execute_command(*_named(args, self._keys), **options)
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
         """A pipeline in which arq picks a job."""
@@ -311,6 +312,8 @@ class StoreClock:
 
     def as_ours(self, score: float) -> float:
         """A score as our own clock would have given it: arq compares it with that."""
+        if self._until == -math.inf:
+            return score
         return max(1.0, time.time() * 1000 - (self.now() - score))
 
 

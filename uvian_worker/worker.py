@@ -23,13 +23,13 @@ from typing import Any, ClassVar
 
 from arq.connections import RedisSettings
 from arq.worker import get_kwargs
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError
 
 from executors.registry import BUILT_IN
 from repositories.errors import Misconfigured, RepositoryError, Transient
 from uvian_worker import logs
 from uvian_worker.config import Config, ConfigError
+from uvian_worker.eventstream.away import RedisAway
 from uvian_worker.eventstream.control import (
     CancelJob,
     ControlMessage,
@@ -39,10 +39,11 @@ from uvian_worker.eventstream.control import (
 )
 from uvian_worker.eventstream.keys import Keys
 from uvian_worker.eventstream.lane import stop
+from uvian_worker.eventstream.transport import place_of
 from uvian_worker.exit_codes import ExitCode
 from uvian_worker.runtime import keep_out_of_collections, use_fast_loop
 from uvian_worker.scrubbing import guard_logs, scrubbed_trace
-from uvian_worker.services import Services, open_services
+from uvian_worker.services import Services, open_services, require_rights
 from uvian_worker.tasks import run_job
 from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize, serialize
 
@@ -105,8 +106,9 @@ async def startup(ctx: dict[str, Any]) -> None:
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, main.cancel)
     try:
+        await require_rights(made.config)
         services = await stack.enter_async_context(
-            open_services(made.config, WorkerSettings.executors)
+            open_services(made.config, WorkerSettings.executors, redis_state=made.pool.state)
         )
     except Exception as error:
         code = _code_of(error)
@@ -295,14 +297,15 @@ def _is_watching() -> bool:
 
 def _explain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     """arq asks Redis before it calls any hook of ours: say what is wrong in one line all the same."""
-    if not isinstance(error, RedisConnectionError | RedisTimeoutError):
+    if not isinstance(error, RedisError):
         print(scrubbed_trace(kind, error, trace), file=sys.stderr)  # noqa: T201 - as Python does
         return
     logs.configure()
-    url = _this_worker().config.redis_url.get_secret_value()
-    where = url.rpartition("@")[2].rpartition("//")[2]
+    what = error if isinstance(error, RedisAway) else f"refuses what it is asked: {error}"
     log.critical(
-        "the worker cannot go on: Redis at %s is not reachable. Check UVIAN_REDIS_URL.", where
+        "the worker cannot go on: Redis at %s %s. Check UVIAN_REDIS_URL.",
+        place_of(_this_worker().pool),
+        what,
     )
 
 

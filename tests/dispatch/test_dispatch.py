@@ -25,7 +25,7 @@ from tests.redis_servers import Backend
 from uvian_worker import dispatch
 from uvian_worker.dispatch import Dispatch, Dispatched, Dispatcher, Taker
 from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.eventstream import keys
+from uvian_worker.eventstream import connection, keys
 from uvian_worker.eventstream.connection import RedisAway
 from uvian_worker.eventstream.keys import Keys, split_arq_id
 from uvian_worker.eventstream.publisher import Publisher
@@ -72,11 +72,11 @@ async def test_a_dispatched_job_is_what_arq_reads(dispatcher: Dispatcher, client
     [(member, score)] = await client.zrange(QUEUE, 0, -1, withscores=True)
     assert split_arq_id(member.decode()) == ("j1", 3)
     assert abs(score - before) < 5_000
-    raw = await client.get("arq:job:j1:3")
+    raw = await client.get("uvian:arq:job:j1:3")
     assert raw is not None
     read: tuple[Any, ...] = deserialize_job_raw(raw, deserializer=deserialize)
     assert read[:4] == ("run_job", ["j1", 3], {}, None)
-    assert WEEK - 60_000 < await client.pttl("arq:job:j1:3") <= WEEK
+    assert WEEK - 60_000 < await client.pttl("uvian:arq:job:j1:3") <= WEEK
 
 
 async def test_dispatching_twice_is_dispatching_once(dispatcher: Dispatcher, client: Redis) -> None:
@@ -134,7 +134,7 @@ async def test_a_delayed_job_is_not_due_early(
     [(_, score)] = await client.zrange(QUEUE, 0, -1, withscores=True)
     assert score == round(at.timestamp() * 1000)
     assert await taker.next() is None
-    assert await client.pttl("arq:job:j1:1") > WEEK
+    assert await client.pttl("uvian:arq:job:j1:1") > WEEK
     assert not await client.exists(KEYS.wake)
 
 
@@ -165,7 +165,7 @@ async def test_what_was_just_taken_is_left_alone(
     assert await dispatcher.overdue() == [("j1", 1)]
     assert await dispatcher.dispatch([dispatch_of("j1")]) == [Dispatched.QUEUED]
     assert await dispatcher.overdue() == []
-    assert await client.exists("arq:job:j1:1")
+    assert await client.exists("uvian:arq:job:j1:1")
     assert len(await events_of(client, "job:j1")) == 1
 
 
@@ -174,7 +174,7 @@ async def test_a_worker_killed_after_its_pick_blocks_nobody(
 ) -> None:
     """Hole: arq's lock outlives the worker for an hour and the id stays in the queue."""
     await dispatcher.dispatch([dispatch_of("j1")])
-    await client.set("arq:in-progress:j1:1", "1", px=3_600_000)
+    await client.set("uvian:arq:in-progress:j1:1", "1", px=3_600_000)
     await client.delete(KEYS.wake)
     assert await taker.next() is None
     assert await dispatcher.overdue() == []
@@ -236,7 +236,7 @@ async def test_without_redis_a_dispatch_is_lost_and_not_an_error(
         calls += 1
         raise RedisAway("away")
 
-    monkeypatch.setattr(dispatcher._line, "call", away)
+    monkeypatch.setattr(connection, "run_script", away)
     assert await dispatcher.dispatch([dispatch_of()]) == [Dispatched.LOST]
     before = calls
     assert await dispatcher.dispatch([dispatch_of()]) == [Dispatched.LOST]
@@ -329,8 +329,9 @@ def test_arqs_names_are_arqs() -> None:
     assert arq.constants.job_key_prefix == keys.ARQ_JOB
     assert arq.constants.in_progress_key_prefix == keys.ARQ_IN_PROGRESS
     assert arq.constants.retry_key_prefix == keys.ARQ_RETRY
-    for name in (keys.ARQ_JOB, keys.ARQ_IN_PROGRESS, keys.ARQ_RETRY, keys.ARQ_FUNCTION):
-        assert name in dispatch.DISPATCH_SCRIPT.text
+    for name in (keys.ARQ_JOB, keys.ARQ_IN_PROGRESS, keys.ARQ_RETRY):
+        assert f"ARQ .. '{name.removeprefix(keys.ARQ)}'" in dispatch.DISPATCH_SCRIPT.text
+    assert keys.ARQ_FUNCTION in dispatch.DISPATCH_SCRIPT.text
 
 
 @pytest.mark.parametrize(

@@ -129,10 +129,10 @@ async def test_what_arq_is_picking_is_not_taken(
 ) -> None:
     """Hole: arq would find its payload gone and report the job as expired."""
     await dispatcher.dispatch([dispatch_of("picked"), dispatch_of("free")])
-    await client.set("arq:in-progress:picked:1", "1", px=60_000)
+    await client.set("uvian:arq:in-progress:picked:1", "1", px=60_000)
     assert await taker.next() == ("free", 1)
     assert await taker.next() is None
-    assert await client.exists("arq:job:picked:1")
+    assert await client.exists("uvian:arq:job:picked:1")
 
 
 async def test_what_was_taken_breaks_a_pick_that_is_half_done(
@@ -143,12 +143,12 @@ async def test_what_was_taken_breaks_a_pick_that_is_half_done(
     pool = backend.arq_client()
     pipe: Any
     async with pool.pipeline(transaction=True) as pipe:
-        await pipe.watch("arq:in-progress:j1:1")
-        assert not await pipe.exists("arq:in-progress:j1:1")
+        await pipe.watch("uvian:arq:in-progress:j1:1")
+        assert not await pipe.exists("uvian:arq:in-progress:j1:1")
         assert await pipe.zscore(QUEUE, "j1:1")
         assert await taker.next() == ("j1", 1)
         pipe.multi()
-        pipe.psetex("arq:in-progress:j1:1", 60_000, b"1")
+        pipe.psetex("uvian:arq:in-progress:j1:1", 60_000, b"1")
         with pytest.raises(Exception, match="Watched variable changed"):
             await pipe.execute()
 

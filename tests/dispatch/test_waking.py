@@ -97,7 +97,7 @@ async def test_an_idle_worker_is_woken(bench: Bench) -> None:
     assert bench.ran["j1"] - began < 0.4  # polling at 0.5 s would take 0.25 on average
 
     async def clean() -> bool:
-        return not await bench.client.keys("arq:*")
+        return not await bench.client.keys("uvian:arq:*")
 
     await eventually(clean)
 
@@ -129,7 +129,7 @@ async def test_a_running_job_keeps_nobody_from_waiting(
 async def test_ids_that_nobody_can_start_are_not_read_in_a_spin(bench: Bench) -> None:
     """Hole: what a killed worker left locked in the queue would cost thousands of reads a second."""
     await bench.dispatcher.dispatch([dispatch_of("locked")])
-    await bench.client.set("arq:in-progress:locked:1", "1", px=60_000)
+    await bench.client.set("uvian:arq:in-progress:locked:1", "1", px=60_000)
     pool = bench.backend.arq_client()
     reads = 0
     with contextlib.suppress(TimeoutError):
@@ -145,7 +145,7 @@ async def test_ids_that_nobody_can_start_hide_no_others(bench: Bench) -> None:
     dead = [f"dead{number}" for number in range(50)]
     await bench.dispatcher.dispatch([dispatch_of(job_id) for job_id in dead])
     for job_id in dead:
-        await bench.client.set(f"arq:in-progress:{job_id}:1", "1", px=60_000)
+        await bench.client.set(f"uvian:arq:in-progress:{job_id}:1", "1", px=60_000)
     jobs = [f"n{number}" for number in range(20)]
     await bench.dispatcher.dispatch([dispatch_of(job_id) for job_id in jobs])
     bench.worker()
@@ -253,7 +253,7 @@ async def test_a_lost_token_costs_less_than_a_second(bench: Bench) -> None:
     bench.worker()
     await bench.idle()
     began = time.time()
-    await bench.client.set("arq:job:j1:1", serialize({"t": None, "f": "run_job", "a": ["j1", 1],
+    await bench.client.set("uvian:arq:job:j1:1", serialize({"t": None, "f": "run_job", "a": ["j1", 1],
         "k": {}, "et": round(began * 1000)}))  # fmt: skip
     await bench.client.zadd(QUEUE, {"j1:1": round(began * 1000)})
     await bench.has_run("j1")
@@ -388,11 +388,11 @@ async def test_a_pick_that_fails_half_way_leaves_no_answers_to_others(
         patch.setattr(waking._PickingPipeline, "parse_response", fails)
         async with pool.pipeline() as pipe:
             with pytest.raises(type(error)):
-                await pipe.watch("arq:in-progress:j1:1")
+                await pipe.watch("uvian:arq:in-progress:j1:1")
             assert not pipe.watching
     async with pool.pipeline() as pipe:
-        await pipe.watch("arq:in-progress:j1:1")
-        assert await pipe.exists("arq:in-progress:j1:1") == 0
+        await pipe.watch("uvian:arq:in-progress:j1:1")
+        assert await pipe.exists("uvian:arq:in-progress:j1:1") == 0
         assert await pipe.zscore(QUEUE, "j1:1") == 7
     assert await pool.ping() is True
 

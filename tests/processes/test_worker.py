@@ -150,13 +150,13 @@ async def test_rubbish_in_the_queue_harms_nobody(site: Site) -> None:
     """Malformed ids and payloads are dropped; the worker goes on."""
     worker = await site.worker()
     redis = Redis.from_url(site.redis.url)
-    await redis.set("arq:job:rubbish", b"\x80\x04not json")
+    await redis.set("uvian:arq:job:rubbish", b"\x80\x04not json")
     await redis.set(
-        "arq:job:no-such-job:1",
+        "uvian:arq:job:no-such-job:1",
         orjson.dumps({"t": 1, "f": "run_job", "a": ["x", "y"], "k": {}, "et": 1}),
     )
     await redis.set(
-        "arq:job:unknown:1", orjson.dumps({"t": 1, "f": "other", "a": [], "k": {}, "et": 1})
+        "uvian:arq:job:unknown:1", orjson.dumps({"t": 1, "f": "other", "a": [], "k": {}, "et": 1})
     )
     await redis.zadd(
         "uvian:queue", {"rubbish": 1, "no-such-job:1": 1, "unknown:1": 1, "lonely:1": 1}

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, RedisError, ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from repositories.database import Database
 from repositories.errors import Unavailable
 from uvian_worker.cli.endings import ExitCode, Fault
 from uvian_worker.client import Client
 from uvian_worker.config import Config
+from uvian_worker.eventstream.away import RedisAway, RedisState
+from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.eventstream.rights import missing_rights
 from uvian_worker.local_servers import DEVELOPMENT_USER, ENV_FILE, FOLDER
 from uvian_worker.stores import Stores, calls_over, place
 
@@ -101,39 +101,47 @@ async def _require_redis(config: Config) -> None:
     """Raise ``Fault``, with setting and host and without the password, unless Redis answers."""
     url = config.redis_url.get_secret_value()
     where = f"at {place(url)} (UVIAN_REDIS_URL)"
+    quick = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
     try:
-        connection = Redis.from_url(
-            url,
-            socket_connect_timeout=_SECONDS,
-            socket_timeout=_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        redis = redis_from_url(url, patience=0, state=RedisState(speaks=False), **quick)
     except ValueError as error:
         raise Fault(
-            "UVIAN_REDIS_URL is not a Redis URL.",
+            f"UVIAN_REDIS_URL is not a Redis URL: {error}.",
             ExitCode.USAGE,
             hint="It reads redis://[user:password@]host:port/db, or rediss://… for TLS.",
         ) from error
     try:
-        await connection.ping()
-    except (AuthenticationError, ResponseError) as error:
-        raise Fault(
-            f"Redis {where} refuses us: {error}",
-            ExitCode.USAGE,
-            hint="Give user and password in UVIAN_REDIS_URL: redis://user:password@host:port/db",
-        ) from error
+        await redis.ping()
+        lacks = await missing_rights(redis, config.namespace)
+    except RedisAway as away:
+        raise _fault_of(away, where) from away
+    except ResponseError as error:
+        raise Fault(f"Redis {where} refuses us: {error}", ExitCode.USAGE) from error
     except (RedisError, OSError) as error:
-        raise Fault(
-            f"Redis does not answer {where}.",
-            ExitCode.UNREACHABLE,
-            hint="Start it or correct the setting; `uvian dev` brings one of its own.",
-        ) from error
+        raise Fault(f"Redis does not answer {where}.", ExitCode.UNREACHABLE, hint=_START) from error
     finally:
-        await connection.aclose()
+        await redis.aclose()
+    if lacks is not None:
+        raise Fault(f"Redis {where} does not let us work: {lacks}.", ExitCode.USAGE)
+
+
+_START = "Start it or correct the setting; `uvian dev` brings one of its own."
+
+
+def _fault_of(away: RedisAway, where: str) -> Fault:
+    if away.passes:
+        return Fault(f"Redis {where} {away}.", ExitCode.UNREACHABLE, hint="It may come back.")
+    if away.is_gone:
+        return Fault(f"Redis {where} {away}.", ExitCode.UNREACHABLE, hint=_START)
+    return Fault(
+        f"Redis {where} {away}.",
+        ExitCode.USAGE,
+        hint="Give user and password in UVIAN_REDIS_URL: redis://user:password@host:port/db",
+    )
 
 
 def _next_step(config: Config) -> str:
     url = config.database_url.get_secret_value() if config.database_url else ""
     if str(Path(FOLDER).absolute()) in unquote(url):
         return "It is the one of `uvian dev`: is that still running?"
-    return "Start it or correct the setting; `uvian dev` brings one of its own."
+    return _START

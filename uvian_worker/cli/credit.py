@@ -90,11 +90,10 @@ def _amount(text: str) -> Any:
 
 async def _tell(site: Site, account: Account) -> None:
     """``credits.changed``, for whoever shows the balance."""
-    from redis.asyncio import Redis
-
     from uvian_worker.eventstream.appender import Appender, credits_changed
+    from uvian_worker.eventstream.connection import redis_from_url
 
-    redis = Redis.from_url(site.config.redis_url.get_secret_value())
+    redis = redis_from_url(site.config.redis_url.get_secret_value(), patience=1.0)
     appender = Appender(redis, site.config.namespace)
     appender.submit(credits_changed(_account_document(account)))
     await appender.close(patience=2.0)

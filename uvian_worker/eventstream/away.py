@@ -54,7 +54,7 @@ _OF_THE_COMMAND: Final = frozenset(
         "WRONGTYPE",
     }
 )
-_NO_PASSWORD: Final = "NOPASSWORD"  #: our name for what has no code
+_NO_PASSWORD: Final = "NOPASSWORD"  # noqa: S105 - our name for what has no code
 _FULL_HOUSE: Final = "MAXCLIENTS"
 _GONE: Final = "GONE"
 _UPSTREAM: Final = "UPSTREAM"
@@ -82,9 +82,7 @@ _WORDS: Final[Mapping[str, str]] = {
 #: Another name of the same state: a blocked read is ended by what the next command meets.
 _SAME: Final = {"UNBLOCKED": "READONLY", "UNKILLABLE": "BUSY", "ASK": "MOVED"}
 #: Only settings mend these: nobody waits for them who has never seen this Redis work.
-_SETTINGS: Final = frozenset(
-    {"MOVED", "NOAUTH", "NOPERM", "REFUSED", "WRONGPASS", _NO_PASSWORD}
-)
+_SETTINGS: Final = frozenset({"MOVED", "NOAUTH", "NOPERM", "REFUSED", "WRONGPASS", _NO_PASSWORD})
 
 _CODE: Final = re.compile(r"-?([A-Z][A-Z0-9_]+)(?=[ :,.]|$)")
 #: Where the error of a command begins that a script (6.2, then 7) or a transaction hands on.
@@ -97,14 +95,17 @@ _NO_RIGHTS: Final = re.compile(
 )
 #: What Redis and the proxies before it (twemproxy, Envoy, predixy) say without a code of its own.
 _UNCODED: Final = (
-    (re.compile(r"max number of clients|max(imum)? (concurrent )?connections", re.I), _FULL_HOUSE),
-    (re.compile(r"AUTH.*(without any password|no password is set)", re.I), _NO_PASSWORD),
-    (re.compile(r"invalid (username-)?password|invalid username", re.I), "WRONGPASS"),
+    (
+        re.compile(r"max number of clients|max(imum)? (concurrent )?connections", re.IGNORECASE),
+        _FULL_HOUSE,
+    ),
+    (re.compile(r"AUTH.*(without any password|no password is set)", re.IGNORECASE), _NO_PASSWORD),
+    (re.compile(r"invalid (username-)?password|invalid username", re.IGNORECASE), "WRONGPASS"),
     (
         re.compile(
             r"connection (refused|timed out|reset|closed)|host is down|no server connection|"
             r"no (healthy )?upstream|upstream (failure|protocol error)|broken pipe|no route to host",
-            re.I,
+            re.IGNORECASE,
         ),
         _UPSTREAM,
     ),
@@ -136,6 +137,11 @@ class RedisAway(Exception):
     def passes(self) -> bool:
         """Whether a server that lives has said so: it will pass, without anybody's doing."""
         return self.code != _GONE and self.code not in _SETTINGS
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether nobody has answered, or nobody who speaks as Redis does."""
+        return self.code == _GONE
 
 
 class RedisUnusable(RedisAway, exceptions.ConnectionError):
@@ -198,6 +204,7 @@ class RedisState:
     """
 
     _SELDOM = 60.0
+    _MOMENT = 0.25
 
     def __init__(self, *, speaks: bool = True) -> None:
         self._speaks = speaks
@@ -225,9 +232,12 @@ class RedisState:
             self._denied = error, time.monotonic()
             self.refused(error, where)
             return
+        now = time.monotonic()
         if self._away is None:
-            self._since = time.monotonic()
+            self._since = now
         self._away = error
+        if error.is_gone and now - self._since < self._MOMENT:
+            return  # a connection that broke, and is made anew at once
         if error.code not in self._said:
             self._said.add(error.code)
             if self._speaks:
@@ -236,7 +246,7 @@ class RedisState:
     def works(self) -> None:
         """Redis has carried out a write."""
         if self._away is not None:
-            if self._speaks:
+            if self._speaks and self._said:
                 log.info("Redis serves us again, after %.1f s", time.monotonic() - self._since)
             self._away = None
             self._said.clear()
@@ -271,7 +281,7 @@ def _end_of(text: str) -> str:
     return sentence.removeprefix("NOPERM ").removeprefix("-NOPERM ").strip()[:160]
 
 
-def _words_of_failure(error: BaseException, *, greeted: bool) -> str:
+def _words_of_failure(error: BaseException, *, greeted: bool) -> str:  # noqa: PLR0911 - a table
     match error:
         case exceptions.InvalidResponse() if "\\x15" in str(error) or "\x15" in str(error):
             return "speaks TLS: write rediss:// instead of redis:// in its URL"

@@ -71,7 +71,7 @@ async def run_script(redis: Any, script: Script, *arguments: Any) -> Any:
         except exceptions.NoScriptError:
             return await redis.execute_command("EVAL", script.text, 0, *arguments)
     except exceptions.RedisError as error:
-        away = away_of_error(error)
+        away: Exception | None = away_of_error(error)
         if isinstance(away, RedisDenied):
             state_of(redis).note(away, place_of(redis))
         elif away is None:
@@ -153,6 +153,8 @@ class Line:
             self._server = None
             await self._disconnect()
             away = away_of_error(error)
+            if away is not None:
+                self._state.note(away, place_of(self._client))
             if away is None or away is error:
                 raise
             raise away from error

@@ -170,7 +170,8 @@ class StubbornParser(_Parser):
 
 
 def _ordinary_error(response: str) -> Exception:
-    error: Exception = _AsyncHiredisParser.parse_error(response)
+    parser: Any = _AsyncHiredisParser
+    error: Exception = parser.parse_error(response)
     return error
 
 
@@ -269,7 +270,8 @@ class _OurConnection(AbstractConnection):
 
     async def disconnect(self, nowait: bool = False) -> None:
         """Close; never fails, and waits for nobody who does not answer."""
-        self._parser.on_disconnect()
+        parser: Any = self._parser
+        parser.on_disconnect()
         writer, self._reader, self._writer = self._writer, None, None
         if writer is None:
             return
@@ -288,14 +290,16 @@ class _OurConnection(AbstractConnection):
         if self.is_connected:
             return
         self._opening, self._greeted = True, False
+        base: Any = self
         try:
-            await self._connect()
+            await base._connect()  # noqa: SLF001 - our own base
             await self.on_connect()
             await self._greet()
             self._opening = False
             for reference in self._connect_callbacks:
                 if (callback := reference()) is not None:
-                    await callback(self)  # type: ignore[misc] - a subscription's: a coroutine
+                    subscribes: Any = callback(self)
+                    await subscribes
         except BaseException as error:
             await self.disconnect(nowait=True)
             if isinstance(error, exceptions.ResponseError) or not isinstance(error, Exception):
