@@ -21,7 +21,7 @@ from executors import events  # noqa: E402 — the project may not be installed
 from uvian_worker.dispatch import DISPATCH_SCRIPT, Dispatched  # noqa: E402
 from uvian_worker.eventstream import control  # noqa: E402
 from uvian_worker.eventstream.envelope import Envelope  # noqa: E402
-from uvian_worker.eventstream.keys import ARQ_FUNCTION, ARQ_IN_PROGRESS, ARQ_JOB, Keys  # noqa: E402
+from uvian_worker.eventstream.keys import ARQ_FUNCTION, ARQ_IN_PROGRESS, ARQ_JOB, ARQ_RETRY, Keys  # noqa: E402
 from uvian_worker.eventstream.reader import READ_SCRIPT  # noqa: E402
 
 FOLDER = ROOT / "docs" / "contracts"
@@ -289,7 +289,7 @@ MESSAGES = [
 
 PAYLOAD_SCHEMA = {
     "$schema": "https://json-schema.org/draft/2020-12/schema",
-    "title": f"{ARQ_JOB}<job id>:<run>",
+    "title": f"<namespace>:{ARQ_JOB}<job id>:<run>",
     "type": "object",
     "additionalProperties": False,
     "required": ["t", "f", "a", "k", "et"],
@@ -397,8 +397,9 @@ export async function dispatch(redis: Redis, job: Job): Promise<string> {{
 
 The id is `<job id>:<run>`, so that nothing left of one run can block the next. Its score is the time it
 is due, in milliseconds of Redis' clock; for a job that is due, less its priority in seconds. Workers
-compare it with their own clocks: keep them in step. `{ARQ_JOB}<id>` has the payload, for 7 days beyond its
-time; `{ARQ_IN_PROGRESS}<id>` and `arq:retry:<id>`, which a killed worker may have left, are removed.
+compare it with that clock too, whatever their own says. `{KEYS.arq(ARQ_JOB)}<id>` has the payload, for 7 days
+beyond its time; `{KEYS.arq(ARQ_IN_PROGRESS)}<id>` and `{KEYS.arq(ARQ_RETRY)}<id>`, which a killed worker may
+have left, are removed.
 
 The payload is JSON, never pickle:
 
@@ -408,19 +409,24 @@ The payload is JSON, never pickle:
 
 ## Permissions
 
-An ACL user for worker, gateway and API needs the keys of the namespace and of arq, and the channels:
+An ACL user for worker, gateway and API needs the keys and the channels of the namespace, no others:
 
 ```
 {ACL_USER}
 ```
 
-Databases by number and TLS (`rediss://`) work. Redis Cluster does not: one call appends to several
+A worker, and a command, that finds a right missing says which, in one line. `INFO` may be missing: then a
+restart of Redis that kept the data is told from the same Redis by the random bits of a cursor alone.
+
+Databases by number and TLS (`rediss://`) work: the certificate must be of an authority that is trusted, and
+of the host in the URL (`?ssl_ca_certs=/path` names your own authority, `?ssl_check_hostname=false` and
+`?ssl_cert_reqs=none` look at less). Redis Cluster does not: one call appends to several
 topics, whose keys would lie on different nodes.
 """
 
 
 ACL_USER = (
-    "ACL SETUSER uvian on ><password> ~uvian:* ~arq:* resetchannels &uvian:* "
+    "ACL SETUSER uvian on ><password> ~uvian:* resetchannels &uvian:* "
     "+@all -@admin -@dangerous +info"
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -299,3 +300,25 @@ async def test_closing_is_prompt_whatever_hangs(ward: Ward, mute: str, tmp_path:
     await entered.wait()
     async with asyncio.timeout(1):
         await healer.sweeper.close()
+
+
+async def test_a_first_start_warns_of_nothing(
+    ward: Ward, own_redis: EmbeddedRedis, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A Redis that nobody has marked is new, with jobs or without; one that was marked has lost its data."""
+    healer = ward.healer(own_redis.url)
+    await ward.create(3)
+    with caplog.at_level(logging.INFO, logger="uvian.sweeper"):
+        while await healer.sweeper.sweep():
+            pass
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+    client: Any = Redis.from_url(own_redis.url)
+    assert await client.zcard(KEYS.queue) == 3
+    await client.flushall()
+    with caplog.at_level(logging.INFO, logger="uvian.sweeper"):
+        while await healer.sweeper.sweep():
+            pass
+    assert await client.zcard(KEYS.queue) == 3
+    await client.aclose()
+    (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "3 queued jobs are dispatched again" in warning.getMessage()

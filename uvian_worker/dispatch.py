@@ -200,6 +200,7 @@ class Dispatcher:
         key, healing = self._keys.marker, self._healing or ""
         await self._line.ask("EVAL", _MARK, 1, key, healing, server)
         self._healing = None
+        self.has_known_redis = True
 
     async def _send(self, items: list[Dispatch]) -> Sequence[Dispatched]:
         arguments = [value for item in items for value in _arguments(item)]

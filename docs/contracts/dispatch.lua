@@ -156,6 +156,7 @@ end
 
 local WIDTH = 7
 local QUEUE, CLAIMING, WAKE = NAMESPACE .. ':queue', NAMESPACE .. ':claiming', NAMESPACE .. ':wake'
+local ARQ = NAMESPACE .. ':arq:' -- before arq's own names, so that each installation has keys of its own
 local TOKENS = 64 -- more wake-ups than that need not wait: who takes several jobs passes one on
 local CLAIM_TIME = 5000
 local PAYLOAD_TIME = 7 * 24 * 60 * 60 * 1000
@@ -211,10 +212,10 @@ local function dispatch(at)
   -- What arq reads; `t`, `f`, `a`, `k` and `et` are its own names.
   local payload = '{"t":null,"f":"run_job","a":[' .. cjson.encode(ARGV[at]) .. ',' .. int(run)
     .. '],"k":{},"et":' .. int(NOW) .. '}'
-  redis.call('SET', 'arq:job:' .. id, payload, 'PX', int(math.max(run_at - NOW, 0) + PAYLOAD_TIME))
+  redis.call('SET', ARQ .. 'job:' .. id, payload, 'PX', int(math.max(run_at - NOW, 0) + PAYLOAD_TIME))
   -- A worker that was killed after its pick left the lock for the longest timeout of all functions.
-  local locked = redis.call('DEL', 'arq:in-progress:' .. id)
-  redis.call('DEL', 'arq:retry:' .. id)
+  local locked = redis.call('DEL', ARQ .. 'in-progress:' .. id)
+  redis.call('DEL', ARQ .. 'retry:' .. id)
   local added = redis.call('ZADD', QUEUE, 'NX', int(score(tonumber(ARGV[at + 4]), run_at)), id)
   if (added == 1 or locked == 1) and run_at - NOW < SOON then tokens = tokens + 1 end
   if added == 0 then return 'waiting' end

@@ -37,7 +37,12 @@ class RunningWorker:
     """A stock arq worker on our pool, in this process, with a function that is told of each job."""
 
     def __init__(
-        self, pool: WakingArqRedis, run: Callable[[str, int], Awaitable[None]], **options: Any
+        self,
+        pool: WakingArqRedis,
+        run: Callable[[str, int], Awaitable[None]],
+        *,
+        queue_name: str = QUEUE,
+        **options: Any,
     ) -> None:
         async def run_job(_ctx: dict[str, Any], job_id: str, run_number: int) -> None:
             await run(job_id, run_number)
@@ -45,7 +50,7 @@ class RunningWorker:
         self.worker = Worker(
             [func(cast("WorkerCoroutine", run_job), name="run_job")],
             redis_pool=pool,
-            queue_name=QUEUE,
+            queue_name=queue_name,
             handle_signals=False,
             poll_delay=0.005,
             keep_result=0,

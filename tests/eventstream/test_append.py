@@ -393,6 +393,34 @@ async def test_a_full_buffer_drops_progress_first_and_endings_never(
     assert answers == [*[Appended.LOST] * 15, *[Appended.APPENDED] * 20]
 
 
+async def test_a_buffer_that_cannot_shrink_costs_no_more_with_each_event(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hole: beyond the limit each ending, or balance, made room anew by looking at all that wait."""
+    publisher = Publisher(backend.client(), "uvian", limit=1_000)
+    monkeypatch.setattr(publisher._log._line, "call", away)
+    buffer = publisher._log._buffer
+    looks, real = 0, buffer._shrink
+
+    def counted() -> None:
+        nonlocal looks
+        looks += 1
+        real()
+
+    monkeypatch.setattr(buffer, "_shrink", counted)
+    balances = [
+        publisher.emit(job(), events.CreditsChanged(balance="1", reserved="0", version=1))
+        for _ in range(3_000)
+    ]
+    assert looks <= 25
+    assert publisher.waiting <= 1_100
+    endings = [publisher.emit(job(), COMPLETED) for _ in range(3_000)]
+    assert looks <= 60
+    assert not any(future.done() for future in endings)  # the oldest balances went, no ending
+    assert sum(future.done() for future in balances) > 2_000
+    await publisher.close(patience=0)
+
+
 async def test_closing_without_redis_ends(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,9 +44,9 @@ class EventLog(Generic[AnswerT]):
     """Appends in the order of ``submit``, many in one call.
 
     While Redis is away events wait, up to ``limit`` of them: then the oldest progress goes first,
-    the oldest of the rest next, and endings never. A job's progress that waits is replaced by
-    newer. Answers are ``appended``, ``duplicate``, ``fenced``, ``sealed``, ``mismatch`` or
-    ``lost``, as ``answer`` (an enum of these) makes them.
+    the oldest of the rest next, balances after them, and endings never. A job's progress that
+    waits is replaced by newer. Answers are ``appended``, ``duplicate``, ``fenced``, ``sealed``,
+    ``mismatch`` or ``lost``, as ``answer`` (an enum of these) makes them.
     """
 
     def __init__(
@@ -176,22 +176,19 @@ def _ending_data(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _EventBuffer(Generic[AnswerT]):
-    """What waits to be appended, bounded.
-
-    Of a job's progress and of a user's balance only the newest waits.
-    """
+    """What waits to be appended, bounded; of a job's progress only the newest waits."""
 
     def __init__(self, limit: int, *, lost: AnswerT) -> None:
         self._limit = limit
         self._room = limit  #: more than this many are too many
         self._lost = lost
         self._entries: deque[Entry[Append, AnswerT]] = deque()
-        self._newest: dict[str, Entry[Append, AnswerT]] = {}  #: of what replaces its elder
+        self._progress: dict[str, Entry[Append, AnswerT]] = {}  #: of each job, the one that waits
         self._replaced: set[Entry[Append, AnswerT]] = set()
 
     def put(self, entry: Entry[Append, AnswerT]) -> None:
-        if subject := _subject(entry):
-            self._replace(subject, entry)
+        if entry.item.field == "progress":
+            self._coalesce(entry)
         self._entries.append(entry)
         if len(self._entries) > self._room:
             self._shrink()
@@ -210,28 +207,28 @@ class _EventBuffer(Generic[AnswerT]):
     def __iter__(self) -> Iterator[Entry[Append, AnswerT]]:
         return iter(self._entries)
 
-    def _replace(self, subject: str, entry: Entry[Append, AnswerT]) -> None:
-        older = self._newest.get(subject)
-        if older is not None and _is_older(older.item, entry.item):
+    def _coalesce(self, entry: Entry[Append, AnswerT]) -> None:
+        older = self._progress.get(entry.item.job_id)
+        if older is not None and older.item.run == entry.item.run:
             self._replaced.add(older)
             # Both callers learn what became of the newer one.
             entry.answer.add_done_callback(lambda newer: older.resolve(self._answer_of(newer)))
-        self._newest[subject] = entry
+        self._progress[entry.item.job_id] = entry
 
     def _leave(self, entry: Entry[Append, AnswerT]) -> bool:
         """Whether an entry that left the queue is still worth sending."""
         if entry in self._replaced:
             self._replaced.remove(entry)
             return False
-        subject = _subject(entry)
-        if subject and self._newest.get(subject) is entry:
-            del self._newest[subject]
+        if self._progress.get(entry.item.job_id) is entry:
+            del self._progress[entry.item.job_id]
         return True
 
     def _shrink(self) -> None:
         """Make room by a tenth, so that this is paid seldom: progress first, endings never.
 
-        Where only endings are left there is no room to make; then it is tried again a tenth later.
+        Balances go before endings: the next one of the same user says all that they said. Where only
+        endings are left there is no room to make; then it is tried again a tenth later.
         """
         entries = [entry for entry in self._entries if self._leave(entry)]
         surplus = len(entries) - self._limit * 9 // 10
@@ -245,25 +242,11 @@ class _EventBuffer(Generic[AnswerT]):
                     kept.append(entry)
             entries = kept
         self._entries = deque(entries)
-        self._newest = {subject: entry for entry in entries if (subject := _subject(entry))}
+        self._progress = {e.item.job_id: e for e in entries if _is_progress(e)}
         self._room = max(self._limit, len(entries) + self._limit // 10)
 
     def _answer_of(self, future: asyncio.Future[AnswerT]) -> AnswerT:
         return self._lost if future.cancelled() else future.result()
-
-
-def _subject(entry: Entry[Append, Any]) -> str:
-    """What a later event of the same kind says anew; empty when each says something of its own."""
-    item = entry.item
-    if item.field == "progress":
-        return item.job_id
-    return item.first if item.kind == "credits" else ""
-
-
-def _is_older(older: Append, newer: Append) -> bool:
-    if newer.kind == "credits":
-        return int(older.mark) <= int(newer.mark)
-    return older.run == newer.run
 
 
 def _is_progress(entry: Entry[Append, Any]) -> bool:
