@@ -171,10 +171,10 @@ class Sweeper:
         self._brought_back += answer["forwarded"]
         if answer["forwarded"] < PAGE:
             self._redis_lost_at = None
+            # Where nobody has been before there is nothing to warn of.
+            known = self._dispatcher.has_known_redis
             await self._dispatcher.mark_redis()
             if self._brought_back:
-                # Where nobody has been before there is nothing to warn of.
-                known = self._dispatcher.has_known_redis
                 log.log(
                     logging.WARNING if known else logging.INFO,
                     "%s: %d queued jobs are dispatched%s",
