@@ -108,7 +108,7 @@ def test_an_unreachable_redis_is_named_without_its_password(
     for words in (["worker"], ["submit", "generation"], ["jobs", "cancel", "abcd"]):
         result = invoke(*words)
         assert result.exit_code == ExitCode.UNREACHABLE, result.output
-        assert "Redis does not answer at 127.0.0.1:9/3 (UVIAN_REDIS_URL)" in result.stderr
+        assert "Redis at 127.0.0.1:9/3 (UVIAN_REDIS_URL) is not reachable" in result.stderr
         assert "secret" not in result.output
 
 

@@ -24,6 +24,7 @@ __all__ = [
 
 import logging
 import math
+import os
 import re
 import ssl
 import time
@@ -294,7 +295,9 @@ def _words_of_failure(error: BaseException, *, greeted: bool) -> str:  # noqa: P
         case exceptions.TimeoutError() | TimeoutError():
             return "does not answer"
         case OSError():
-            return f"is not reachable: {error.strerror or error}"
+            # asyncio's own text has the address, which stands before this.
+            known = error.errno is not None and error.errno > 0
+            return f"is not reachable ({os.strerror(error.errno) if known else error.strerror or error})"
         case exceptions.ConnectionError() if not greeted:
             return (
                 "closes connections before it has said a word; "
