@@ -296,8 +296,8 @@ def _words_of_failure(error: BaseException, *, greeted: bool) -> str:  # noqa: P
             return "does not answer"
         case OSError():
             # asyncio's own text has the address, which stands before this.
-            known = error.errno is not None and error.errno > 0
-            return f"is not reachable ({os.strerror(error.errno) if known else error.strerror or error})"
+            number = error.errno or 0
+            return f"is not reachable ({os.strerror(number) if number > 0 else error.strerror or error})"
         case exceptions.ConnectionError() if not greeted:
             return (
                 "closes connections before it has said a word; "
