@@ -58,6 +58,7 @@ Function = Literal[
     "list_invitations",
     "list_types",
     "mark_jobs",
+    "platform_state",
     "post_message",
     "register_worker",
     "remove_member",
@@ -124,6 +125,7 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
     "list_invitations": _REQUEST,
     "list_types": _REQUEST,
     "mark_jobs": _REQUEST,
+    "platform_state": _REQUEST,
     "post_message": {
         "conversation_id": "uuid",
         "content": "text",

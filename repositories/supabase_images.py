@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import pydantic
-from storage3.types import FileOptions
+from storage3.types import CreateOrUpdateBucketOptions, FileOptions
 
 from repositories.errors import Conflict, DataError, Unavailable
 from repositories.images import StoredImage, address, content_type_of, is_image_path
@@ -29,6 +29,12 @@ log = logging.getLogger("uvian.images")
 
 BUCKET: Final = "uvian-images"
 
+#: As ``0013_storage.sql`` makes it over a connection.
+_AS_IT_SHOULD_BE: Final[CreateOrUpdateBucketOptions] = {
+    "public": False,
+    "file_size_limit": 32 * 1024 * 1024,
+    "allowed_mime_types": ["image/png", "image/webp", "image/jpeg"],
+}
 _FOR_EVER: Final = "31536000"  #: seconds of cache: what is at an address never changes
 _MANY: Final = 500  #: paths in one call
 _DIGESTS: Final = 2  #: threads
@@ -66,6 +72,12 @@ class SupabaseImages:
                 BUCKET,
                 BUCKET,
             )
+
+    async def make_bucket(self) -> None:
+        """Make the bucket, private; one that is there is left as it is. Raises where Storage refuses."""
+        storage = self._supabase.storage
+        with contextlib.suppress(Conflict):
+            await self._answer(lambda: storage.create_bucket(BUCKET, options=_AS_IT_SHOULD_BE))
 
     async def _is_public(self) -> bool:
         try:

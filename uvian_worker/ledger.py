@@ -10,9 +10,12 @@ __all__ = [
     "LOCK",
     "LOCK_TIMEOUT",
     "Applied",
+    "Finding",
     "Migration",
     "SchemaStatus",
+    "Setup",
     "compare",
+    "findings",
     "load",
 ]
 
@@ -20,11 +23,11 @@ import hashlib
 import importlib.metadata
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import repositories
 from repositories.errors import Misconfigured, SchemaMissing
@@ -36,6 +39,7 @@ LOCK: Final = 8_234_650_917_312_001
 LOCK_TIMEOUT: Final = "5s"
 
 _FOLDER = Path(repositories.__file__).parent / "migrations"
+_STEP: Final = " In the dashboard"  #: begins the second half of what a finding or a notice says
 _FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
 _MIN_CODE = re.compile(r"-- min_code: (\d+\.\d+\.\d+)\r?\n")
 
@@ -113,6 +117,38 @@ class SchemaStatus:
             raise SchemaMissing(f"The schema uvian {what}: run `uvian migrate` ({labels}).")
         if self.needs_release is not None:
             self.require_mergeable()
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a project lacks beside the schema, as ``uvian.platform_state()`` says it."""
+
+    part: str  #: bucket, public, policy, exposed, or a table that is not published
+    message: str  #: what is missing, then the dashboard's steps
+
+    @property
+    def problem(self) -> str:
+        """What is missing."""
+        return self.message.partition(_STEP)[0]
+
+    @property
+    def step(self) -> str:
+        """Where to click."""
+        _, found, rest = self.message.partition(_STEP)
+        return f"{found}{rest}".strip()
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A project as it is: its schema, and what it lacks beside that."""
+
+    schema: SchemaStatus
+    missing: tuple[Finding, ...]
+
+
+def findings(answer: Mapping[str, Any]) -> tuple[Finding, ...]:
+    """What ``uvian.platform_state()`` has answered."""
+    return tuple(Finding(each["part"], each["message"]) for each in answer["missing"])
 
 
 def load(directory: Path | None = None) -> tuple[Migration, ...]:

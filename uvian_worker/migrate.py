@@ -19,6 +19,7 @@ __all__ = [
     "bootstrap",
     "compare",
     "load",
+    "look",
     "migrate",
     "status",
 ]
@@ -32,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import orjson
 
 import repositories
 from repositories.dsn import BadConnectionString, is_transaction_pool, read
@@ -46,9 +48,12 @@ from uvian_worker.ledger import (
     LOCK,
     LOCK_TIMEOUT,
     Applied,
+    Finding,
     Migration,
     SchemaStatus,
+    Setup,
     compare,
+    findings,
     load,
 )
 
@@ -78,10 +83,15 @@ class MigrationReport:
     applied: tuple[str, ...]
     already: tuple[str, ...]
     notices: tuple[Notice, ...]
+    made: tuple[str, ...] = ()  #: what the project lacked beside the schema, and has now
+    missing: tuple[Finding, ...] = ()  #: what it still lacks
 
 
 async def migrate(dsn: str, *, directory: Path | None = None) -> MigrationReport:
     """Apply what is pending, in order; runs at the same time apply each file once.
+
+    Then make what the project lacks beside the schema (bucket, policy, publication), as far as the
+    platform lets this role: also when nothing was pending.
 
     ``dsn`` is a direct or session-mode connection as the role that shall own the schema.
     Raises ``MigrationFailed`` (that file is rolled back, those before it stay), ``NotGranted``,
@@ -99,8 +109,11 @@ async def migrate(dsn: str, *, directory: Path | None = None) -> MigrationReport
                     notices.labelled(migration.label)
         except TimedOut as error:
             raise TimedOut(f"{error} {await _in_the_way(connection)}".rstrip()) from error
+        before, missing = await _set_up(connection)
     already = (migration.label for migration in migrations if migration.label not in applied)
-    return MigrationReport(tuple(applied), tuple(already), tuple(notices.kept))
+    left = {finding.part for finding in missing}
+    made = tuple(finding.part for finding in before if finding.part not in left)
+    return MigrationReport(tuple(applied), tuple(already), tuple(notices.kept), made, missing)
 
 
 async def status(dsn: str, *, directory: Path | None = None) -> SchemaStatus:
@@ -112,6 +125,15 @@ async def status(dsn: str, *, directory: Path | None = None) -> SchemaStatus:
     async with _connection(dsn) as connection:
         with _translated("The ledger"):
             return compare(await _ledger(connection), migrations)
+
+
+async def look(dsn: str) -> Setup:
+    """What ``status`` says, and what the project lacks beside the schema; changes nothing."""
+    migrations = load()
+    async with _connection(dsn) as connection:
+        with _translated("The ledger"):
+            found = compare(await _ledger(connection), migrations)
+        return Setup(found, () if found.pending else await _missing(connection))
 
 
 async def bootstrap(
@@ -160,6 +182,30 @@ async def _apply_next(
             await connection.execute(migration.sql)
             await _record(connection, migration)
         return migration
+
+
+async def _set_up(
+    connection: asyncpg.Connection[Any],
+) -> tuple[tuple[Finding, ...], tuple[Finding, ...]]:
+    """Make what the project lacks beside the schema; what that was, and what it still is."""
+    before = await _missing(connection)
+    if not before:
+        return before, before
+    with _translated("The platform's part"):
+        async with connection.transaction(isolation="read_committed"):
+            await _lock(connection)
+            await connection.execute(
+                "set local client_min_messages = error"
+            )  # what is left is told
+            await connection.execute("select uvian._set_up_platform()")
+    return before, await _missing(connection)
+
+
+async def _missing(connection: asyncpg.Connection[Any]) -> tuple[Finding, ...]:
+    with _translated("The platform's part"):
+        if await connection.fetchval("select to_regproc('uvian.platform_state')") is None:
+            return ()
+        return findings(orjson.loads(await connection.fetchval("select uvian.platform_state()")))
 
 
 async def _lock(connection: asyncpg.Connection[Any]) -> None:

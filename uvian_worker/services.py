@@ -37,6 +37,7 @@ from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.eventstream.rights import missing_rights
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer, postgres_state, redis_state, sweep_state
+from uvian_worker.project_setup import say_what_is_missing
 from uvian_worker.providers import open_models
 from uvian_worker.stores import Stores
 from uvian_worker.sweeper import Sweeper
@@ -103,6 +104,7 @@ async def open_services(
         database = await stores.database()
         _say_who_listens(config)
         images = await stores.images()
+        await say_what_is_missing(database, config)
         fetcher = Fetcher(http=config.fetch_http, seconds=config.fetch_timeout)
         stack.push_async_callback(fetcher.close)
         models = await stack.enter_async_context(open_models(config, fetcher.fetch))

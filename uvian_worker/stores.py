@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Stores", "calls_over", "place", "require_schema"]
+__all__ = ["Stores", "calls_over", "place", "require_schema", "schema_status"]
 
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -17,11 +17,12 @@ from repositories.postgres import PostgresDatabase
 from uvian_worker import calls
 from uvian_worker.calls import Call, DatabaseAway, JobRefused, bad_value
 from uvian_worker.config import Config
-from uvian_worker.ledger import Applied, compare, load
+from uvian_worker.ledger import Applied, SchemaStatus, compare, load
 
 # supabase-py takes a fifth of the time in which a worker starts: only those load it who need it.
 if TYPE_CHECKING:
     from repositories.supabase_client import Supabase
+    from repositories.supabase_images import SupabaseImages
 
 
 class Stores:
@@ -43,14 +44,25 @@ class Stores:
         await require_schema(database)
         return database
 
+    async def untried_database(self) -> Database:
+        """The database, which answers; its schema may be of any release."""
+        database = await self._database()
+        self._stack.push_async_callback(database.close)
+        return database
+
+    async def bucket(self) -> SupabaseImages:
+        """The bucket of the pictures, there or not."""
+        from repositories.supabase_images import SupabaseImages  # noqa: PLC0415
+
+        bucket = SupabaseImages(self._supabase(), max_bytes=self._config.image_max_bytes)
+        self._stack.push_async_callback(bucket.close)
+        return bucket
+
     async def images(self) -> ImageStore:
         """The image store, ready to be used."""
         config = self._config
         if config.images == "supabase":
-            from repositories.supabase_images import SupabaseImages  # noqa: PLC0415
-
-            bucket = SupabaseImages(self._supabase(), max_bytes=config.image_max_bytes)
-            self._stack.push_async_callback(bucket.close)
+            bucket = await self.bucket()
             await bucket.require_bucket()
             return bucket
         folder = LocalImages(
@@ -94,13 +106,18 @@ class Stores:
 
 async def require_schema(database: Database) -> None:
     """Raise ``SchemaMissing`` or ``Misconfigured`` unless this release can work on the schema."""
+    (await schema_status(database)).require_usable()
+
+
+async def schema_status(database: Database) -> SchemaStatus:
+    """The ledger, over whichever way, compared with the files of this release."""
     rows = await database.select(
         "schema_migrations", columns=("version", "name", "checksum", "min_code", "applied_at")
     )
     ledger = [
         Applied(**{**row, "applied_at": datetime.fromisoformat(row["applied_at"])}) for row in rows
     ]
-    compare(ledger, load()).require_usable()
+    return compare(ledger, load())
 
 
 def calls_over(database: Database) -> Call:

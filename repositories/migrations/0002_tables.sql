@@ -221,16 +221,4 @@ create policy credit_accounts_owner on uvian.credit_accounts for select to authe
 create policy credit_entries_owner on uvian.credit_entries for select to authenticated
   using (user_id = (select auth.uid()));
 
--- Supabase Realtime, where there is one.
-do $$
-begin
-  if exists (select from pg_catalog.pg_publication where pubname = 'supabase_realtime'
-             and not puballtables) then
-    alter publication supabase_realtime add table uvian.jobs;
-  end if;
-exception
-  when insufficient_privilege then
-    raise notice 'uvian.jobs was not added to the publication supabase_realtime: %. Enable it under Database > Publications.', sqlerrm;
-end $$;
-
 notify pgrst, 'reload schema';

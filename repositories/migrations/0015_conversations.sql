@@ -109,17 +109,7 @@ create policy messages_members on uvian.messages for select to authenticated
 insert into uvian.job_types (type) values ('chat') on conflict (type) do nothing;
 
 -- Supabase Realtime, where there is one.
-do $$
-begin
-  if exists (select from pg_catalog.pg_publication p where p.pubname = 'supabase_realtime' and not p.puballtables)
-     and not exists (select from pg_catalog.pg_publication_tables t where t.pubname = 'supabase_realtime'
-                     and t.schemaname = 'uvian' and t.tablename = 'messages') then
-    alter publication supabase_realtime add table uvian.messages;
-  end if;
-exception
-  when insufficient_privilege then
-    raise notice 'uvian.messages was not added to the publication supabase_realtime: %. Enable it under Database > Publications.', sqlerrm;
-end $$;
+select uvian._publish('messages');
 
 select uvian._close();
 notify pgrst, 'reload schema';

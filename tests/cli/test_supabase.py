@@ -139,9 +139,34 @@ def test_an_api_that_is_away_is_not_reachable(uvian: Uvian, project: Platform) -
     project.start()
 
 
+def test_the_state_of_the_schema_is_seen_through_the_api(uvian: Uvian) -> None:
+    """Where nothing is pending there is nothing to refuse."""
+    status = uvian.document("migrate", "--status", "--json")
+    assert (status["pending"], status["missing"]) == ([], [])
+    assert uvian.document("migrate", "--json")["applied"] == []
+
+
 def test_migrating_needs_a_connection_string_all_the_same(uvian: Uvian) -> None:
     """The API cannot change a schema; the sentence says what can."""
-    fails(uvian("migrate", "--status"), ExitCode.USAGE, "UVIAN_DATABASE_URL", "Session pooler")
+    uvian.sql("delete from uvian.schema_migrations where version = 13")
+    assert uvian("migrate", "--status").exit_code == ExitCode.USAGE
+    fails(uvian("migrate"), ExitCode.USAGE, "UVIAN_DATABASE_URL", "Session pooler")
+
+
+def test_the_bucket_is_made_through_the_storage_api(
+    uvian: Uvian, project: Platform, programs: Programs
+) -> None:
+    """Which is what the worker names that cannot do without: with nothing pending, and no connection."""
+    uvian.sql("delete from storage.buckets where id = 'uvian-images'")
+    worker = programs.uvian("worker", "--burst")
+    assert worker.ends() == ExitCode.USAGE
+    assert "`uvian migrate` makes it" in worker.output
+    assert "uvian-images is missing" in uvian("migrate", "--status").stdout
+    assert "✓ made: the bucket uvian-images" in uvian("migrate").stdout
+    (made,) = uvian.sql("select public, file_size_limit, allowed_mime_types from storage.buckets")
+    assert tuple(made) == (False, 32 * 1024 * 1024, ["image/png", "image/webp", "image/jpeg"])
+    assert programs.uvian("worker", "--burst").ends() == ExitCode.OK
+    assert "made" not in uvian("migrate").stdout
 
 
 def test_the_servers_of_dev_are_used_whatever_the_settings_say(

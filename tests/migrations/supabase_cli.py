@@ -2,8 +2,8 @@
 
 It splits a file into statements, resets the session's settings, runs the statements in one
 transaction and enters the version in a ledger of its own. It refuses local files that are older
-than the newest it applied, and applied versions whose file is gone. Of notices it shows severity
-and message, never the hint.
+than the newest it applied, and applied versions whose file is gone. Notices of
+the server it shows to nobody: ``heard`` is for the tests alone.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class SupabaseCli:
         self.folder = folder
         self.mode = mode
         self.role = role  #: that a login of its own steps up to
-        self.said: list[str] = []  #: what it showed of the server's notices
+        self.heard: list[str] = []  #: what the server said, and the CLI keeps to itself
 
     async def push(self) -> list[str]:
         """Apply what is pending; names of the files. Raises ``PushRefused`` and what Postgres says."""
         connection = await asyncpg.connect(self.dsn)
         connection.add_log_listener(
-            lambda _, notice: self.said.append(
+            lambda _, notice: self.heard.append(
                 f"{notice.severity} ({notice.sqlstate}): {notice.message}"
             )
         )
@@ -81,7 +81,7 @@ class SupabaseCli:
             if pending:
                 for statement in _LEDGER:
                     await connection.execute(statement)
-            self.said.clear()
+            self.heard.clear()
             async with AsyncExitStack() as stack:
                 if self.mode == "single":
                     await stack.enter_async_context(connection.transaction())

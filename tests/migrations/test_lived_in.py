@@ -128,7 +128,7 @@ async def test_ours_ends_the_same_and_theirs_stays_as_it_was(
         export(with_the_teams_files(folder))
         cli = SupabaseCli(blank_database.dsn, folder)
         assert len(await cli.push()) == len(LABELS)
-        said = cli.said
+        said = cli.heard
     assert (await ours(blank_database.superuser_dsn), await ledger(blank_database.dsn)) == expected
     (await status(blank_database.dsn)).require_usable()
     after = await look_at_theirs(blank_database)

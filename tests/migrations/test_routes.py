@@ -130,7 +130,7 @@ async def test_after_migrate_a_push_only_enters_the_clis_own_ledger(
     export(folder)
     cli = SupabaseCli(plain.dsn, folder)
     assert len(await cli.push()) == len(LABELS)
-    assert cli.said == [f"NOTICE (00000): {label} is applied already." for label in LABELS]
+    assert cli.heard == [f"NOTICE (00000): {label} is applied already." for label in LABELS]
     assert await ask(plain.dsn, times) == before
     assert await found(plain) == expected
     count = "select count(*) from supabase_migrations.schema_migrations"
@@ -190,7 +190,7 @@ async def test_both_routes_at_once_apply_each_file_once(
     pushed, first, second = await asyncio.gather(cli.push(), migrate(plain.dsn), migrate(plain.dsn))
     assert len(pushed) == len(LABELS)
     applied = [label for report in (first, second) for label in report.applied]
-    skipped = [line for line in cli.said if line.endswith("is applied already.")]
+    skipped = [line for line in cli.heard if line.endswith("is applied already.")]
     assert len(applied) == len(set(applied)) == len(skipped)
     assert await found(plain) == expected
 

@@ -13,12 +13,13 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from repositories.supabase_images import _AS_IT_SHOULD_BE
 from tests.migrations.supabase_cli import SupabaseCli
 from tests.servers import CleanDatabase
 from uvian_worker.cli import app
 from uvian_worker.export import export
 from uvian_worker.ledger import load
-from uvian_worker.migrate import bootstrap, migrate, status
+from uvian_worker.migrate import bootstrap, look, migrate, status
 
 pytestmark = pytest.mark.database
 
@@ -153,6 +154,7 @@ async def test_a_refusal_is_a_notice_with_the_dashboards_steps(
     await bootstrap(plain.superuser_dsn, storage_policies=False)
     report = await migrate(plain.dsn)
     first, second = report.notices
+    assert [finding.part for finding in report.missing] == ["bucket", "policy"]
     assert {first.migration, second.migration} == {STORAGE.label}
     assert "bucket uvian-images was not made (new row violates row-level security" in first.message
     assert "Storage > New bucket: name uvian-images, not public" in first.message
@@ -167,14 +169,23 @@ async def test_a_refusal_is_a_notice_with_the_dashboards_steps(
 async def test_the_steps_reach_who_runs_the_command(
     plain: CleanDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`uvian migrate` shows each once, marked; the next run has nothing to say."""
+    """`uvian migrate` shows each once, marked; so does every later run, as long as it is so."""
     await bootstrap(plain.superuser_dsn, storage_policies=False)
     monkeypatch.setenv("UVIAN_DATABASE_URL", plain.dsn)
     said = await _command("migrate")
     assert said.count("! 0013_storage: The bucket uvian-images was not made") == 1
     assert said.count("! 0013_storage: The policy uvian_images_owner was not made") == 1
     assert "definition: bucket_id = 'uvian-images' and (storage.foldername(name))[1]" in said
-    assert "!" not in await _command("migrate")
+    for words in (("migrate",), ("migrate", "--status")):
+        said = await _command(*words)
+        assert said.count("! This role does not see whether the bucket uvian-images is there") == 1
+        assert said.count("! The policy uvian_images_owner is missing") == 1
+        assert said.count("Storage > New bucket: name uvian-images") == 1
+    await bootstrap(plain.superuser_dsn)
+    said = await _command("migrate")
+    assert "✓ made: the bucket uvian-images" in said
+    assert "✓ made: the policy uvian_images_owner" in said
+    assert "!" not in said + await _command("migrate") + await _command("migrate", "--status")
 
 
 async def _command(*words: str) -> str:
@@ -183,15 +194,118 @@ async def _command(*words: str) -> str:
     return result.stdout
 
 
-async def test_the_cli_shows_the_steps_too(plain: CleanDatabase, folder: Path) -> None:
-    """It prints messages and no hints: the steps are in the message."""
+async def test_who_pushes_with_the_cli_asks_for_the_status(
+    plain: CleanDatabase, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`supabase db push` shows no notices: what was refused is told by us, and mended by us later."""
     await bootstrap(plain.superuser_dsn, storage_policies=False)
     export(folder)
-    cli = SupabaseCli(plain.dsn, folder)
-    await cli.push()
-    first, second = cli.said
-    assert "In the dashboard" in first
-    assert "In the dashboard" in second
+    await SupabaseCli(plain.dsn, folder).push()
+    monkeypatch.setenv("UVIAN_DATABASE_URL", plain.dsn)
+    assert "In the dashboard" in await _command("migrate", "--status")
+    await bootstrap(plain.superuser_dsn)
+    assert "made: the bucket uvian-images" in await _command("migrate")
+
+
+#: What a project may lack, how it comes to, and what is said of it.
+LACKS = {
+    "bucket": ("delete from storage.buckets where id = 'uvian-images'", "uvian-images is missing"),
+    "policy": (
+        "drop policy uvian_images_owner on storage.objects",
+        "uvian_images_owner is missing",
+    ),
+    "jobs": ("alter publication supabase_realtime drop table uvian.jobs", "uvian.jobs is not in"),
+    "messages": (
+        "alter publication supabase_realtime drop table uvian.messages",
+        "uvian.messages is not in",
+    ),
+}
+#: What only the operator can mend.
+OPERATORS = {
+    "public": (
+        "update storage.buckets set public = true where id = 'uvian-images'",
+        "uvian-images is public",
+    ),
+    "exposed": (
+        "alter role authenticator in database \"{database}\" set pgrst.db_schemas = 'public, graphql_public'",
+        "The API does not serve the schema uvian",
+    ),
+}
+
+
+@pytest.mark.parametrize("lack", LACKS)
+async def test_what_is_lost_later_is_told_and_made_again(
+    plain: CleanDatabase, superuser: Connection, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    """With nothing pending: `--status` says so and changes nothing, the next `migrate` mends it."""
+    await migrate(plain.dsn)
+    await superuser.execute(LACKS[lack][0])
+    monkeypatch.setenv("UVIAN_DATABASE_URL", plain.dsn)
+    for _ in range(2):
+        assert LACKS[lack][1] in await _command("migrate", "--status")
+    found = (await look(plain.dsn)).missing
+    assert [finding.part for finding in found] == [lack]
+    report = await migrate(plain.dsn)
+    assert (report.applied, report.made, report.missing) == ((), (lack,), ())
+    assert (await look(plain.dsn)).missing == ()
+
+
+@pytest.mark.parametrize("lack", OPERATORS)
+async def test_what_only_the_operator_may_change_is_told(
+    plain: CleanDatabase, superuser: Connection, monkeypatch: pytest.MonkeyPatch, lack: str
+) -> None:
+    """With the steps, by every run and by `--status`, in words and as JSON."""
+    await migrate(plain.dsn)
+    await superuser.execute(OPERATORS[lack][0].format(database=plain.name))
+    monkeypatch.setenv("UVIAN_DATABASE_URL", plain.dsn)
+    for words in (("migrate",), ("migrate", "--status")):
+        said = await _command(*words)
+        assert OPERATORS[lack][1] in said
+        assert "→ In the dashboard" in said
+    document = orjson.loads(await _command("migrate", "--status", "--json"))
+    assert [each["part"] for each in document["missing"]] == [lack]
+
+
+async def test_a_schema_that_is_exposed_in_the_database_is_not_missed(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """Quoted or not; what stands elsewhere is not known, and nothing is said of it."""
+    await migrate(plain.dsn)
+    for schemas in ("public, uvian", 'public,"uvian"', "uvian"):
+        await superuser.execute(
+            f"alter role authenticator in database \"{plain.name}\" set pgrst.db_schemas = '{schemas}'"
+        )
+        assert (await look(plain.dsn)).missing == ()
+
+
+async def test_the_service_sees_what_is_missing_and_users_do_not(
+    plain: CleanDatabase, superuser: Connection
+) -> None:
+    """A worker over the API asks as service_role, which may not change anything of it."""
+    await migrate(plain.dsn)
+    for statement, _ in LACKS.values():
+        await superuser.execute(statement)
+    connection = await asyncpg.connect(plain.authenticator_dsn)
+    try:
+        await connection.execute("set role service_role")
+        found = orjson.loads(await connection.fetchval("select uvian.platform_state()"))
+        assert [each["part"] for each in found["missing"]] == list(LACKS)
+        for role, call in (
+            ("service_role", "uvian._set_up_platform()"),
+            ("authenticated", "uvian.platform_state()"),
+            ("anon", "uvian.platform_state()"),
+        ):
+            await connection.execute(f"set role {role}")
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(f"select {call}")
+    finally:
+        await connection.close()
+
+
+def test_both_ways_make_the_same_bucket() -> None:
+    """Over a connection and through the Storage API."""
+    kept = ("public", "file_size_limit", "allowed_mime_types")
+    assert {name: BUCKET[name] for name in kept} == _AS_IT_SHOULD_BE
 
 
 @pytest.mark.parametrize("refused", ["buckets", "objects"])

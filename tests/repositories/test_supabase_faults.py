@@ -131,6 +131,7 @@ def life(user: str) -> list[Step]:
         *conversing(user),
         ("sweep_jobs", {"request": {"limit": 500}}, lambda answer: answer["swept"]),
         ("retire_worker", {"request": {"worker": "w"}}, lambda answer: answer == {}),
+        ("platform_state", {"request": {}}, lambda answer: answer == {"missing": []}),
         (
             "configure_types",
             {"request": {"types": [{"type": "chat", "price": 2}]}},

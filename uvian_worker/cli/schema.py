@@ -13,8 +13,17 @@ from uvian_worker.cli.endings import ExitCode, Fault, explained, run
 from uvian_worker.scrubbing import keep_secret
 
 if TYPE_CHECKING:
+    from uvian_worker.config import Config
     from uvian_worker.export import ExportReport
+    from uvian_worker.ledger import Finding
     from uvian_worker.migrate import MigrationReport, SchemaStatus
+
+_NAMES = {
+    "bucket": "the bucket uvian-images",
+    "policy": "the policy uvian_images_owner",
+    "jobs": "uvian.jobs in the publication supabase_realtime",
+    "messages": "uvian.messages in the publication supabase_realtime",
+}
 
 
 def migrate(
@@ -37,7 +46,7 @@ def migrate(
         bool,
         typer.Option(
             "--status",
-            help="Change nothing; exit code 2 when something is pending (with --export: in DIR).",
+            help="Change nothing; say what is pending (then exit code 2; with --export: in DIR) or lacking.",
         ),
     ] = False,
     url: Annotated[
@@ -50,7 +59,8 @@ def migrate(
 ) -> None:
     """Bring the schema uvian up to date, by either of two routes; they end alike and may be mixed.
 
-    uvian migrate: applies what is pending, over a direct or session connection.
+    uvian migrate: applies what is pending, over a direct or session connection. Then it makes what the
+    project lacks beside the schema (bucket, policy, publication), as far as it may.
 
     uvian migrate --export supabase/migrations: writes it there, for `supabase db push` to apply.
     """
@@ -71,11 +81,15 @@ async def _migrate(url: str | None, bootstrap: bool, as_json: bool) -> None:
     from uvian_worker.migrate import bootstrap as supply
     from uvian_worker.migrate import migrate as apply
 
-    target = _target(url)
+    config = _config()
     try:
-        if bootstrap:
-            await supply(target)
-        report = await apply(target)
+        if url is None and not bootstrap and _is_api_alone(config):
+            report = await _over_api(config)
+        else:
+            target = _target(url, config)
+            if bootstrap:
+                await supply(target)
+            report = await _with_bucket(await apply(target), config)
     except Transient as error:  # its message has the next step
         raise Fault(str(error), ExitCode.UNREACHABLE) from error
     if as_json:
@@ -84,16 +98,52 @@ async def _migrate(url: str | None, bootstrap: bool, as_json: bool) -> None:
         _print_report(report)
 
 
+async def _over_api(config: Config) -> MigrationReport:
+    """Where there is no connection string: the schema cannot be changed, the bucket can be made."""
+    from uvian_worker.migrate import MigrationReport
+    from uvian_worker.project_setup import look_over_api
+
+    found = await look_over_api(config)
+    if found.schema.pending:
+        config.require_database_url()
+    already = tuple(row.label for row in found.schema.applied)
+    return await _with_bucket(MigrationReport((), already, (), (), found.missing), config)
+
+
+async def _with_bucket(report: MigrationReport, config: Config) -> MigrationReport:
+    """What SQL may not make, the Storage API may; what is refused there as well stays told."""
+    from dataclasses import replace
+
+    from repositories.errors import RepositoryError
+    from uvian_worker.project_setup import make_bucket
+
+    lacks = any(finding.part == "bucket" for finding in report.missing)
+    if not lacks or config.supabase_url is None or config.supabase_key is None:
+        return report
+    try:
+        made = await make_bucket(config)
+    except RepositoryError:
+        return report
+    left = tuple(finding for finding in report.missing if finding.part != "bucket")
+    return replace(report, missing=left, made=(*report.made, *(["bucket"] if made else [])))
+
+
 async def _show_status(url: str | None, as_json: bool) -> ExitCode:
     from uvian_worker.cli.output import print_json
-    from uvian_worker.migrate import status as look
+    from uvian_worker.migrate import look
+    from uvian_worker.project_setup import look_over_api
 
-    found = await look(_target(url))
-    if as_json:
-        print_json(_status_document(found))
+    config = _config()
+    if url is None and _is_api_alone(config):
+        found = await look_over_api(config)
     else:
-        _print_status(found)
-    usable = not found.pending and found.needs_release is None
+        found = await look(_target(url, config))
+    if as_json:
+        print_json(_status_document(found.schema) | {"missing": _missing(found.missing)})
+    else:
+        _print_status(found.schema)
+        _print_missing(found.missing)
+    usable = not found.schema.pending and found.schema.needs_release is None
     return ExitCode.OK if usable else ExitCode.USAGE
 
 
@@ -119,18 +169,22 @@ def _export(folder: Path, status: bool, as_json: bool) -> ExitCode:
     return ExitCode.OK
 
 
-def _target(url: str | None) -> str:
-    """Where the schema is; the password of a connection that was given is told nowhere."""
-    if url is None:
-        return _configured_url()
-    keep_secret([url])
-    return url
-
-
-def _configured_url() -> str:
+def _config() -> Config:
     from uvian_worker.cli.connect import load_config
 
-    return load_config()[0].require_database_url()
+    return load_config()[0]
+
+
+def _is_api_alone(config: Config) -> bool:
+    return config.database == "supabase" and config.database_url is None
+
+
+def _target(url: str | None, config: Config) -> str:
+    """Where the schema is; the password of a connection that was given is told nowhere."""
+    if url is None:
+        return config.require_database_url()
+    keep_secret([url])
+    return url
 
 
 def _report_document(report: MigrationReport) -> dict[str, Any]:
@@ -141,7 +195,13 @@ def _report_document(report: MigrationReport) -> dict[str, Any]:
             {"migration": n.migration, "severity": n.severity, "message": n.message, "hint": n.hint}
             for n in report.notices
         ],
+        "made": report.made,
+        "missing": _missing(report.missing),
     }
+
+
+def _missing(found: tuple[Finding, ...]) -> list[dict[str, str]]:
+    return [{"part": each.part, "message": each.message} for each in found]
 
 
 def _print_report(report: MigrationReport) -> None:
@@ -159,8 +219,24 @@ def _print_report(report: MigrationReport) -> None:
         if found:
             text.append("\n  → ", "cyan").append(f"{found.strip()}{steps}")
         screen.print(text, soft_wrap=True)
+    told = [notice.message for notice in report.notices]
+    for part in report.made:
+        screen.print(Text.assemble(("✓ ", "green"), f"made: {_NAMES.get(part, part)}"))
+    _print_missing(
+        tuple(each for each in report.missing if not any(each.step in said for said in told))
+    )
     done = f"{len(report.applied)} applied" if report.applied else "Nothing was pending"
     screen.print(f"{done}; {len(report.already)} were there already.")
+
+
+def _print_missing(found: tuple[Finding, ...]) -> None:
+    from rich.text import Text
+
+    from uvian_worker.cli.output import console
+
+    for each in found:
+        text = Text.assemble(("! ", "yellow"), each.problem, ("\n  → ", "cyan"), each.step)
+        console().print(text, soft_wrap=True)
 
 
 def _print_export(report: ExportReport) -> None:
@@ -178,6 +254,13 @@ def _print_export(report: ExportReport) -> None:
     if report.written:
         screen.print(
             Text.assemble(("→ ", "cyan"), "Commit them, then: supabase db push"), soft_wrap=True
+        )
+        screen.print(
+            Text.assemble(
+                ("→ ", "cyan"),
+                "It shows no notices. What the platform refused: uvian migrate --status",
+            ),
+            soft_wrap=True,
         )
 
 
