@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict
 from executors.errors import LeaseLost, StageError, readable
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
 from executors.fetching import Fetcher
-from executors.imaging.codec import LIMITS, Limits
+from executors.imaging.codec import DECODERS, LIMITS, Decoders, Limits
 from executors.outcomes import Kept
 from executors.providers.base import ChatModel, ImageModel
 from repositories.concepts import UserConcepts
@@ -69,7 +69,8 @@ class JobServices:
     messages: UserMessages
     chat_model: ChatModel
     fetcher: Fetcher  #: for what is at a URL; there is no other way to it
-    image_limits: Limits = LIMITS  #: what a picture from outside may be
+    image_limits: Limits = LIMITS  #: what a picture from outside may be, and may cost
+    decoders: Decoders = DECODERS  #: for what is in its bytes; there is no other way to it
     history_tokens: int = 8_000  #: of a conversation, sent along with a question
 
 

@@ -107,7 +107,7 @@ class Config(BaseSettings):
     chat_history_tokens: Annotated[int, Field(ge=100)] = 8_000
     """Of a conversation, sent with a question: what the model takes less its longest answer."""
     cpu_threads: Annotated[int, Field(ge=1, le=64)] = min(os.cpu_count() or 1, 8)
-    """Threads for image work."""
+    """Threads for image work, and processes for decoding pictures from outside."""
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """Serve `/health/live` and `/health/ready` on this port; 0 picks a free one."""
     health_host: str = "127.0.0.1"
@@ -216,6 +216,8 @@ class Config(BaseSettings):
     """Largest file accepted from a provider or a user."""
     image_max_pixels: Annotated[int, Field(gt=0)] = 4096 * 4096
     """Largest picture accepted, in pixels."""
+    image_max_seconds: Annotated[float, Field(ge=0.25, le=60)] = 1.5
+    """CPU time for decoding the largest picture; smaller ones have less. More for slow machines."""
     fetch_http: bool = False
     """Fetch pictures from `http://` addresses too, not from `https://` alone."""
     fetch_timeout: Seconds = 20.0

@@ -12,6 +12,7 @@ from functools import cached_property
 import aiohttp
 from pydantic import SecretStr
 
+from executors.imaging.codec import DECODERS, Decoders
 from executors.providers.base import ChatModel, ImageModel
 from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
@@ -38,13 +39,15 @@ class Models:
 
 
 @asynccontextmanager
-async def open_models(config: Config, fetch: Fetch) -> AsyncIterator[Models]:
+async def open_models(
+    config: Config, fetch: Fetch, decoders: Decoders = DECODERS
+) -> AsyncIterator[Models]:
     """The models that the settings choose, until the block ends.
 
     ``fetch`` gets what vendors leave behind URLs. Raises ``ConfigError`` for a vendor without a key.
     """
     async with open_session(f"uvian-worker/{__version__}") as session:
-        vendors = _Vendors(config, session, fetch)
+        vendors = _Vendors(config, session, fetch, decoders)
         images = [vendors.image(name) for name in names_in(config.image_model)]
         chats = [vendors.chat(name) for name in names_in(config.chat_model)]
         yield Models(
@@ -56,16 +59,23 @@ async def open_models(config: Config, fetch: Fetch) -> AsyncIterator[Models]:
 class _Vendors:
     """Models by the names of their vendors. All models of a vendor share its wire."""
 
-    def __init__(self, config: Config, session: aiohttp.ClientSession, fetch: Fetch) -> None:
+    def __init__(
+        self,
+        config: Config,
+        session: aiohttp.ClientSession,
+        fetch: Fetch,
+        decoders: Decoders,
+    ) -> None:
         self._config = config
         self._session = session
         self._fetch = fetch
+        self._decoders = decoders
 
     def image(self, name: str) -> ImageModel:
         """Who makes pictures under that name."""
         match name:
             case "local":
-                return LocalImageModel()
+                return LocalImageModel(self._decoders)
             case "openai":
                 wire = self._openai
                 model = self._config.openai_image_model

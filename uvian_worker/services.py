@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from executors.base import JobServices
 from executors.fetching import Fetcher
-from executors.imaging.codec import Limits
+from executors.imaging.codec import Decoders, Limits
 from executors.registry import AnyExecutor, Registry
 from executors.runner import Runner
 from repositories.concepts import UserConcepts
@@ -107,7 +107,9 @@ async def open_services(
         await say_what_is_missing(database, config)
         fetcher = Fetcher(http=config.fetch_http, seconds=config.fetch_timeout)
         stack.push_async_callback(fetcher.close)
-        models = await stack.enter_async_context(open_models(config, fetcher.fetch))
+        decoders = Decoders(config.cpu_threads)
+        stack.callback(decoders.close)
+        models = await stack.enter_async_context(open_models(config, fetcher.fetch, decoders))
 
         redis = redis_from_url(
             config.redis_url.get_secret_value(), patience=3.0, state=redis_state or RedisState()
@@ -128,7 +130,11 @@ async def open_services(
         await jobs.register(__version__, registry.descriptions())
         stack.push_async_callback(_retire, jobs)
 
-        limits = Limits(bytes=config.image_max_bytes, pixels=config.image_max_pixels)
+        limits = Limits(
+            bytes=config.image_max_bytes,
+            pixels=config.image_max_pixels,
+            seconds=config.image_max_seconds,
+        )
         runner = Runner(
             jobs=jobs,
             registry=registry,
@@ -142,6 +148,7 @@ async def open_services(
                 chat_model=models.chat,
                 fetcher=fetcher,
                 image_limits=limits,
+                decoders=decoders,
                 history_tokens=config.chat_history_tokens,
             ),
             on_claim_answered=taker.done,

@@ -1,17 +1,18 @@
 """Bytes ⇄ pictures. What a provider or a user sends is hostile until it has come through here.
 
-``decode`` looks at the header first and refuses by format and size before a single pixel is
-unpacked; only then does it decode, to the last byte. What comes out is an upright ``RGB`` or
-``RGBA`` picture without metadata (EXIF, profiles and comments stay behind: a stored picture must
-not carry where a phone was). A colour profile is dropped, not applied: pixels are taken as sRGB.
+Decoding is done in a process of its own, within limits on CPU time and memory (``decoders``), by rules
+that refuse most of what is dangerous before a single pixel is unpacked (``reading``). What is encoded
+here is ours, and encoded in place.
 """
 
 from __future__ import annotations
 
 __all__ = [
+    "DECODERS",
     "LIMITS",
     "PNG_LEVEL",
     "PNG_LEVEL_FLAT",
+    "Decoders",
     "EncodedImage",
     "Limits",
     "UnsafeImageError",
@@ -26,7 +27,10 @@ import io
 from dataclasses import dataclass
 from typing import Final
 
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
+
+from executors.imaging.decoders import DECODERS, Decoders
+from executors.imaging.reading import LIMITS, Limits, UnsafeImageError
 
 #: zlib's level where a picture is photographic. Measured at 2048² with grain: level 1 takes 0.35 s
 #: and 6.3 MB, level 4 0.70 s and 5.2 MB, level 6 2.5 s and 5.3 MB. Waiting users come first.
@@ -36,27 +40,6 @@ PNG_LEVEL_FLAT: Final = 6
 
 _PREVIEW_SIDE = 24  # pixels; blurred up by the page, so detail would be wasted bytes
 _PREVIEW_QUALITY = 40
-
-
-class UnsafeImageError(ValueError):
-    """These bytes are not a picture that may be decoded here; the message says why.
-
-    A ``ValueError`` and no ``ExecutorError``: whether a user or a provider is to blame (and thus
-    ``InvalidInput`` or ``ProviderRejected``) only the caller knows. Safe to show to a user.
-    """
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What a picture may cost before it is decoded."""
-
-    bytes: int = 32 * 1024 * 1024
-    pixels: int = 4096 * 4096  #: of one frame; 64 MB as RGBA
-    side: int = 8192  #: pixels, the longer one
-    formats: tuple[str, ...] = ("PNG", "JPEG", "WEBP", "GIF")
-
-
-LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,29 +56,9 @@ class EncodedImage:
 def decode(content: bytes, limits: Limits = LIMITS) -> Image.Image:
     """The picture in ``content``: upright, ``RGB`` or ``RGBA``; raises :class:`UnsafeImageError`.
 
-    Of an animation the first frame is decoded and the others are not looked at. It takes as long as
-    the picture is large: call it off the event loop.
+    For a thread that may wait; a job awaits ``job.services.decoders.decode``, which ends with the job.
     """
-    if not content:
-        raise UnsafeImageError("the image is empty")
-    if len(content) > limits.bytes:
-        raise UnsafeImageError(
-            f"the image is {len(content):,} bytes large; {limits.bytes:,} are allowed"
-        )
-    try:
-        with Image.open(io.BytesIO(content), formats=limits.formats) as image:
-            _check_header(image, limits)
-            image.load()
-            return _upright(image)
-    except UnsafeImageError:
-        raise
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UnsafeImageError("the image is too large to decode") from None
-    except UnidentifiedImageError:
-        allowed = ", ".join(limits.formats)
-        raise UnsafeImageError(f"the image is in none of the formats {allowed}") from None
-    except Exception as error:  # Pillow's parsers raise whatever they stumble on
-        raise UnsafeImageError("the image is damaged or incomplete") from error
+    return DECODERS.decode_blocking(content, limits)
 
 
 def encode_png(image: Image.Image, *, flat: bool = False) -> EncodedImage:
@@ -118,28 +81,6 @@ def preview(image: Image.Image) -> str:
         small, "WEBP", "image/webp", "webp", quality=_PREVIEW_QUALITY, method=4
     ).content
     return "data:image/webp;base64," + base64.b64encode(content).decode("ascii")
-
-
-def _check_header(image: Image.Image, limits: Limits) -> None:
-    """Refuse by what the header claims: nothing has been decompressed yet."""
-    width, height = image.size
-    if width * height > limits.pixels or max(width, height) > limits.side:
-        raise UnsafeImageError(
-            f"the image is {width} by {height} pixels large; "
-            f"{limits.pixels:,} pixels and {limits.side} a side are allowed"
-        )
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """Turned as its EXIF says, in RGB or RGBA, without metadata."""
-    turned = ImageOps.exif_transpose(image)
-    clear = turned.has_transparency_data
-    if turned.mode in ("I;16", "I;16B", "I;16L", "I"):
-        # Pillow clips sixteen bits to eight instead of scaling them.
-        turned = turned.convert("I").point(lambda level: level / 257, "L")
-    picture = turned.convert("RGBA" if clear else "RGB")
-    picture.info = {}
-    return picture
 
 
 def _shrunk(image: Image.Image) -> Image.Image:

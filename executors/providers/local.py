@@ -13,7 +13,7 @@ import asyncio
 from PIL import Image
 
 from executors.errors import ProviderRejected
-from executors.imaging.codec import decode, encode_png
+from executors.imaging.codec import DECODERS, Decoders, encode_png
 from executors.imaging.palettes import stable_seed
 from executors.imaging.tiles import Tiles
 from executors.providers.base import GeneratedImage, VendorRequest
@@ -26,6 +26,9 @@ _SIZES = range(16, 4097)  # pixels
 
 class LocalImageModel:
     """An ``ImageModel`` that draws on this machine, in a thread."""
+
+    def __init__(self, decoders: Decoders = DECODERS) -> None:
+        self._decoders = decoders
 
     name = "local"
     model = "marks-1"  #: changes when the same seed would draw something else
@@ -63,8 +66,9 @@ class LocalImageModel:
         _check(width, height)
         if seed is None:
             seed = stable_seed(" ".join(prompt.casefold().split()))
+        picture = await self._decoders.decode(original)
         content, operations = await asyncio.to_thread(
-            _refined, original, prompt, (width, height), strength, seed
+            _refined, picture, prompt, (width, height), strength, seed
         )
         return GeneratedImage(
             content,
@@ -89,9 +93,8 @@ def _drawn(subject: str, theme: str, size: int, style: str | None, seed: int) ->
 
 
 def _refined(
-    original: bytes, prompt: str, size: tuple[int, int], strength: float | None, seed: int
+    picture: Image.Image, prompt: str, size: tuple[int, int], strength: float | None, seed: int
 ) -> tuple[bytes, tuple[str, ...]]:
-    picture = decode(original)
     if picture.size != size:
         picture = picture.resize(size, Image.Resampling.LANCZOS)
     try:

@@ -154,15 +154,15 @@ async def _load(job: JobContext[Any], source: Source, about: About) -> _Original
     else:
         limit = services.image_limits.bytes
         content = await services.fetcher.fetch(source.url or "", max_bytes=limit)
-    return await asyncio.to_thread(_decoded, content, services.image_limits, about)
-
-
-def _decoded(content: bytes, limits: codec.Limits, about: About) -> _Original:
-    """Decoded and encoded again: no metadata goes to a vendor, and no trailing bytes."""
     try:
-        picture = codec.decode(content, limits)
+        picture = await services.decoders.decode(content, services.image_limits)
     except codec.UnsafeImageError as error:
         raise InvalidInput(f"the original cannot be used: {error}") from error
+    return await asyncio.to_thread(_encoded, picture, about)
+
+
+def _encoded(picture: Image.Image, about: About) -> _Original:
+    """Encoded again: no metadata goes to a vendor, and no trailing bytes."""
     if min(picture.size) < SMALLEST:
         raise InvalidInput(f"the original is smaller than {SMALLEST} pixels a side")
     if max(picture.size) > LARGEST:

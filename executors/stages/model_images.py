@@ -46,16 +46,9 @@ class PreparedImage:
 
     @classmethod
     def of(
-        cls, made: GeneratedImage, asked: str, limits: codec.Limits, path: str | None = None
+        cls, picture: Image.Image, made: GeneratedImage, asked: str, path: str | None = None
     ) -> PreparedImage:
-        """Decode what a provider answered, or what was stored of it. Work for a thread.
-
-        Raises ``ProviderUnavailable`` for what may not be decoded.
-        """
-        try:
-            picture = codec.decode(made.content, limits)
-        except codec.UnsafeImageError as error:
-            raise ProviderUnavailable(f"the provider's image cannot be used: {error}") from error
+        """What a provider answered, or what was stored of it, as ``picture``. Work for a thread."""
         artwork = Artwork.of(picture)
         return cls(
             artwork=artwork,
@@ -102,7 +95,7 @@ async def made_image(
     made = await ask(request)
     stage.progress(0.8, "Preparing the image")
     try:
-        return await asyncio.to_thread(PreparedImage.of, made, asked, job.services.image_limits)
+        return await _prepared(job, made, asked)
     except ProviderUnavailable:
         await request.keep("")  # resumed, it would answer with the same image for ever
         raise
@@ -123,9 +116,7 @@ async def stored_image(job: JobContext[Any], *, name: str, asked: str) -> Prepar
             saved["seed"],
             tuple(saved["operations"]),
         )
-        return await asyncio.to_thread(
-            PreparedImage.of, made, asked, job.services.image_limits, path
-        )
+        return await _prepared(job, made, asked, path)
     except (NotFound, ProviderUnavailable) as error:
         log.warning("job %s: the stored %s is of no use: %s", job.job.id, name, error)
         return None
@@ -158,6 +149,17 @@ async def store_image(
             )
         )
         return stored
+
+
+async def _prepared(
+    job: JobContext[Any], made: GeneratedImage, asked: str, path: str | None = None
+) -> PreparedImage:
+    """Raises ``ProviderUnavailable`` for what may not be decoded."""
+    try:
+        picture = await job.services.decoders.decode(made.content, job.services.image_limits)
+    except codec.UnsafeImageError as error:
+        raise ProviderUnavailable(f"the provider's image cannot be used: {error}") from error
+    return await asyncio.to_thread(PreparedImage.of, picture, made, asked, path)
 
 
 def _remembered(image: PreparedImage, path: str) -> dict[str, Any]:

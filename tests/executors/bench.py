@@ -15,7 +15,7 @@ from typing import Any
 from executors.base import JobServices
 from executors.events import Appended, Event, ImageReady, JobRef
 from executors.generation import GenerationExecutor
-from executors.imaging.codec import LIMITS, Limits, encode_png
+from executors.imaging.codec import DECODERS, LIMITS, Decoders, Limits, encode_png
 from executors.providers.base import GeneratedImage
 from executors.providers.local_chat import LocalChatModel
 from executors.providers.marks.draw import draw_mark
@@ -177,6 +177,7 @@ class Bench:
     pictures: Pictures
     model: Any
     limits: Limits = LIMITS
+    decoders: Decoders = DECODERS
     chat_model: Any = field(default_factory=lambda: LocalChatModel(pace=0))
     fetcher: Any = None
     told: list[tuple[JobRef, Event]] = field(default_factory=list)
@@ -197,6 +198,7 @@ class Bench:
                 chat_model=self.chat_model,
                 fetcher=self.fetcher,
                 image_limits=self.limits,
+                decoders=self.decoders,
             ),
             stop_grace=5,
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import os
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image
 
 from executors import errors
 from executors.events import Event, JobProgress
-from executors.imaging.codec import Limits, decode
+from executors.imaging.codec import Decoders, Limits, decode
 from executors.providers.base import GeneratedImage
 from executors.providers.local import LocalImageModel
 from executors.refinement import RefinementInput
@@ -23,6 +25,8 @@ from repositories.errors import DataError, PictureRefused, Refused
 from repositories.images import is_image_path
 from tests.executors.bench import JOB, USER, Bench, MemoryJobs, Model, Pictures, picture
 from tests.executors.fetching.internet import Internet, plain
+from tests.executors.imaging.bombs import comments, progressive
+from tests.executors.imaging.processes import begun, children, is_alive, until
 
 CONCEPT = str(uuid.UUID(int=21))
 PALETTES = [
@@ -323,6 +327,42 @@ async def test_sizes_of_originals(
     await bench.pictures.close()
 
 
+@pytest.mark.parametrize(
+    ("original", "reason"),
+    [
+        (comments(2_000_000), "decoding the image takes more time than is allowed"),
+        (progressive(64, 64, 500), "the JPEG has more than 100 scans"),
+    ],
+    ids=["time", "scans"],
+)
+async def test_an_original_that_is_a_bomb(tmp_path: Path, original: bytes, reason: str) -> None:
+    """Its job fails with a sentence, is not tried again, and nobody is asked to refine it."""
+    bench = await refinement(tmp_path, original=original)
+    settled = await bench.run()
+    assert (settled["outcome"], settled["error"]["code"]) == ("failed", "invalid_input")
+    assert settled["error_message"] == (
+        f"Loading the original failed: the original cannot be used: {reason}"
+    )
+    assert bench.model.asked == []
+    await bench.pictures.close()
+
+
+async def test_cancelled_while_the_original_is_decoded(tmp_path: Path) -> None:
+    """The user's cancel ends the process that has it, whatever that is doing."""
+    bench = await refinement(tmp_path, original=progressive(4096, 4096, 80, "RGB"))
+    bench.limits, bench.decoders = Limits(seconds=60), Decoders(1)
+    before = children(os.getpid())
+    running = asyncio.create_task(bench.run())
+    pid = await begun(bench.decoders, before)
+    bench.runner.cancel(JOB)
+    began = time.monotonic()
+    assert (await running)["outcome"] == "cancelled"
+    await until(lambda: not is_alive(pid))
+    assert time.monotonic() - began < 0.5
+    bench.decoders.close()
+    await bench.pictures.close()
+
+
 async def test_an_original_too_small(tmp_path: Path) -> None:
     """There is nothing in it to be refined."""
     file = io.BytesIO()
@@ -341,6 +381,7 @@ async def test_an_original_too_small(tmp_path: Path) -> None:
     [
         (b"<html>502 Bad Gateway</html>", "retry", "provider_unavailable"),
         (picture()[: len(picture()) // 2], "retry", "provider_unavailable"),
+        (progressive(64, 64, 500), "retry", "provider_unavailable"),
         (errors.ProviderRejected("the picture is not allowed."), "failed", "provider_rejected"),
         (errors.ProviderUnavailable(), "retry", "provider_unavailable"),
         (errors.RateLimited(30), "retry", "rate_limited"),

@@ -179,10 +179,9 @@ def look_back(screen: Console, result: DemoResult) -> None:
 
 
 def _opened(file: Path) -> Image.Image:
-    from PIL import Image
+    from executors.imaging.codec import decode
 
-    with Image.open(file) as picture:
-        return picture.convert("RGB")
+    return decode(file.read_bytes()).convert("RGB")
 
 
 def conclude(screen: Console, results: list[DemoResult]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 __all__ = ["JobView", "open_stored"]
 
 import base64
-import io
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -38,7 +37,6 @@ _LARGE, _MIDDLE, _SMALL = (
     14,
     12,
 )  # columns of a picture on the terminal; it has half as many lines
-_FORMATS = ("WEBP", "PNG", "JPEG")
 _WIDE = 96  # columns from which the base image stands beside its variations
 
 
@@ -314,16 +312,14 @@ def _swatches(palette: tuple[str, ...], width: int) -> Text:
 
 def open_stored(folder: Path, picture: Picture) -> Image.Image:
     """The picture itself where the image store is a folder of this machine, else its preview."""
-    from PIL import Image
-
+    from executors.imaging.codec import UnsafeImageError, decode
     from repositories.images import is_image_path
 
     try:
         if is_image_path(picture.path):
-            with Image.open(folder / picture.path, formats=_FORMATS) as stored:
-                return stored.convert("RGB")
-    except OSError:
-        pass  # it is kept elsewhere
+            return decode((folder / picture.path).read_bytes()).convert("RGB")
+    except (OSError, UnsafeImageError):
+        pass  # it is kept elsewhere, or is nothing to look at
     return _open_preview(picture)
 
 
@@ -331,9 +327,10 @@ def _open_preview(picture: Picture) -> Image.Image:
     """The tiny picture that came with the event; a blank one when it cannot be read."""
     from PIL import Image
 
-    content = base64.b64decode(picture.preview.partition(",")[2])
+    from executors.imaging.codec import decode
+
     try:
-        with Image.open(io.BytesIO(content), formats=_FORMATS) as preview:
-            return preview.convert("RGB")
-    except OSError:
+        content = base64.b64decode(picture.preview.partition(",")[2])
+        return decode(content).convert("RGB")
+    except ValueError:  # no base64, or an UnsafeImageError
         return Image.new("RGB", (1, 1))
