@@ -155,7 +155,9 @@ async def _load(job: JobContext[Any], source: Source, about: About) -> _Original
         limit = services.image_limits.bytes
         content = await services.fetcher.fetch(source.url or "", max_bytes=limit)
     try:
-        picture = await services.decoders.decode(content, services.image_limits)
+        picture = await services.decoders.decode(
+            content, services.image_limits, user_id=job.job.user_id
+        )
     except codec.UnsafeImageError as error:
         raise InvalidInput(f"the original cannot be used: {error}") from error
     return await asyncio.to_thread(_encoded, picture, about)

@@ -156,7 +156,9 @@ async def _prepared(
 ) -> PreparedImage:
     """Raises ``ProviderUnavailable`` for what may not be decoded."""
     try:
-        picture = await job.services.decoders.decode(made.content, job.services.image_limits)
+        picture = await job.services.decoders.decode(
+            made.content, job.services.image_limits, user_id=job.job.user_id
+        )
     except codec.UnsafeImageError as error:
         raise ProviderUnavailable(f"the provider's image cannot be used: {error}") from error
     return await asyncio.to_thread(PreparedImage.of, picture, made, asked, path)

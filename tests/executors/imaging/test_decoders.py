@@ -146,6 +146,21 @@ async def test_a_neighbour_does_not_notice(decoders: Decoders) -> None:
     assert sorted(waits)[18] < 0.25
 
 
+async def test_one_user_has_half_of_them() -> None:
+    """Who sends one bomb after another waits for his own: there is always a process for others."""
+    decoders = Decoders(2)
+    bombs = [asyncio.create_task(decoders.decode(LONG, PATIENT, user_id="a")) for _ in range(5)]
+    await asyncio.sleep(0)
+    for _ in range(3):
+        assert (await decoders.decode(PICTURE, user_id="b")).size == (300, 200)
+    assert not any(task.done() for task in bombs)
+    for task in bombs:
+        task.cancel()
+    await asyncio.gather(*bombs, return_exceptions=True)
+    assert (await decoders.decode(PICTURE, user_id="a")).size == (300, 200)
+    decoders.close()
+
+
 async def test_cancelled_at_once(decoders: Decoders) -> None:
     """Whoever gives a picture up ends the process that has it; the next picture gets another."""
     others = children(os.getpid())
