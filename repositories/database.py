@@ -52,6 +52,7 @@ Function = Literal[
     "create_conversation",
     "create_jobs",
     "delete_conversation",
+    "endings_of",
     "grant_credits",
     "invite_members",
     "list_conversations",

@@ -19,7 +19,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from types import TracebackType
@@ -104,7 +104,7 @@ class Client:
         self._dispatcher = Dispatcher(redis, namespace, patience=0.5)
         self._appender = Appender(redis, namespace)
         self._control = Control(redis, namespace)
-        self._reader = Reader(redis, namespace)
+        self._reader = Reader(redis, namespace, endings=self._endings)
         self._stack = AsyncExitStack()
         for part in (self._dispatcher, self._appender, self._control, self._reader):
             self._stack.push_async_callback(part.close)
@@ -274,10 +274,15 @@ class Client:
     ) -> AsyncIterator[Envelope | Snapshot | Expired]:
         """All events of a job from its beginning (or after ``cursor``) to its ending, as they happen.
 
-        After ``Expired`` read the row: of a job that ended a day ago no event will come any more.
+        After ``Expired`` read the row. Of a job that has ended, and whose events are gone, the
+        ending is told from there.
         """
         async for event in self._reader.follow(job_topic(job_id), cursor):
-            yield event
+            if isinstance(event, Expired) and event.ended and event.state:
+                yield replace(event, state=event.state[:-1])
+                yield event.state[-1]
+            else:
+                yield event
 
     async def create_conversation(
         self,
@@ -437,6 +442,10 @@ class Client:
         """
         async for event in self._reader.follow(conversation_topic(conversation_id), cursor):
             yield event
+
+    async def _endings(self, job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
+        answer = await self._call("endings_of", {"request": {"jobs": job_ids}})
+        return list(answer["endings"])
 
     async def _persist(
         self, function: str, arguments: dict[str, Any], *, repeat: bool = True

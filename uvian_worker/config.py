@@ -40,6 +40,7 @@ from uvian_worker.setting_types import (
     Key,
     LogLevel,
     ModelPath,
+    Networks,
     Origins,
     PerMinute,
     PostgresUrl,
@@ -49,6 +50,7 @@ from uvian_worker.setting_types import (
     WebAddress,
     completed,
     listed,
+    networks_in,
     numbers_in,
     order,
     secrets_in,
@@ -126,6 +128,12 @@ class Config(BaseSettings):
     """Pages of other origins that may call it, separated by commas: `https://app.example`, or `*`."""
     gateway_max_body: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Largest body of a request, in bytes."""
+    gateway_connections: Annotated[int, Field(ge=16)] = 10_000
+    """Connections open at a time, and never more than open files allow; then the quietest one goes."""
+    gateway_keep_alive: Seconds = 75.0
+    """How long a connection may be idle between two requests: longer than a load balancer keeps it."""
+    gateway_proxies: Networks = "private"
+    """Networks of proxies whose `X-Forwarded-For` counts; `private`: this machine and all private ones."""
     jwt_secrets: Secrets = SecretStr("")
     """Legacy JWT secrets (HS256) whose tokens count, separated by commas, or as a JSON list: `["…","…"]`."""
     jwks_url: WebAddress | None = None
@@ -142,6 +150,10 @@ class Config(BaseSettings):
     """Sockets and event streams opened a minute, per user."""
     limit_subscribe: PerMinute = 600
     """Topics subscribed to a minute, per user."""
+    limit_sockets: Annotated[int, Field(ge=1)] = 30
+    """Sockets and event streams open at a time, per user, in each gateway."""
+    limit_address: Annotated[int, Field(ge=1)] = 500
+    """Connections open at a time from one address, in each gateway (of a proxy: sockets and streams)."""
 
     # Models
     image_model: Annotated[
@@ -371,6 +383,10 @@ class Config(BaseSettings):
     def origins(self) -> frozenset[str]:
         """Who may call the gateway from another page."""
         return frozenset(listed(self.gateway_origins))
+
+    def proxies(self) -> list[str]:
+        """Networks whose word about where a request comes from is taken."""
+        return networks_in(self.gateway_proxies)
 
     def token_secrets(self) -> list[str]:
         """What HS256 tokens may be signed with."""

@@ -16,11 +16,13 @@ from repositories.database import Database
 from repositories.errors import RepositoryError
 from uvian_worker.dispatch import Dispatcher
 from uvian_worker.eventstream.away import FAULTS, RedisAway
+from uvian_worker.listening import listeners
 from uvian_worker.scrubbing import scrubbed
 
 Checks = Callable[[], Awaitable[Mapping[str, str]]]
 
 CHECK_SECONDS: Final = 2.0  #: an orchestrator's probe does not wait longer
+_IDLE_SECONDS: Final = 15.0  #: after which a connection that asks nothing is closed
 _OLDEST_SWEEP: Final = 10.0  #: seconds; an older one means that lost jobs are not found
 
 
@@ -69,21 +71,27 @@ class HealthServer:
         self._port = port
         self._checks = checks
         self._runner: web.AppRunner | None = None
+        self._listened_on = 0
 
     @property
     def port(self) -> int:
         """The port it listens on, once started."""
-        assert self._runner is not None  # noqa: S101 - a mistake of the caller
-        return int(self._runner.addresses[0][1])
+        assert self._listened_on  # noqa: S101 - a mistake of the caller
+        return self._listened_on
 
     async def start(self) -> None:
         """Listen; raises ``OSError`` when the port is taken."""
         app = web.Application()
         app.router.add_get("/health/live", self._live)
         app.router.add_get("/health/ready", self._ready)
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, keepalive_timeout=_IDLE_SECONDS
+        )
         await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        sockets = listeners(self._host, self._port)
+        self._listened_on = int(sockets[0].getsockname()[1])
+        for listener in sockets:
+            await web.SockSite(self._runner, listener).start()
 
     async def close(self) -> None:
         """Stop listening; closing twice, or unstarted, is fine."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["keep_out_of_collections", "use_fast_loop"]
+__all__ = ["file_limit", "keep_out_of_collections", "raise_file_limit", "use_fast_loop"]
 
 import asyncio
 import contextlib
@@ -27,3 +27,24 @@ def keep_out_of_collections() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+def file_limit() -> int | None:
+    """How many files, connections among them, this process may have open; None where nothing says so."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return None
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def raise_file_limit(wanted: int = 65_536) -> None:
+    """Take as many as we may: the usual 1024 are for programs that ``select``, which none of ours does."""
+    with contextlib.suppress(ImportError, OSError, ValueError):
+        import resource  # noqa: PLC0415 - not on Windows
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        if soft != resource.RLIM_INFINITY and soft < most:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))

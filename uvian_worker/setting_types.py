@@ -8,6 +8,7 @@ __all__ = [
     "Key",
     "LogLevel",
     "ModelPath",
+    "Networks",
     "Origins",
     "PerMinute",
     "PostgresUrl",
@@ -18,6 +19,7 @@ __all__ = [
     "completed",
     "listed",
     "names_in",
+    "networks_in",
     "numbers_in",
     "order",
     "secrets_in",
@@ -26,6 +28,7 @@ __all__ = [
 import json
 import math
 import re
+from ipaddress import ip_network
 from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -53,6 +56,38 @@ def numbers_in(text: str) -> dict[str, float]:
 def listed(text: str) -> list[str]:
     """Addresses separated by commas, without the slash that ends them."""
     return [name.rstrip("/") for name in names_in(text)]
+
+
+#: Of this machine, of private networks (RFC 1918, 4193, 6598), and of one link.
+_PRIVATE: Final = (
+    "127.0.0.0/8",
+    "10.0.0.0/8",
+    "172.16.0.0/12",
+    "192.168.0.0/16",
+    "100.64.0.0/10",
+    "169.254.0.0/16",
+    "::1/128",
+    "fc00::/7",
+    "fe80::/10",
+)
+
+
+def networks_in(text: str) -> list[str]:
+    """Networks separated by commas; `private` stands for those that are nobody's on the internet."""
+    names = names_in(text)
+    private = _PRIVATE if "private" in names else ()
+    return [*private, *(name for name in names if name != "private")]
+
+
+def _networks(text: str) -> str:
+    for network in networks_in(text):
+        try:
+            ip_network(network, strict=False)
+        except ValueError:
+            raise ValueError(
+                f"{network} is no network; one reads 203.0.113.0/24, or private"
+            ) from None
+    return text
 
 
 def secrets_in(text: str) -> list[str]:
@@ -154,6 +189,7 @@ def _header_value(key: SecretStr) -> SecretStr:
     return SecretStr(text)
 
 
+Networks = Annotated[str, AfterValidator(_networks)]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 Key = Annotated[SecretStr, AfterValidator(_header_value)]
 EndpointId = Annotated[str, Field(pattern=r"^[\w-]+$")]

@@ -45,6 +45,20 @@ begin
     'message', case when j.conversation_id is not null then uvian._answer(j.id, true) end);
 end $$;
 
+-- {jobs: [id]} → {endings: [{…, finished_at}]}: of those that have ended, what was announced of it. For whoever
+-- follows a job whose events are gone.
+create function uvian.endings_of(request jsonb) returns jsonb
+language plpgsql stable security definer
+set search_path = ''
+as $$
+declare
+  asked uuid[] := array(select t.id::uuid from jsonb_array_elements_text(request -> 'jobs') t(id) limit 500);
+begin
+  return jsonb_build_object('endings', coalesce((
+    select jsonb_agg(uvian._ending(j) || jsonb_build_object('finished_at', j.finished_at))
+    from uvian._jobs(asked) j where j.status in ('completed', 'failed', 'cancelled')), '[]'));
+end $$;
+
 -- Whether there is something to keep of a run that ended so: its result has a text, its job a conversation.
 create function uvian._is_kept(result jsonb, in_conversation uuid) returns boolean
 language plpgsql stable
@@ -253,8 +267,9 @@ end $$;
 
 revoke all on function
   uvian._answer_id(uuid), uvian._answer(uuid, boolean), uvian._is_kept(jsonb, uuid),
-  uvian._store_answers(uvian._verdict[])
+  uvian._store_answers(uvian._verdict[]), uvian.endings_of(jsonb)
   from public, anon, authenticated, service_role;
+grant execute on function uvian.endings_of(jsonb) to service_role;
 
 select uvian._close();
 notify pgrst, 'reload schema';

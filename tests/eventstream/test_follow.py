@@ -251,6 +251,7 @@ class ScriptedReader(Reader):
     def __init__(self, log: list[Envelope], script: list[Any]) -> None:
         self._keys = KEYS
         self._silence = 1.0
+        self._doubt, self._endings, self._most = 60.0, None, None
         self._reads = asyncio.Semaphore(1)
         self._subscriptions = self  # type: ignore[assignment]
         self._log = log
@@ -272,11 +273,11 @@ class ScriptedReader(Reader):
         self.visible = max(self.visible, index + 1)
         return STALE if stale else raw(self._log[index])
 
-    async def _page(self, topic: str, cursor: str | None) -> tuple[Resume, bool]:
+    async def _page(self, topic: str, cursor: str | None) -> tuple[Resume, bool, int]:
         place = int(cursor.split("-")[1]) if cursor else 0
         events = tuple(self._log[place : self.visible])
         last = self._log[self.visible - 1].id if self.visible else "e-0-0"
-        return Resume(topic, events, last, self.visible == len(self._log)), False
+        return Resume(topic, events, last, self.visible == len(self._log)), False, 0
 
 
 def raw(event: Envelope) -> bytes:

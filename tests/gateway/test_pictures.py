@@ -63,9 +63,10 @@ async def test_only_ones_own_pictures_are_signed(site: Site, services: Services)
     user, stranger = await site.user(), await site.user()
     path = (await generated(site, services, user))["output"]["image_path"]
     gone = path.replace(path[-8:-4], "0000")
-    asked = [path, path, gone, f"../{path}", path.replace(user.user_id, stranger.user_id), "", "\0"]
+    asked = [path, path, gone, f"../{path}", path.replace(user.user_id, stranger.user_id), ""]
     signed = (await user.post("/v1/files/sign", {"paths": asked, "expires_in": 60})).body
     assert list(signed["urls"]) == [path]
+    assert (await user.post("/v1/files/sign", {"paths": [path, "\0"]})).status == 422
     await picture(user, signed["urls"][path])
     theirs = (await stranger.post("/v1/files/sign", {"paths": asked})).body
     assert theirs["urls"] == {}

@@ -68,6 +68,7 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "delete_conversation": frozenset({"authenticated", "service_role"}),
     "grant_credits": frozenset({"service_role"}),
     "invite_members": frozenset({"authenticated", "service_role"}),
+    "endings_of": frozenset({"service_role"}),
     "list_conversations": frozenset({"service_role"}),
     "list_invitations": frozenset({"service_role"}),
     "list_types": frozenset({"service_role"}),

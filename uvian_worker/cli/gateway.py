@@ -14,9 +14,10 @@ def gateway() -> None:
 
     SIGTERM and Ctrl-C end it in good order: requests finish, live clients are asked to come again.
     """
-    from uvian_worker.runtime import use_fast_loop
+    from uvian_worker.runtime import raise_file_limit, use_fast_loop
 
     use_fast_loop()
+    raise_file_limit()
     try:
         run(_serve())
     except typer.Exit as ending:

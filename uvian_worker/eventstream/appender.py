@@ -5,23 +5,33 @@ Imports nothing of the work: a team's own code may have a package named ``execut
 
 from __future__ import annotations
 
-__all__ = ["LOG_LUA", "Appender", "EventLog", "answer_id", "credits_changed", "job_ended"]
+__all__ = [
+    "LOG_LUA",
+    "Appender",
+    "EventLog",
+    "answer_id",
+    "credits_changed",
+    "ending_told",
+    "job_ended",
+]
 
 import asyncio
 import hashlib
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
+import orjson
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from uvian_worker.backoff import pause_before
 from uvian_worker.eventstream.connection import Line, RedisAway, Script
-from uvian_worker.eventstream.envelope import Append, encode
+from uvian_worker.eventstream.envelope import Append, Cursor, Envelope, encode, time_text
 from uvian_worker.eventstream.keys import conversation_topic, job_topic, user_topic
 from uvian_worker.eventstream.lane import Entry, Lane
 
@@ -133,6 +143,19 @@ def job_ended(row: Mapping[str, Any]) -> list[Append]:
     topics = job_topic(row["id"]), user_topic(row["user_id"])
     end = Append("end", row["id"], row["run"], "", *topics, "keep", "status", "", "", body)
     return [end] if row["conversation_id"] is None else [_answer_ended(row), end]
+
+
+def ending_told(row: Mapping[str, Any], topic: str, after: str) -> Envelope:
+    """The ending of a job whose events are gone, as nobody appended it: after this place of its topic.
+
+    ``row`` is one of ``endings_of``. Its id continues no log: who comes back with it is told the state.
+    """
+    place = Cursor.parse(after) or Cursor("0", 0, "0")
+    document = orjson.loads(b"{" + job_ended(row)[-1].body)
+    finished = row.get("finished_at")
+    at = time_text(datetime.fromisoformat(finished)) if finished else document["at"]
+    here = place._replace(seq=place.seq + 1, check="0")
+    return Envelope(**{**document, "id": str(here), "seq": here.seq, "topic": topic, "at": at})
 
 
 def _answer_ended(row: Mapping[str, Any]) -> Append:

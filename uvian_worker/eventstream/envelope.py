@@ -6,7 +6,7 @@ the same in every topic the event is appended to, ``data`` are the fields of the
 
 from __future__ import annotations
 
-__all__ = ["ENDINGS", "Append", "Cursor", "Envelope", "encode", "now_text"]
+__all__ = ["ENDINGS", "Append", "Cursor", "Envelope", "encode", "now_text", "time_text"]
 
 import re
 import time
@@ -121,5 +121,9 @@ def now_text() -> str:
 
 @lru_cache(maxsize=1)  # many events share a millisecond
 def _text_of(milliseconds: int) -> str:
-    at = datetime.fromtimestamp(milliseconds / 1000, UTC)
-    return at.isoformat(timespec="milliseconds")[:-6] + "Z"
+    return time_text(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def time_text(at: datetime) -> str:
+    """A moment, as envelopes write it."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")[:-6] + "Z"

@@ -9,6 +9,7 @@ local KEY = NAMESPACE .. ':topic:' .. TOPIC
 local LOG = NAMESPACE .. ':log:' .. TOPIC
 local PREFIX = '{"id":"'
 local KEEP = 24 * 60 * 60 * 1000
+local PAGE, CHUNK = 512 * 1024, 100 -- bytes of a page, and events that are looked at in one go
 local LONG = 500 -- events; who comes late to more is told the state instead
 
 local topic = redis.call('HMGET', KEY, 'epoch', 'seq', 'last', 'complete', 'run', 'sealed')
@@ -26,11 +27,20 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
+-- As many as were asked for, or as fill a page: an event may have 64 kB.
 local function events_after(position)
-  local entries = redis.call('XRANGE', LOG, int(position + 1) .. '-0', '+', 'COUNT', LIMIT + 1)
-  local envelopes = {}
-  for index = 1, math.min(#entries, LIMIT) do envelopes[index] = entries[index][2][2] end
-  return {'resume', last, ended, #entries > LIMIT and 1 or 0, run, envelopes}
+  local envelopes, size, from = {}, 0, int(position + 1) .. '-0'
+  while true do
+    local entries = redis.call('XRANGE', LOG, from, '+', 'COUNT', CHUNK + 1)
+    for index = 1, math.min(#entries, CHUNK) do
+      if #envelopes == LIMIT or size > PAGE then return {'resume', last, ended, 1, run, envelopes} end
+      local envelope = entries[index][2][2]
+      envelopes[#envelopes + 1] = envelope
+      size = size + #envelope
+    end
+    if #entries <= CHUNK then return {'resume', last, ended, 0, run, envelopes} end
+    from = entries[CHUNK + 1][1]
+  end
 end
 
 local function first_is_there()

@@ -5,13 +5,14 @@ Never a silent gap: what cannot be continued is answered by the state so far, or
 
 from __future__ import annotations
 
-__all__ = ["READ_SCRIPT", "Expired", "Merge", "Reader", "Resume", "Snapshot"]
+__all__ = ["READ_SCRIPT", "EndingsOf", "Expired", "Merge", "Reader", "Resume", "Snapshot"]
 
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import orjson
 from redis.asyncio import Redis
 
 from uvian_worker.backoff import pause_before
+from uvian_worker.eventstream.appender import ending_told
 from uvian_worker.eventstream.connection import FAULTS, Script, run_script
 from uvian_worker.eventstream.envelope import Cursor, Envelope, now_text
 from uvian_worker.eventstream.keys import Keys
@@ -28,7 +30,12 @@ log = logging.getLogger(__name__)
 
 READ_SCRIPT = Script.of(Path(__file__).with_name("read.lua"))
 _PAGE = 1_000
+_TOO_FAR = "-"  #: a cursor that nobody issued: it is answered with the state so far
 _RUN_SCOPED = ("progress", "stage:")
+_DOUBT_SECONDS = 60.0  #: of a silent job, until its row is asked whether it has ended
+
+#: Answers the endings of those of these jobs that have ended, as ``endings_of`` in SQL.
+EndingsOf = Callable[[list[str]], Awaitable[Sequence[Mapping[str, Any]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +67,8 @@ class Snapshot:
 class Expired:
     """The log does not reach back far enough: read the row, and follow from ``cursor``.
 
-    ``state`` is what no row has, of messages in flight: as in a snapshot, if it is known.
+    ``state`` is what no row has, of messages in flight: as in a snapshot, if it is known. Of a job
+    that has ended, and whose row was asked, its last one is the ending.
     """
 
     topic: str
@@ -95,7 +103,11 @@ class Merge:
 
 
 class Reader:
-    """Reads and follows topics. Any number of followers share one pub/sub connection."""
+    """Reads and follows topics. Any number of followers share one pub/sub connection.
+
+    With ``endings`` a job whose events are gone, or are missing its ending, is told of from its row.
+    With ``most`` bytes to be read at a time, who is behind by more is told the state instead.
+    """
 
     def __init__(
         self,
@@ -104,8 +116,14 @@ class Reader:
         *,
         subscriptions: Subscriptions | None = None,
         silence: float = 15.0,
+        endings: EndingsOf | None = None,
+        doubt: float = _DOUBT_SECONDS,
+        most: int | None = None,
     ) -> None:
         self._redis = redis
+        self._endings = endings
+        self._doubt = doubt
+        self._most = most
         self._keys = Keys(namespace)
         self._subscriptions = subscriptions or Subscriptions(redis)
         self._silence = silence
@@ -125,16 +143,18 @@ class Reader:
         A cursor nobody issued is treated like one that cannot be continued.
         """
         events: list[Envelope] = []
+        size = 0
         while True:
-            answer, more = await self._page(topic, cursor)
-            match answer:
-                case Resume():
-                    events.extend(answer.events)
-                    if not more:
-                        return Resume(topic, tuple(events), answer.cursor, answer.ended)
-                    cursor = events[-1].id
-                case _:
-                    return answer
+            answer, more, read = await self._page(topic, cursor)
+            if not isinstance(answer, Resume):
+                return answer
+            size += read
+            if self._most is not None and size > self._most:
+                return (await self._page(topic, _TOO_FAR))[0]
+            events.extend(answer.events)
+            if not more:
+                return Resume(topic, tuple(events), answer.cursor, answer.ended)
+            cursor = events[-1].id
 
     async def follow(
         self, topic: str, cursor: str | None = None
@@ -146,6 +166,7 @@ class Reader:
         """
         merge = Merge()
         known = cursor or ""
+        doubted = time.monotonic()
         async with self._subscriptions.listen(self._keys.channel(topic)) as inbox:
             while True:
                 heard = await inbox.get(self._silence)
@@ -160,7 +181,9 @@ class Reader:
                         if envelope.ends_job and topic.startswith("job:"):
                             return
                         continue
-                answer = await self.read_patiently(topic, known)
+                doubt = time.monotonic() - doubted >= self._doubt
+                answer = await self.read_patiently(topic, known, doubt=doubt)
+                doubted = time.monotonic() if doubt else doubted
                 for event in answer.events if isinstance(answer, Resume) else (answer,):
                     yield event
                 known = answer.cursor
@@ -168,8 +191,28 @@ class Reader:
                 if answer.ended:
                     return
 
-    async def read_patiently(self, topic: str, cursor: str) -> Resume | Snapshot | Expired:
-        """Like ``read``, but waits while Redis is away; an empty cursor is none."""
+    async def read_patiently(
+        self, topic: str, cursor: str, *, doubt: bool = False
+    ) -> Resume | Snapshot | Expired:
+        """Like ``read``, but waits while Redis is away; an empty cursor is none.
+
+        A job whose log has not got its ending is looked up where the log begins in the middle, or
+        in ``doubt``.
+        """
+        answer = await self._read_patiently(topic, cursor)
+        kind, _, job_id = topic.partition(":")
+        if answer.ended or kind != "job" or self._endings is None:
+            return answer
+        if not (doubt or isinstance(answer, Expired)):
+            return answer
+        try:
+            rows = await self._endings([job_id])
+        except Exception as error:  # noqa: BLE001 - it is asked again after some silence
+            log.debug("Cannot look up job %s (%s)", job_id, error)
+            return answer
+        return _ended(answer, rows[0]) if rows else answer
+
+    async def _read_patiently(self, topic: str, cursor: str) -> Resume | Snapshot | Expired:
         tries = 0
         while True:
             try:
@@ -182,7 +225,8 @@ class Reader:
 
     async def _page(
         self, topic: str, cursor: str | None
-    ) -> tuple[Resume | Snapshot | Expired, bool]:
+    ) -> tuple[Resume | Snapshot | Expired, bool, int]:
+        """An answer, whether there is more of it, and how many bytes it has."""
         arguments = (self._keys.namespace, topic, cursor or "", _PAGE, secrets.token_hex(8))
         kind, last, ended, more, run, entries = await run_script(
             self._redis, READ_SCRIPT, *arguments
@@ -191,13 +235,24 @@ class Reader:
         match _text(kind):
             case "resume":
                 events = tuple(Envelope.parse(entry) for entry in entries)
-                return Resume(topic, events, place, bool(ended)), bool(more)
+                size = sum(len(entry) for entry in entries)
+                return Resume(topic, events, place, bool(ended)), bool(more), size
             case "snapshot":
                 state = _state(topic, place, int(run), entries)
-                return Snapshot(topic, state, place, bool(ended)), False
+                return Snapshot(topic, state, place, bool(ended)), False, 0
             case _:
                 state = _state(topic, place, int(run), entries)
-                return Expired(topic, place, bool(ended), state), False
+                return Expired(topic, place, bool(ended), state), False, 0
+
+
+def _ended(
+    answer: Resume | Snapshot | Expired, row: Mapping[str, Any]
+) -> Resume | Snapshot | Expired:
+    """The answer, with an ending that its log has not got."""
+    ending = ending_told(row, answer.topic, answer.cursor)
+    if isinstance(answer, Resume):
+        return replace(answer, events=(*answer.events, ending), cursor=ending.id, ended=True)
+    return replace(answer, state=(*answer.state, ending), cursor=ending.id, ended=True)
 
 
 def _state(topic: str, cursor: str, run: int, entries: list[bytes]) -> tuple[Envelope, ...]:

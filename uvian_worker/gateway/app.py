@@ -18,8 +18,10 @@ from repositories.local_images import LocalImages
 from uvian_worker import __version__
 from uvian_worker.client import Client
 from uvian_worker.eventstream.reader import Reader
+from uvian_worker.gateway.addresses import Addresses
 from uvian_worker.gateway.auth import TokenVerifier, User
 from uvian_worker.gateway.concepts import concept_operations
+from uvian_worker.gateway.connections import attended
 from uvian_worker.gateway.conversations import conversation_operations
 from uvian_worker.gateway.credits import credit_operations
 from uvian_worker.gateway.executors import executor_operations
@@ -32,6 +34,7 @@ from uvian_worker.gateway.jobs import job_operations
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.feeds import Feeds
 from uvian_worker.gateway.live.membership import Membership
+from uvian_worker.gateway.live.places import Places
 from uvian_worker.gateway.live.session import Rules
 from uvian_worker.gateway.live.sse import JobStreams
 from uvian_worker.gateway.live.topics import Topics
@@ -62,6 +65,8 @@ class Gateway:
     images: ImageStore
     verifier: TokenVerifier
     limits: Limits
+    places: Places
+    addresses: Addresses
     membership: Membership
     sweeper: Sweeper
     checks: Checks
@@ -75,15 +80,18 @@ def application(gateway: Gateway) -> web.Application:
     """All endpoints; starting and closing what they stand on is the caller's."""
     operations = _operations(gateway.database, gateway.client, gateway.images)
     feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
+    places = gateway.places, gateway.addresses
     sockets = LiveSockets(
         Rules(feeds, topics, gateway.membership, gateway.verifier, gateway.limits),
         _live_admission(gateway),
+        *places,
     )
-    streams = JobStreams(feeds, topics, _live_admission(gateway), clock=time.time)
+    streams = JobStreams(feeds, topics, _live_admission(gateway), *places, clock=time.time)
     preflight, allow = across_origins(gateway.origins)
     in_flight = InFlight()
     app = web.Application(
-        client_max_size=gateway.max_body, middlewares=[in_flight.counted, told, preflight]
+        client_max_size=gateway.max_body,
+        middlewares=[attended, in_flight.counted, told, preflight],
     )
     app.on_response_prepare.extend((dressed, allow, in_flight.said))
     for operation in operations:

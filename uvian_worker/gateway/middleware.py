@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["across_origins", "dressed", "told"]
+__all__ = ["across_origins", "answer_to", "dressed", "told"]
 
 import logging
 import secrets
@@ -72,7 +72,7 @@ def across_origins(origins: frozenset[str]) -> tuple[Any, Any]:
     async def allow(request: web.Request, response: web.StreamResponse) -> None:
         origin = request.headers.get("Origin")
         response.headers.add("Vary", "Origin")
-        if origin is not None and ("*" in origins or origin in origins):
+        if origin is not None and origin.isascii() and ("*" in origins or origin in origins):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers.update(_ACROSS)
 
@@ -81,6 +81,18 @@ def across_origins(origins: frozenset[str]) -> tuple[Any, Any]:
 
 async def dressed(_: web.Request, response: web.StreamResponse) -> None:
     """The signal that gives every answer its headers, streams and sockets included."""
+    _dress(response)
+
+
+def answer_to(problem: Problem) -> web.Response:
+    """An answer to what is no request at all: no middleware has seen it, and none will."""
+    _ID.set(secrets.token_hex(8))
+    answer = _said(problem)
+    _dress(answer)
+    return answer
+
+
+def _dress(response: web.StreamResponse) -> None:
     for name, value in _SECURITY_HEADERS.items():
         response.headers.setdefault(name, value)
     response.headers["Server"] = "uvian"

@@ -54,9 +54,11 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "type_disabled": Kind(422, "This type of job is switched off."),
     "unknown_parent": Kind(422, "There is no such parent job."),
     "cost_exceeds_max": Kind(422, "The job costs more than was allowed."),
+    "headers_too_large": Kind(431, "The address or the headers are too large."),
     "rate_limited": Kind(429, "Too many requests."),
     "too_many_conversations": Kind(429, "Too many conversations have no message yet."),
     "too_many_queued": Kind(429, "Too many jobs are waiting already."),
+    "too_many_sockets": Kind(429, "Too many sockets and streams are open."),
     "internal_error": Kind(500, "Something went wrong here."),
     "unavailable": Kind(503, "The service is not available at the moment."),
 }

@@ -6,7 +6,8 @@ __all__ = ["open_gateway", "serving"]
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Final
 
@@ -15,24 +16,30 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
+from repositories.database import Database
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher
 from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Reader
+from uvian_worker.eventstream.reader import EndingsOf, Reader
 from uvian_worker.eventstream.subscriptions import Subscriptions
 from uvian_worker.followups import Messenger
+from uvian_worker.gateway.addresses import Addresses
 from uvian_worker.gateway.app import HANG_UP, Gateway, application
 from uvian_worker.gateway.auth import Jwks, TokenVerifier
+from uvian_worker.gateway.connections import Connections
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.membership import Membership
+from uvian_worker.gateway.live.places import Places
 from uvian_worker.health import postgres_state, redis_state, sweep_state
+from uvian_worker.listening import listeners
 from uvian_worker.stores import Stores, calls_over
 from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.gateway")
 
+_MOST_READ: Final = 1024 * 1024  #: bytes of events that a cursor is answered with, else the state
 _KEYS_SECONDS: Final = 3.0  #: that a request with a new key's token waits for the project's Auth
 _FINISH_SECONDS: Final = 10.0  #: that requests may take to end once we were told to
 
@@ -48,21 +55,21 @@ async def serving(config: Config) -> AsyncIterator[str]:
         app = application(gateway)
         runner = web.AppRunner(
             app,
-            access_log=None,  # it would hold the tokens of those who send them in the query
-            logger=_http_log(),
             handle_signals=False,
             shutdown_timeout=1.0,  # of what is under way then nobody knows when it ends
         )
         await runner.setup()
         try:
-            site = await _listen(runner, config)
-            url = _url(config.gateway_host, runner)
+            sockets = _listen(config)
+            connections = _connections(runner, gateway, config)
+            connections.open(sockets)
+            url = _url(config.gateway_host, sockets[0])
             log.info("gateway on %s", url)
             try:
                 yield url
             finally:
                 log.info("ending: nothing new is taken")
-                await site.stop()
+                await connections.stop()
                 await app[HANG_UP](_FINISH_SECONDS)
         finally:
             await runner.cleanup()
@@ -85,7 +92,13 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         await stack.enter_async_context(client)
         subscriptions = Subscriptions(redis)
         stack.push_async_callback(subscriptions.close)
-        reader = Reader(redis, config.namespace, subscriptions=subscriptions)
+        reader = Reader(
+            redis,
+            config.namespace,
+            subscriptions=subscriptions,
+            endings=_endings(database),
+            most=_MOST_READ,
+        )
         membership = Membership(database, subscriptions, config.namespace)
         membership.start()
         stack.push_async_callback(membership.close)
@@ -118,6 +131,8 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             images=images,
             verifier=await _verifier(config, stack),
             limits=Limits(redis, config.namespace, _per_minute(config)),
+            places=Places(per_user=config.limit_sockets, per_address=config.limit_address),
+            addresses=Addresses(config.proxies()),
             membership=membership,
             sweeper=sweeper,
             checks=checks,
@@ -128,11 +143,25 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         )
 
 
+def _endings(database: Database) -> EndingsOf:
+    async def endings(job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
+        answer = await database.call("endings_of", request={"jobs": job_ids})
+        return list(answer["endings"])
+
+    return endings
+
+
 def _http_log() -> logging.Logger:
     """Of aiohttp, which quotes a line that is no HTTP, whatever secret it has."""
     http_log = logging.getLogger("uvian.gateway.http")
     http_log.addFilter(_is_no_bad_request)  # adding it twice is fine
+    # It quotes the subprotocols of who does not speak ours, and one of them is the token.
+    logging.getLogger("aiohttp.websocket").addFilter(_is_nothing)
     return http_log
+
+
+def _is_nothing(_: logging.LogRecord) -> bool:
+    return False
 
 
 def _is_no_bad_request(record: logging.LogRecord) -> bool:
@@ -177,17 +206,31 @@ def _per_minute(config: Config) -> dict[str, int]:
     }
 
 
-async def _listen(runner: web.AppRunner, config: Config) -> web.TCPSite:
-    site = web.TCPSite(runner, config.gateway_host, config.gateway_port)
+def _listen(config: Config) -> list[socket.socket]:
     try:
-        await site.start()
+        return listeners(config.gateway_host, config.gateway_port)
     except OSError as error:
         raise ConfigError(
             f"UVIAN_GATEWAY_HOST and UVIAN_GATEWAY_PORT: {error.strerror or error}"
         ) from error
-    return site
 
 
-def _url(host: str, runner: web.AppRunner) -> str:
-    port = runner.addresses[0][1]
+def _connections(runner: web.AppRunner, gateway: Gateway, config: Config) -> Connections:
+    server = runner.server
+    assert server is not None  # noqa: S101 - it was set up
+    return Connections(
+        server,
+        gateway.addresses,
+        most=config.gateway_connections,
+        per_address=config.limit_address,
+        access_log=None,  # it would hold the tokens of those who send them in the query
+        logger=_http_log(),
+        keepalive_timeout=config.gateway_keep_alive,
+        lingering_time=2.0,  # of a body that nobody wants
+        auto_decompress=False,  # a kilobyte may become a megabyte
+    )
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    port = listener.getsockname()[1]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"

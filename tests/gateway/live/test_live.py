@@ -318,7 +318,7 @@ async def test_a_client_that_reads_nothing_is_hung_up_on(
         mute.socket.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_RCVBUF, 16 * 1024)
         mute.socket._reader._protocol.pause_reading()
         for number in range(200):
-            await job.stages(f"{number} {'x' * 20_000}")
+            await job.stages(f"{number} {'x' * 2_500}")
             last = (await healthy.hears("event"))["event"]
             assert last["data"]["stage"].startswith(f"{number} ")
         await asyncio.sleep(1)
@@ -470,7 +470,7 @@ async def test_a_stream_that_nobody_reads_is_cut(
         assert response.connection.protocol is not None
         response.connection.protocol.pause_reading()
         for number in range(400):
-            await job.stages(f"{number} {'x' * 20_000}")
+            await job.stages(f"{number} {'x' * 2_500}")
             await healthy.hears("event")
         await asyncio.sleep(1)
         response.connection.protocol.resume_reading()

@@ -2,6 +2,9 @@
 
 A listener first reads from its own cursor, then hears what follows; the two are joined by seq. The
 events it is handed are those the feed heard, encoded once for all.
+
+Whatever goes wrong with a topic, known or not, is told to its listeners once, and tried again for as
+long as somebody listens: a topic never falls silent.
 """
 
 from __future__ import annotations
@@ -11,9 +14,11 @@ __all__ = ["Feeds", "Listener"]
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
+from uvian_worker.backoff import pause_before
 from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.reader import Expired, Merge, Reader, Resume, Snapshot
 from uvian_worker.gateway.live.outbox import Told
@@ -21,6 +26,12 @@ from uvian_worker.gateway.live.outbox import Told
 log = logging.getLogger("uvian.gateway.live")
 
 Answer = Resume | Snapshot | Expired
+
+_MOST_EARLY: Final = 500  #: events that wait while a listener is still reading,
+_MOST_EARLY_BYTES: Final = 512 * 1024  #: and their bytes
+_FIRST_PAUSE: Final = 0.1  #: seconds before the second try, and more before each further one,
+_LONGEST_PAUSE: Final = 5.0  #: up to here
+_SAID_EVERY: Final = 60.0  #: seconds between lines in the log about one topic
 
 
 class Listener(Protocol):
@@ -35,6 +46,9 @@ class Listener(Protocol):
     def ended(self) -> None:
         """The job of this topic has ended: nothing follows in this run."""
 
+    def troubled(self) -> None:
+        """The topic cannot be read at the moment; it is tried again, and ``answered`` follows."""
+
 
 class _Subscription:
     """One listener's place in a topic."""
@@ -45,6 +59,37 @@ class _Subscription:
         self.merge = Merge()
         self.reading = True
         self.early: list[Told] = []  #: heard while it was reading
+        self._early_bytes = 0
+        self._spilled = False  #: more was heard than is kept
+        self._in_trouble = False
+
+    def hold(self, told: Told) -> None:
+        """Keep an event until what comes before it is read; too many are read again instead."""
+        self._early_bytes += len(told.frame)
+        if len(self.early) >= _MOST_EARLY or self._early_bytes > _MOST_EARLY_BYTES:
+            self._spilled = True
+            self.early.clear()
+        if not self._spilled:
+            self.early.append(told)
+
+    def take_early(self) -> tuple[list[Told], bool]:
+        """What was kept, and whether something is missing."""
+        early, spilled = self.early, self._spilled
+        self.early, self._early_bytes, self._spilled = [], 0, False
+        return early, spilled
+
+    def trouble(self) -> None:
+        """Tell the listener, once until the next answer."""
+        if not self._in_trouble:
+            self._in_trouble = True
+            self.tell("troubled")
+
+    def tell(self, word: str, *said: Answer | Told) -> None:
+        """Call the listener; one that fails shall harm no other."""
+        try:
+            getattr(self.listener, word)(*said)
+        except Exception:
+            log.exception("A listener failed")
 
     def offer(self, told: Told) -> bool:
         """Hand the event on if it is the next one; False when there is a gap before it."""
@@ -53,14 +98,15 @@ class _Subscription:
         if not self.merge.continues(told.place):
             return False
         self.cursor = told.envelope.id
-        self.listener.heard(told)
+        self.tell("heard", told)
         return True
 
     def place(self, answer: Answer) -> None:
         """Go on from what was read."""
         self.merge.jump(answer.cursor)
         self.cursor = answer.cursor
-        self.listener.answered(answer)
+        self._in_trouble = False
+        self.tell("answered", answer)
 
 
 class _Feed:
@@ -73,6 +119,8 @@ class _Feed:
         self._subscriptions: set[_Subscription] = set()
         self._follower: asyncio.Task[None] | None = None
         self._readers: set[asyncio.Task[None]] = set()
+        self._failures = 0  #: of the follower, in a row
+        self._said_at: float | None = None
 
     def add(self, subscription: _Subscription) -> None:
         self._subscriptions.add(subscription)
@@ -96,39 +144,67 @@ class _Feed:
         task.add_done_callback(self._readers.discard)
 
     async def _place(self, subscription: _Subscription) -> None:
-        answer = await self._reader.read_patiently(self.topic, subscription.cursor or "")
-        if subscription not in self._subscriptions:
+        answer = await self._answer(subscription)
+        if answer is None:
             return
         subscription.place(answer)
         if answer.ended:
             self._end(subscription)
             return
         subscription.reading = False
-        early, subscription.early = subscription.early, []
+        early, spilled = subscription.take_early()
         for told in early:
             self._offer(subscription, told)
+        if spilled and not subscription.reading:
+            self._read(subscription)
         if self._follower is None:
             self._follower = asyncio.create_task(
                 self._follow(answer.cursor), name=f"follow {self.topic}"
             )
 
+    async def _answer(self, subscription: _Subscription) -> Answer | None:
+        """What its cursor is answered, however often it takes; None when nobody wants to know."""
+        tries = 0
+        while subscription in self._subscriptions:
+            try:
+                answer = await self._reader.read_patiently(self.topic, subscription.cursor or "")
+            except Exception as error:  # noqa: BLE001 - told, and tried again
+                self._fail(error)
+                subscription.trouble()
+                await _pause(tries)
+                tries += 1
+            else:
+                return answer if subscription in self._subscriptions else None
+        return None
+
     async def _follow(self, cursor: str) -> None:
         try:
             async for event in self._reader.follow(self.topic, cursor):
+                self._failures = 0
                 if isinstance(event, Envelope):
                     told = Told(event)
                     for subscription in list(self._subscriptions):
                         self._offer(subscription, told)
                 else:
                     self._begin_anew(event)
-        except Exception:
-            log.exception("%s: the follower failed; its listeners read again", self.topic)
-            await asyncio.sleep(1)
+        except Exception as error:  # noqa: BLE001 - told, and tried again
+            self._fail(error)
+            for subscription in list(self._subscriptions):
+                subscription.trouble()
+            await _pause(self._failures)
+            self._failures += 1
         # The job has ended, or we failed: whoever still listens finds out by reading.
         self._follower = None
         for subscription in list(self._subscriptions):
             if not subscription.reading:
                 self._read(subscription)
+
+    def _fail(self, error: Exception) -> None:
+        """Say what it was, once a minute at most however often it is tried."""
+        now = time.monotonic()
+        if self._said_at is None or now - self._said_at > _SAID_EVERY:
+            self._said_at = now
+            log.error("%s cannot be read; it is tried again", self.topic, exc_info=error)
 
     def _begin_anew(self, answer: Snapshot | Expired) -> None:
         for subscription in list(self._subscriptions):
@@ -139,7 +215,7 @@ class _Feed:
 
     def _offer(self, subscription: _Subscription, told: Told) -> None:
         if subscription.reading:
-            subscription.early.append(told)
+            subscription.hold(told)
         elif not subscription.offer(told):
             self._read(subscription)
         elif told.envelope.ends_job and self.topic.startswith("job:"):
@@ -147,7 +223,11 @@ class _Feed:
 
     def _end(self, subscription: _Subscription) -> None:
         self.remove(subscription)
-        subscription.listener.ended()
+        subscription.tell("ended")
+
+
+async def _pause(tries: int) -> None:
+    await asyncio.sleep(pause_before(tries, first=_FIRST_PAUSE, longest=_LONGEST_PAUSE))
 
 
 class Feeds:

@@ -4,6 +4,9 @@ A slow reader must cost neither the others nor memory. So deltas of one message 
 nothing else of their topic came in between, only the latest progress of a job waits, and a topic
 that fills its share is given up: its events go, and the client is told from where to resume. The
 endings among them are answered, for a client must hear of those whatever happens.
+
+All of it together has an end, too: while much waits no further question is taken (``room``), beyond
+that each topic that something happens in is given up, and what then goes on growing ``overflowed``.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ __all__ = ["Outbox", "Told"]
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -20,6 +24,10 @@ from uvian_worker.gateway.live.frames import event_frame, frame_of
 
 MAX_EVENTS: Final = 500  #: of one topic
 MAX_BYTES: Final = 512 * 1024  #: of one topic
+ROOM_BYTES: Final = 256 * 1024  #: of all; with more nothing that the client asks is answered
+MOST_BYTES: Final = 2 * 1024 * 1024  #: of all; with more topics are given up
+END_BYTES: Final = 6 * 1024 * 1024  #: of all; with more the socket is closed
+_PER_FRAME: Final = 200  #: bytes that a frame costs beside its own
 
 
 class Told:
@@ -39,10 +47,16 @@ class _Waiting:
 
     frame: bytes
     size: int
+    topic: str | None = None  #: of an event, or of a page of an answer
     envelope: Envelope | None = None  #: the latest, where it has grown
     begin: Envelope | None = None  #: the first
     pieces: list[str] = field(default_factory=list)  #: what a delta has grown by
     void: bool = False
+
+    def clear(self) -> None:
+        """Never to be sent: what it holds goes now, its place when its turn comes."""
+        self.void, self.frame, self.envelope, self.begin = True, b"", None, None
+        self.pieces.clear()
 
     def sent(self) -> bytes:
         """The frame, with all that it has grown by."""
@@ -70,13 +84,29 @@ class Outbox:
         self._max_events = max_events
         self._max_bytes = max_bytes
         self._queue: deque[_Waiting] = deque()
+        self._void = 0  #: frames in the queue that will not be sent
         self._shares: dict[str, _Share] = {}
         self._arrived = asyncio.Event()
+        self._roomy = asyncio.Event()
+        self._roomy.set()
+        self.size = 0  #: bytes that wait
+        self.overflowed = asyncio.Event()  #: this client is beyond help
 
     def say(self, document: dict[str, Any]) -> None:
         """Queue a frame that is no event."""
         frame = frame_of(document)
-        self._push(_Waiting(frame, len(frame)))
+        self._push(_Waiting(frame, len(frame) + _PER_FRAME))
+
+    def answer(self, topic: str, documents: Iterable[dict[str, Any]]) -> None:
+        """Queue what a topic's cursor is answered with, in place of everything of it that waits."""
+        self.give_up(topic)
+        for document in documents:
+            frame = frame_of(document)
+            self._push(_Waiting(frame, len(frame) + _PER_FRAME, topic))
+
+    async def room(self) -> None:
+        """Wait until what waits is little enough to answer a question."""
+        await self._roomy.wait()
 
     def tell(self, told: Told) -> bool:
         """Queue an event; False when its topic's share is full: give the topic up."""
@@ -85,18 +115,21 @@ class Outbox:
             self._grow(share, told.envelope)
         else:
             self._add(share, told)
+        if self.size > MOST_BYTES:
+            return False
         return share.events <= self._max_events and share.size <= self._max_bytes
 
     def give_up(self, topic: str) -> list[Envelope]:
-        """Take a topic's events out of the queue; answers the endings among them."""
+        """Take out of the queue what waits of a topic; answers the endings among it."""
         self._shares.pop(topic, None)
         endings = []
         for waiting in self._queue:
-            if waiting.void or waiting.envelope is None or waiting.envelope.topic != topic:
+            if waiting.void or waiting.topic != topic:
                 continue
-            waiting.void = True
-            if waiting.envelope.ends_job:
+            if waiting.envelope is not None and waiting.envelope.ends_job:
                 endings.append(waiting.envelope)
+            self._leave_out(waiting)
+        self._tidy()
         return endings
 
     async def take(self) -> bytes:
@@ -104,24 +137,28 @@ class Outbox:
         while True:
             while self._queue:
                 waiting = self._queue.popleft()
-                if not waiting.void:
-                    self._forget(waiting)
-                    return waiting.sent()
+                if waiting.void:
+                    self._void -= 1
+                    continue
+                self._forget(waiting)
+                return waiting.sent()
             self._arrived.clear()
             await self._arrived.wait()
 
     @property
     def waiting(self) -> int:
         """How many frames have not been taken."""
-        return sum(not waiting.void for waiting in self._queue)
+        return len(self._queue) - self._void
 
     def _add(self, share: _Share, told: Told) -> None:
-        waiting = _Waiting(told.frame, len(told.frame), told.envelope, told.envelope)
+        envelope, size = told.envelope, len(told.frame) + _PER_FRAME
+        waiting = _Waiting(told.frame, size, envelope.topic, envelope, envelope)
         if told.envelope.type == "job.progress":
             if share.progress is not None:
-                share.progress.void = True
                 share.events -= 1
                 share.size -= share.progress.size
+                self._leave_out(share.progress)
+                self._tidy()
             share.progress = waiting
         share.events += 1
         share.size += waiting.size
@@ -136,8 +173,10 @@ class Outbox:
         more = len(text.encode())
         share.last.size += more
         share.size += more
+        self._grown(more)
 
     def _forget(self, waiting: _Waiting) -> None:
+        self._grown(-waiting.size)
         if waiting.envelope is None:
             return
         share = self._shares[waiting.envelope.topic]
@@ -152,7 +191,28 @@ class Outbox:
 
     def _push(self, waiting: _Waiting) -> None:
         self._queue.append(waiting)
+        self._grown(waiting.size)
         self._arrived.set()
+
+    def _leave_out(self, waiting: _Waiting) -> None:
+        waiting.clear()
+        self._void += 1
+        self._grown(-waiting.size)
+
+    def _tidy(self) -> None:
+        """Who reads nothing shall not keep the places of what was left out either."""
+        if self._void > 64 and self._void > len(self._queue) // 2:
+            self._queue = deque(waiting for waiting in self._queue if not waiting.void)
+            self._void = 0
+
+    def _grown(self, size: int) -> None:
+        self.size += size
+        if self.size > END_BYTES:
+            self.overflowed.set()
+        if self.size > ROOM_BYTES:
+            self._roomy.clear()
+        else:
+            self._roomy.set()
 
 
 def _continues(last: _Waiting | None, envelope: Envelope) -> bool:

@@ -27,20 +27,22 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, 
 from repositories.errors import RepositoryError
 from uvian_worker.eventstream.keys import canonical_topic
 from uvian_worker.eventstream.reader import Resume
-from uvian_worker.gateway.auth import InvalidToken, TokenVerifier, User
+from uvian_worker.gateway.auth import InvalidToken, KeysAway, TokenVerifier, User
 from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import document_of
 from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.gateway.live.outbox import Outbox, Told
 from uvian_worker.gateway.live.topics import Topics, is_topic
-from uvian_worker.gateway.problems import Problem
+from uvian_worker.gateway.problems import Problem, problem_of
 
 MAX_TOPICS: Final = 200
 MAX_MISTAKES: Final = 20  #: frames that make no sense, until the socket is closed
 WARN_BEFORE: Final = 60.0  #: seconds before a token expires
 CHECK_EVERY: Final = 60.0  #: seconds between looks whether a topic may still be heard
 PAGE: Final = 500  #: events in one frame
+MAX_UNANSWERED: Final = 2  #: topics that are being read for one socket
+_ANSWER_SECONDS: Final = 5.0  #: that a subscription waits for its turn to be read
 
 
 class Close(IntEnum):
@@ -50,7 +52,8 @@ class Close(IntEnum):
     UNAUTHORIZED = 4401  #: the token has expired, or was never one
     LIFETIME = 4408  #: nothing is wrong: connect again
     MISTAKES = 4400  #: the client does not speak this protocol
-    SLOW = 4413  #: nothing could be sent for too long
+    SLOW = 4413  #: nothing could be sent for too long, or too much waits for it
+    FLOOD = 4429  #: the client says more than anybody could mean
 
 
 class _Frame(BaseModel):
@@ -104,12 +107,17 @@ class _Subscription:
         self.topic = topic
         self._session = session
         self.leaves: list[Callable[[], None]] = []
+        self.release: Callable[[], None] | None = None  #: once it was answered, or is left
 
     def answered(self, answer: Answer) -> None:
         """See ``feeds.Listener``."""
-        self._session.outbox.give_up(self.topic)  # what waits is part of the answer
-        for frame in _answer_frames(answer):
-            self._session.outbox.say(frame)
+        self._done()
+        # What waits of the topic is part of the answer.
+        self._session.outbox.answer(self.topic, _answer_frames(answer))
+
+    def troubled(self) -> None:
+        """See ``feeds.Listener``."""
+        self._session.troubled(self.topic)
 
     def heard(self, told: Told) -> None:
         """See ``feeds.Listener``."""
@@ -136,9 +144,15 @@ class _Subscription:
 
     def leave(self) -> None:
         """Hear no more; twice is fine."""
+        self._done()
         leaves, self.leaves = self.leaves, []
         for leave in leaves:
             leave()
+
+    def _done(self) -> None:
+        release, self.release = self.release, None
+        if release is not None:
+            release()
 
 
 class Session:
@@ -150,10 +164,15 @@ class Session:
         self._rules = rules
         self._subscriptions: dict[str, _Subscription] = {}
         self._mistakes = 0
+        self._reads = asyncio.Semaphore(MAX_UNANSWERED)
         self._renewed = asyncio.Event()
 
     async def receive(self, raw: str | bytes) -> Close | None:
-        """Carry out one frame; answers why to close the socket, if so."""
+        """Carry out one frame; answers why to close the socket, if so.
+
+        Waits while much is to be told already: who does not hear is not asked for more.
+        """
+        await self.outbox.room()
         try:
             frame = _FRAMES.validate_json(raw)
         except (ValidationError, ValueError, RecursionError):
@@ -198,6 +217,10 @@ class Session:
         for topic in list(self._subscriptions):
             self.drop(topic)
 
+    def troubled(self, topic: str) -> None:
+        """Say that a topic cannot be read at the moment; another answer follows by itself."""
+        self._error("unavailable", "The topic cannot be read; it is tried again.", topic)
+
     def drop(self, topic: str) -> None:
         """Hear no more of a topic."""
         subscription = self._subscriptions.pop(topic, None)
@@ -213,21 +236,15 @@ class Session:
             self._error("too_many_topics", f"At most {MAX_TOPICS} topics on a socket.", topic)
             return None
         changes = self._rules.membership.changes
-        try:
-            await self._rules.limits.spend("subscribe", self.user.id)
-            allowed = await self._rules.topics.may_hear(self.user.id, topic)
-        except Problem as problem:
-            self._error(problem.code, problem.detail, topic)
-            return None
-        except RepositoryError:
-            self._error("unavailable", "Try again in a moment.", topic)
-            return None
-        if not allowed:
-            self._error("not_found", "There is no such topic.", topic)
+        if not await self._may_hear(topic):
             return None
         self.drop(topic)
         self.outbox.give_up(topic)
+        if not await self._may_read():
+            self._error("unavailable", "Too many topics are being read; try again.", topic)
+            return None
         subscription = self._subscriptions[topic] = _Subscription(topic, self)
+        subscription.release = self._reads.release
         subscription.leaves.append(self._rules.feeds.listen(topic, cursor, subscription))
         if topic.startswith("conversation:"):
             subscription.leaves.append(
@@ -235,11 +252,36 @@ class Session:
             )
         return None
 
+    async def _may_hear(self, topic: str) -> bool:
+        """Whether this user may, and not too often; says why not."""
+        try:
+            await self._rules.limits.spend("subscribe", self.user.id)
+            allowed = await self._rules.topics.may_hear(self.user.id, topic)
+        except Problem as problem:
+            self._error(problem.code, problem.detail, topic)
+            return False
+        except RepositoryError:
+            self._error("unavailable", "Try again in a moment.", topic)
+            return False
+        if not allowed:
+            self._error("not_found", "There is no such topic.", topic)
+        return allowed
+
+    async def _may_read(self) -> bool:
+        """Whether another answer may be on its way to this socket; each of them may be large."""
+        try:
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._reads.acquire()
+        except TimeoutError:
+            return False
+        return True
+
     async def _authenticate(self, token: str) -> Close | None:
         try:
             user = await self._rules.verifier.verify(token)
-        except InvalidToken as error:
-            self._error(error.code, str(error))
+        except (InvalidToken, KeysAway) as error:
+            problem = problem_of(error)
+            self._error(problem.code, problem.detail)
             return None
         if user.id != self.user.id:
             return Close.UNAUTHORIZED

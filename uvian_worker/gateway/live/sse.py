@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["JobStreams"]
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -13,25 +14,30 @@ from aiohttp import web
 from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.keys import job_topic
 from uvian_worker.eventstream.reader import Resume
+from uvian_worker.gateway.addresses import Addresses
 from uvian_worker.gateway.auth import User
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import data_of
 from uvian_worker.gateway.live.outbox import Told
+from uvian_worker.gateway.live.places import Places
 from uvian_worker.gateway.live.topics import Topics
-from uvian_worker.gateway.live.websocket import cut_later, token_of
+from uvian_worker.gateway.live.websocket import cut_later, keep_little, token_of
 from uvian_worker.gateway.problems import Problem
 
 _SILENCE: Final = 15.0  #: seconds, after which a comment says that we are still there
 _SEND_SECONDS: Final = 30.0
-_WAITING: Final = 500  #: events; a client that reads no faster comes again with its last id
+_WAITING: Final = 500  #: events; a client that reads no faster comes again with its last id,
+_WAITING_BYTES: Final = 2 * 1024 * 1024  #: or, of all that waits for it
+_CURSOR: Final = re.compile(r"[\w-]{1,100}", re.ASCII)
 
 
 class _Stream:
     """What one client has yet to read."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[bytes | None] = asyncio.Queue()
-        self.full = False
+        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue()
+        self._size = 0
+        self._full = False
 
     def answered(self, answer: Answer) -> None:
         """See ``feeds.Listener``."""
@@ -43,19 +49,39 @@ class _Stream:
 
     def heard(self, told: Told) -> None:
         """See ``feeds.Listener``."""
-        if self.queue.qsize() >= _WAITING:
-            self.full = True
-            self.queue.put_nowait(None)
+        if self._queue.qsize() >= _WAITING:
+            self._give_up()
         else:
             self._put(_encoded(told.envelope))
 
     def ended(self) -> None:
         """See ``feeds.Listener``."""
-        self.queue.put_nowait(None)
+        self._queue.put_nowait(None)
+
+    def troubled(self) -> None:
+        """See ``feeds.Listener``."""
+        self._put(b"event: unavailable\ndata: {}\n\n")
+
+    async def next(self) -> bytes | None:
+        """What is to be sent next, once there is something; None at the end."""
+        chunk = await self._queue.get()
+        self._size -= len(chunk or b"")
+        return chunk
 
     def _put(self, chunk: bytes) -> None:
-        if not self.full:
-            self.queue.put_nowait(chunk)
+        if self._full:
+            return
+        if self._size > _WAITING_BYTES:
+            self._give_up()
+            return
+        self._size += len(chunk)
+        self._queue.put_nowait(chunk)
+
+    def _give_up(self) -> None:
+        """It comes again, with the last id that it has read."""
+        if not self._full:
+            self._full = True
+            self._queue.put_nowait(None)
 
 
 class JobStreams:
@@ -66,12 +92,16 @@ class JobStreams:
         feeds: Feeds,
         topics: Topics,
         admit: Callable[[web.Request, str], Awaitable[User]],
+        places: Places,
+        addresses: Addresses,
         *,
         clock: Callable[[], float],
     ) -> None:
         self._feeds = feeds
         self._topics = topics
         self._admit = admit
+        self._places = places
+        self._addresses = addresses
         self._clock = clock
         self._open: set[_Stream] = set()
 
@@ -81,6 +111,10 @@ class JobStreams:
         topic = job_topic(request.match_info["job_id"])
         if not await self._topics.may_hear(user.id, topic):
             raise Problem("not_found", "There is no such job.")
+        with self._places.taken(user.id, self._addresses.of(request)):
+            return await self._serve(request, user, topic)
+
+    async def _serve(self, request: web.Request, user: User, topic: str) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={
                 "Content-Type": "text/event-stream",
@@ -90,9 +124,10 @@ class JobStreams:
         )
         stream = _Stream()
         self._open.add(stream)
-        leave = self._feeds.listen(topic, request.headers.get("Last-Event-ID"), stream)
+        leave = self._feeds.listen(topic, _cursor_of(request), stream)
         try:
             await response.prepare(request)
+            keep_little(request)
             async with asyncio.timeout(max(user.expires_at - self._clock(), 0)):
                 await self._send(response, stream)
         except (TimeoutError, ConnectionError):
@@ -114,13 +149,19 @@ class JobStreams:
         while True:
             try:
                 async with asyncio.timeout(_SILENCE):
-                    chunk = await stream.queue.get()
+                    chunk = await stream.next()
             except TimeoutError:
                 chunk = b": still here\n\n"
             if chunk is None:
                 return
             async with asyncio.timeout(_SEND_SECONDS):
                 await response.write(chunk)
+
+
+def _cursor_of(request: web.Request) -> str | None:
+    """What was read last; anything that is no cursor stands for one that nobody issued."""
+    cursor = request.headers.get("Last-Event-ID")
+    return cursor if not cursor or _CURSOR.fullmatch(cursor) else "-"
 
 
 def _encoded(envelope: Envelope) -> bytes:

@@ -6,7 +6,7 @@ A browser cannot set headers on a WebSocket. Its token comes as a subprotocol (`
 
 from __future__ import annotations
 
-__all__ = ["LiveSockets", "cut_later", "token_of"]
+__all__ = ["LiveSockets", "cut_later", "keep_little", "token_of"]
 
 import asyncio
 import contextlib
@@ -18,7 +18,11 @@ from typing import Final
 
 from aiohttp import WSMsgType, web
 
+from uvian_worker.gateway.addresses import Addresses
 from uvian_worker.gateway.auth import User
+from uvian_worker.gateway.connections import speaks_frames
+from uvian_worker.gateway.live.pace import Pace
+from uvian_worker.gateway.live.places import Places
 from uvian_worker.gateway.live.session import Close, Rules, Session
 
 PROTOCOL: Final = "uvian"
@@ -40,25 +44,36 @@ class LiveSockets:
         self,
         rules: Rules,
         admit: Callable[[web.Request, str], Awaitable[User]],
+        places: Places,
+        addresses: Addresses,
         *,
         lifetime: float = 3600.0,
     ) -> None:
         self._rules = rules
         self._admit = admit
+        self._places = places
+        self._addresses = addresses
         self._lifetime = lifetime
         self._open: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One socket, from the upgrade to its end."""
         user = await self._admit(request, token_of(request))
+        with self._places.taken(user.id, self._addresses.of(request)):
+            return await self._serve(request, user)
+
+    async def _serve(self, request: web.Request, user: User) -> web.StreamResponse:
         socket = web.WebSocketResponse(
             protocols=(PROTOCOL,),
             heartbeat=_HEARTBEAT,
             max_msg_size=_FRAME_BYTES,
+            writer_limit=_UNSENT_BYTES,
+            autoping=False,  # it would answer as fast as anybody can ask
             compress=False,  # a kilobyte of state per socket and message is worth more than its bytes
         )
         await socket.prepare(request)
-        _keep_little(request)
+        speaks_frames(request)
+        keep_little(request)
         self._open.add(socket)
         session = Session(user, self._rules)
         try:
@@ -99,8 +114,14 @@ class LiveSockets:
 
 
 async def _hear(socket: web.WebSocketResponse, session: Session) -> Close | None:
+    pace = Pace()
     async for message in socket:
-        if message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
+        if not await pace.turn():  # frames of every kind, those of the protocol itself as well
+            return Close.FLOOD
+        if message.type is WSMsgType.PING:
+            await session.outbox.room()
+            await socket.pong(message.data)
+        elif message.type in (WSMsgType.TEXT, WSMsgType.BINARY):
             reason = await session.receive(message.data)
             if reason is not None:
                 return reason
@@ -129,16 +150,19 @@ class _Speaker:
             self._sending_since = None
 
     async def until_slow(self) -> Close:
-        """Wait until a frame has waited too long for the client to read."""
+        """Wait until a frame has waited too long for the client to read, or too much waits."""
         clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(_LOOK_EVERY)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await self._session.outbox.overflowed.wait()
+                    return Close.SLOW
             since = self._sending_since
             if since is not None and clock() - since > _SEND_SECONDS:
                 return Close.SLOW
 
 
-def _keep_little(request: web.Request) -> None:
+def keep_little(request: web.Request) -> None:
     """What a slow client has not read shall wait in its outbox, where it is bounded and coalesces.
 
     The kernel would take megabytes of it, per socket.
