@@ -53,7 +53,10 @@ _PEER_NAME = "python-socketio"
 _SETTINGS = {
     "UVIAN_GATEWAY_PORT": "0",
     "UVIAN_JWT_SECRETS": _SECRET,
-    **{f"UVIAN_LIMIT_{kind}": "1000000" for kind in ("READ", "WRITE", "CONNECT", "SUBSCRIBE")},
+    **{
+        f"UVIAN_LIMIT_{kind}": "1000000"
+        for kind in ("READ", "WRITE", "CONNECT", "SUBSCRIBE", "SOCKETS")
+    },
 }
 
 

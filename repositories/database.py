@@ -122,6 +122,7 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
         "user_id": "uuid",
         "door": "text",
     },
+    "endings_of": _REQUEST,
     "list_conversations": _REQUEST,
     "list_invitations": _REQUEST,
     "list_types": _REQUEST,

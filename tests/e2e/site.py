@@ -122,7 +122,10 @@ class Site:
             "UVIAN_JWT_ISSUER": ISSUER,
             "UVIAN_IMAGES_URL": f"{self.url}v1/files",
             "UVIAN_IMAGES_SECRET": "a secret of the folder",
-            **{f"UVIAN_LIMIT_{kind}": _MANY for kind in ("READ", "WRITE", "CONNECT", "SUBSCRIBE")},
+            **{
+                f"UVIAN_LIMIT_{kind}": _MANY
+                for kind in ("READ", "WRITE", "CONNECT", "SUBSCRIBE", "SOCKETS")
+            },
         }
 
 

@@ -55,6 +55,7 @@ class Connection(web.RequestHandler):
         self._asking_since: float | None = self._clock()
         self._attended = False
         self._spoke = False  #: while it was attended
+        self._said_last = b""
         self._unread_since: float | None = None
         self._flow = asyncio.Event()
         self._flow.set()
@@ -65,6 +66,7 @@ class Connection(web.RequestHandler):
         """See ``asyncio.Protocol``."""
         if data:  # nothing is aiohttp's word for going on with what it has
             self._spoke = True
+            self._said_last = (self._said_last + data[-4:])[-4:]
             if self._frames_since is not None and not self._may_say(len(data)):
                 self.hang_up()
                 return
@@ -112,10 +114,11 @@ class Connection(web.RequestHandler):
         self._connections.busy(self)
         await self._flow.wait()
 
-    def end(self) -> None:
-        """It was answered; what came meanwhile may be half of the next one."""
+    def end(self, *, had_body: bool) -> None:
+        """It was answered; what came meanwhile, or behind it, may be half of the next one."""
         self._attended = False
-        self._asking_since = self._clock() if self._spoke else None
+        half = self._spoke or not (had_body or self._said_last == b"\r\n\r\n")
+        self._asking_since = self._clock() if half else None
         self._connections.idle(self)
 
     def speaks_frames(self) -> None:
@@ -162,7 +165,7 @@ async def attended(
     try:
         return await handler(request)
     finally:
-        connection.end()
+        connection.end(had_body=request.body_exists)
 
 
 def speaks_frames(request: web.Request) -> None:

@@ -21,7 +21,14 @@ SCHEMES: Final[Mapping[str, Any]] = {
     "wake": {"type": "apiKey", "in": "header", "name": HEADER},
 }
 
-_LIVE: Final = ("unauthorized", "invalid_token", "token_expired", "rate_limited", "unavailable")
+_LIVE: Final = (
+    "unauthorized",
+    "invalid_token",
+    "token_expired",
+    "rate_limited",
+    "too_many_sockets",
+    "unavailable",
+)
 _BY_TOKEN: Final[list[dict[str, list[str]]]] = [{"supabase": []}, {"query": []}]
 
 

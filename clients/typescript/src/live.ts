@@ -36,7 +36,8 @@ export interface LiveOptions {
 export interface TopicState {
   /**
    * `resume`: all that was missed has been told by `onEvent`. `snapshot`: forget what you knew, `state` is
-   * how it stands. `expired`: read the rows now, then apply `state` (messages that are being written).
+   * how it stands. `expired`: read the rows now, then apply `state` (messages that are being written, the ending of
+   * a job that has ended).
    */
   mode: "resume" | "snapshot" | "expired";
   state: UvianEvent[];

@@ -13,7 +13,7 @@ from uvian_worker.gateway.live import outbox as outboxes
 from uvian_worker.gateway.live.outbox import Outbox, Told
 from uvian_worker.gateway.live.pace import Pace
 from uvian_worker.gateway.live.places import Places
-from uvian_worker.gateway.live.session import Close, Rules, Session
+from uvian_worker.gateway.live.session import Rules, Session
 from uvian_worker.gateway.problems import Problem
 
 
@@ -114,8 +114,3 @@ async def test_all_topics_together_have_an_end() -> None:
     for n in range(200):
         outbox.answer(f"job:{n}", [{"op": "subscribed", "text": "x" * 50_000}])
     assert outbox.overflowed.is_set()
-
-
-def test_a_flood_has_a_code_of_its_own() -> None:
-    """A client finds out what it did."""
-    assert Close.FLOOD == 4429

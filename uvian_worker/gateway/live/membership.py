@@ -11,7 +11,7 @@ __all__ = ["Membership"]
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -56,8 +56,8 @@ class Membership:
 
     def start(self) -> None:
         """Begin to hear and to look."""
-        for part in (self._hear(), self._look()):
-            self._tasks.append(asyncio.create_task(part, name="live membership"))
+        for part in (self._hear, self._look):
+            self._tasks.append(asyncio.create_task(_for_ever(part), name="live membership"))
 
     async def close(self) -> None:
         """Stop; closing twice, or unstarted, is fine."""
@@ -135,3 +135,13 @@ class Membership:
         for watch in watches:
             if (watch.topic, watch.user_id) not in members:
                 watch.gone()
+
+
+async def _for_ever(part: Callable[[], Awaitable[None]]) -> None:
+    """Begin again after whatever went wrong: who was removed would be heard by nobody else."""
+    while True:
+        try:
+            await part()
+        except Exception:
+            log.exception("changes of members are not heard; it is tried again")
+        await asyncio.sleep(_AGAIN_AFTER)

@@ -23,11 +23,11 @@ class Pace:
         *,
         per_second: float = PER_SECOND,
         burst: float = BURST,
-        patience: float = PATIENCE,
+        patience: float | None = None,
     ) -> None:
         self._every = 1 / per_second
         self._fits = burst / per_second
-        self._patience = patience
+        self._patience = PATIENCE if patience is None else patience
         self._full = 0.0  #: when the bucket is full again
         self._too_fast_since: float | None = None
 
