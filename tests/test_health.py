@@ -68,3 +68,24 @@ async def test_a_probe_is_answered_though_everything_hangs(
     await server.close()
     await dispatcher.close()
     await redis.aclose()
+
+
+async def test_the_worker_answers_on_both_families_and_waits_for_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """``::`` is what a container is told; who connects and asks nothing is hung up on."""
+    monkeypatch.setattr(health, "_IDLE_SECONDS", 0.2)
+
+    async def checks() -> dict[str, str]:
+        return {}
+
+    server = HealthServer("::", 0, checks)
+    await server.start()
+    async with asyncio.timeout(10), aiohttp.ClientSession() as session:
+        for host in ("127.0.0.1", "[::1]"):
+            async with session.get(f"http://{host}:{server.port}/health/ready") as response:
+                assert response.status == 200
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        assert await reader.read() == b""
+        writer.close()
+    await server.close()

@@ -49,7 +49,7 @@ end $$;
 -- follows a job whose events are gone.
 create function uvian.endings_of(request jsonb) returns jsonb
 language plpgsql stable security definer
-set search_path = ''
+set search_path = '' set lock_timeout = '1s'
 as $$
 declare
   asked uuid[] := array(select t.id::uuid from jsonb_array_elements_text(request -> 'jobs') t(id) limit 500);

@@ -6,20 +6,27 @@ import asyncio
 import contextlib
 import errno
 import logging
-import resource
+import shutil
 import socket
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
+import aiohttp
 import orjson
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
+from yarl import URL
 
+from repositories.local_images import LocalImages
 from uvian_worker.gateway import connections as rules
 from uvian_worker.gateway.addresses import Addresses
 from uvian_worker.gateway.bodies import document_of_body, read_body
 from uvian_worker.gateway.connections import Connections, attended
+from uvian_worker.gateway.files import FolderFiles
 from uvian_worker.gateway.middleware import told
 from uvian_worker.listening import listeners
 
@@ -270,6 +277,43 @@ async def test_who_never_reads_is_cut_off(serve: Serve) -> None:
                 await asyncio.sleep(0.05)
 
 
+async def test_a_picture_is_read_as_fast_as_its_client_reads(tmp_path: Path) -> None:
+    """One that does not holds neither the picture nor a file; one that does gets all of it."""
+    images = LocalImages(tmp_path, base_url="http://x/v1/files", secret="s" * 20)
+    content = bytes(range(256)) * 40_000
+    user = str(uuid.uuid4())
+    path = (await images.put(user, content, "image/png")).path
+    pieces = 0
+    read = images.piece
+
+    async def counted(*asked: Any) -> Any:
+        nonlocal pieces
+        pieces += 1
+        return await read(*asked)
+
+    images.piece = counted  # type: ignore[method-assign, assignment]
+    app = web.Application()
+    app.router.add_get("/v1/files/{user_id}/{name}", FolderFiles(images).handle)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        url = server.make_url(URL((await images.sign([path], expires_in=60))[path]).path_qs)
+        async with session.get(url) as response:
+            assert await response.read() == content
+            assert response.headers["Content-Type"] == "image/png"
+        whole, pieces = pieces, 0
+        async with session.head(url) as response:
+            assert response.headers["Content-Length"] == str(len(content))
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(f"GET {url.path_qs} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        await asyncio.sleep(0.3)
+        assert pieces < whole
+        await asyncio.to_thread(shutil.rmtree, tmp_path / user)  # it is deleted meanwhile
+        writer.transport.resume_reading()  # type: ignore[attr-defined]
+        assert len(await ended(reader, 10)) < len(content)
+        writer.close()
+    await images.close()
+
+
 async def test_for_a_new_connection_the_longest_silent_one_goes(serve: Serve) -> None:
     """Three hundred strangers who say nothing keep nobody out; who is being answered stays."""
     async with serve(most=40) as served:
@@ -321,25 +365,29 @@ async def test_one_address_has_so_many_and_a_proxy_as_many_as_there_are(serve: S
 
 
 async def test_few_files_are_few_connections_and_one_line_in_the_log(
-    serve: Serve, caplog: pytest.LogCaptureFixture
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The limit is looked at when it counts: it may change while we run."""
     caplog.set_level(logging.INFO, "uvian.gateway")
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    monkeypatch.setattr(rules, "_LOOK_EVERY", 0.05)
     async with serve() as served:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (200, before[1]))
-            clients = []
-            for _ in range(60):
-                clients.append(await served.connect())
-                if len(clients) > 20:  # of this very process, too
-                    clients.pop(0)[1].close()
-            silent = [await served.connect() for _ in range(60)]
+        for _ in range(50):
+            await served.connect()
+        monkeypatch.setattr(rules, "file_limit", lambda: 80)
+        for _ in range(50):
+            await served.connect()
             assert await served.ask() == 200
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, before)
-        for _, writer in clients + silent:
-            writer.close()
+        await asyncio.sleep(0.1)
+        assert served.connections.open_now <= 50
+        await served.leave()
+        async with asyncio.timeout(PATIENCE):
+            while len(caplog.records) < 2:
+                await asyncio.sleep(0.05)
+    said = [record.getMessage() for record in caplog.records]
+    assert [line.partition(":")[0] for line in said] == [
+        "40 connections are open",
+        "There is room for connections again",
+    ]
 
 
 @pytest.mark.parametrize("code", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ECONNABORTED])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["LIFETIME", "FolderFiles", "file_operations", "signed"]
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -12,11 +13,15 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
+from repositories.errors import NotFound, Unavailable
 from repositories.images import ImageStore, UserImages, content_type_of
 from repositories.local_images import LocalImages
 from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.problems import Problem
 
+log = logging.getLogger("uvian.gateway")
+
+_PIECE: Final = 128 * 1024  #: bytes of a picture that are in memory for one client
 LIFETIME: Final = 600  #: seconds that an address works, unless it is asked for otherwise
 
 
@@ -86,8 +91,32 @@ class FolderFiles:
                 "forbidden", "The address was not signed, or has expired: ask for another."
             )
         left = max(0, int(expires) - int(time.time()))
-        return web.Response(
-            body=await self._images.get(path),
-            content_type=content_type_of(path),
-            headers={"Cache-Control": f"private, max-age={left}, immutable"},
+        piece, size = await self._images.piece(path, 0, _PIECE)
+        response = web.StreamResponse(
+            headers={
+                "Cache-Control": f"private, max-age={left}, immutable",
+                "Content-Type": content_type_of(path),
+                "Content-Length": str(size),
+            }
         )
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await self._send(response, request, path, piece, size)
+        return response
+
+    async def _send(
+        self, response: web.StreamResponse, request: web.Request, path: str, piece: bytes, size: int
+    ) -> None:
+        """Piece by piece, as the client reads: its connection is looked after by ``connections``."""
+        sent = 0
+        try:
+            while piece:
+                await response.write(piece)
+                sent += len(piece)
+                if sent >= size:
+                    return
+                piece, _ = await self._images.piece(path, sent, _PIECE)
+        except (NotFound, Unavailable) as error:  # in the middle: it cannot be answered otherwise
+            log.warning("A picture was not sent whole: %s", error)
+        if request.transport is not None:
+            request.transport.abort()
