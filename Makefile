@@ -69,6 +69,7 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/python scripts/generate_reference.py --check
 	@$(VENV)/python scripts/generate_faults.py --check
 	@$(VENV)/python scripts/generate_typescript.py --check
+	@$(VENV)/python scripts/generate_types.py --check
 
 format: setup  ## let ruff write the files as it wants them
 	@$(VENV)/ruff check --fix --quiet . || true
@@ -83,6 +84,7 @@ docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_reference.py
 	@$(VENV)/python scripts/generate_faults.py
 	@$(VENV)/python scripts/generate_typescript.py
+	@$(VENV)/python scripts/generate_types.py
 
 lock: setup  ## resolve poetry.lock again
 	@.venv/poetry/bin/poetry lock

@@ -72,6 +72,7 @@ Function = Literal[
     "store_concept",
     "submit_job",
     "sweep_jobs",
+    "type_schemas",
     "update_conversation",
 ]
 
@@ -154,6 +155,7 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
         "max_cost": "numeric",
     },
     "sweep_jobs": _REQUEST,
+    "type_schemas": _REQUEST,
     "update_conversation": {
         "conversation_id": "uuid",
         "title": "text",

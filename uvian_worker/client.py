@@ -45,6 +45,7 @@ from uvian_worker.eventstream.control import CancelJob, Control
 from uvian_worker.eventstream.envelope import Envelope
 from uvian_worker.eventstream.keys import Keys, conversation_topic, job_topic
 from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
+from uvian_worker.inputs import Inputs
 from uvian_worker.redis_url import BadConnectionString, readable
 
 log = logging.getLogger("uvian.client")
@@ -105,6 +106,7 @@ class Client:
         self._appender = Appender(redis, namespace)
         self._control = Control(redis, namespace)
         self._reader = Reader(redis, namespace, endings=self._endings)
+        self._inputs = Inputs(self._schemas)
         self._stack = AsyncExitStack()
         for part in (self._dispatcher, self._appender, self._control, self._reader):
             self._stack.push_async_callback(part.close)
@@ -201,8 +203,8 @@ class Client:
         """Create a job, reserve its credits, and wake a worker.
 
         The same ``idempotency_key`` of a user makes one job. ``priority`` is seconds of head start;
-        ``run_at`` has a time zone. Raises ``JobRefused`` (``unknown_type``, ``not_allowed``,
-        ``insufficient_credits``, ``too_many_queued``, …).
+        ``run_at`` has a time zone. Raises ``JobRefused`` (``invalid_input``, ``unknown_type``,
+        ``not_allowed``, ``insufficient_credits``, ``too_many_queued``, …).
         """
         if run_at is not None and run_at.utcoffset() is None:
             message = "run_at needs a time zone, as in datetime.now(UTC) + timedelta(hours=1)."
@@ -219,6 +221,7 @@ class Client:
             "max_cost": None if max_cost is None else str(max_cost),
             "door": door,
         }
+        await self._inputs.require_valid(type, input)
         answer = await self._persist("create_jobs", {"request": {"jobs": [item]}})
         made = answer["jobs"][0]
         if "code" in made:
@@ -337,6 +340,8 @@ class Client:
             "max_cost": None if max_cost is None else str(max_cost),
             "door": door,
         }
+        chat = {"conversation_id": conversation_id, **(options or {})}
+        await self._inputs.require_valid("chat", chat, "options")
         answer = await self._persist("post_message", arguments)
         await self._follow_up(answer)
         message, job = answer["message"], answer["job"]
@@ -446,6 +451,10 @@ class Client:
     async def _endings(self, job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
         answer = await self._call("endings_of", {"request": {"jobs": job_ids}})
         return list(answer["endings"])
+
+    async def _schemas(self) -> Mapping[str, Any]:
+        types: Mapping[str, Any] = (await self._persist("type_schemas", {"request": {}}))["types"]
+        return types
 
     async def _persist(
         self, function: str, arguments: dict[str, Any], *, repeat: bool = True

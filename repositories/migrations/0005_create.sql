@@ -209,6 +209,17 @@ begin
   return answer;
 end $$;
 
+-- {} → {types: {type: input_schema}}: what the newest worker takes, for whoever checks an input before.
+create function uvian.type_schemas(request jsonb) returns jsonb
+language sql stable security definer
+set search_path = '' set lock_timeout = '1s'
+as $$
+  select jsonb_build_object('types', coalesce(jsonb_object_agg(t.type, t.input_schema), '{}')) from uvian.job_types t
+$$;
+
+revoke all on function uvian.type_schemas(jsonb) from public, anon, authenticated, service_role;
+grant execute on function uvian.type_schemas(jsonb) to service_role;
+
 revoke all on function
   uvian._judge(jsonb), uvian._create_batch(jsonb, interval), uvian._create_jobs(jsonb, interval),
   uvian.create_jobs(jsonb)

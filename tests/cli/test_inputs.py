@@ -50,6 +50,35 @@ def test_unknown_fields_are_answered_by_the_nearest() -> None:
     assert refused.value.hint == "Did you mean logo_description?"
 
 
+@pytest.mark.parametrize(
+    ("values", "said", "hint"),
+    [
+        (
+            {"size": "huge"},
+            "The input does not fit: size should be a whole number.",
+            "size takes: type integer, minimum 256, maximum 2048, default 1024",
+        ),
+        ({"size": 77}, "The input does not fit: size: at least 256.", "size takes: type integer"),
+        (
+            {"size": 77, "num_palettes": 99},
+            "The input does not fit: size: at least 256; num_palettes: at most 12.",
+            "",
+        ),
+        ({"seed": "x"}, "The input does not fit: seed should be a whole number.", "seed takes:"),
+    ],
+)
+def test_values_that_do_not_fit_are_told_before_anything_is_made(
+    values: dict[str, Any], said: str, hint: str
+) -> None:
+    """What is wrong with which field, and what it takes."""
+    given = {"logo_description": "a", "theme_description": "b", **values}
+    with pytest.raises(Fault) as refused:
+        check_fields(given, _SCHEMA)
+    assert refused.value.code == ExitCode.USAGE
+    assert refused.value.message == said
+    assert refused.value.hint.startswith(hint)
+
+
 def test_missing_fields_are_named() -> None:
     """All of them at once, and how to give them."""
     with pytest.raises(Fault) as refused:

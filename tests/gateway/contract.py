@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from uvian_worker.gateway.problems import PROBLEMS
-from uvian_worker.gateway.schemas import mistakes_of
+from uvian_worker.schemas import mistakes_of
 
 if TYPE_CHECKING:
     from tests.gateway.site import Reply

@@ -234,3 +234,17 @@ async def test_a_job_is_found_by_its_id_in_capitals(site: Site) -> None:
     assert (await user.get(at)).status == 200
     assert (await user.post(f"{at}/cancel")).body["status"] == "cancelled"
     assert (await user.post(f"{at}/retry", {"expected_run": 1})).body["run"] == 2
+
+
+async def test_jobs_are_checked_before_the_first_worker_has_ever_started(site: Site) -> None:
+    """The built-in types are known with the schema: what does not fit is refused, nothing is held."""
+    caller = await site.user(10)
+    for type_ in ("generation", "refinement", "chat"):
+        await site.open(type_, price=1)
+        reply = await caller.post("/v1/jobs", {"type": type_, "input": {"size": "huge"}})
+        assert reply.status == 422
+        fields = {error["field"] for error in reply.body["errors"]}
+        assert "input.size" in fields
+    assert await site.account(caller) == (10, 0)
+    fits = {"logo_description": "A fox", "theme_description": "woods", "size": 256}
+    assert (await caller.post("/v1/jobs", {"type": "generation", "input": fits})).status == 201

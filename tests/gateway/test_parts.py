@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executors.registry import Registry
 from uvian_worker.gateway.page import Page
-from uvian_worker.gateway.schemas import mistakes_of
+from uvian_worker.schemas import mistakes_of
 
 
 def test_a_gateway_loads_neither_arq_nor_what_draws() -> None:

@@ -86,6 +86,7 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "store_concept": frozenset({"service_role"}),
     "submit_job": frozenset({"authenticated"}),
     "sweep_jobs": frozenset({"service_role"}),
+    "type_schemas": frozenset({"service_role"}),
     "update_conversation": frozenset({"authenticated", "service_role"}),
 }
 

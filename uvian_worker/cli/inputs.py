@@ -6,14 +6,20 @@ __all__ = ["check_fields", "parse_input"]
 
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
 from uvian_worker.cli.endings import ExitCode, Fault
 from uvian_worker.cli.lookup import nearest
+from uvian_worker.schemas import mistakes_of, sentence_of
 
 Schema = Mapping[str, Any]
+
+#: Of a field's schema, what fits a line.
+_TOLD: Final = (
+    "type", "format", "enum", "minimum", "maximum", "minLength", "maxLength", "default",
+)  # fmt: skip
 
 
 def parse_input(words: Sequence[str], schema: Schema) -> dict[str, Any]:
@@ -26,9 +32,9 @@ def parse_input(words: Sequence[str], schema: Schema) -> dict[str, Any]:
 
 
 def check_fields(values: Mapping[str, Any], schema: Schema) -> None:
-    """Refuse unknown and missing fields by what the newest worker has registered.
+    """Refuse what does not fit what the newest worker has registered. Raises ``Fault``.
 
-    Everything else about the input is the worker's to judge. Raises ``Fault``.
+    The client would refuse it as well; here unknown and missing fields are told with what to write.
     """
     fields = schema.get("properties", {})
     if schema.get("additionalProperties") is False:
@@ -48,6 +54,21 @@ def check_fields(values: Mapping[str, Any], schema: Schema) -> None:
             ExitCode.USAGE,
             hint=f"Give it as: {' '.join(f'{name}=…' for name in missing)}.{also}",
         )
+    if mistakes := mistakes_of(schema, values):
+        takes = _takes(mistakes[0].field, fields)
+        raise Fault(f"The input does not fit: {sentence_of(mistakes)}", ExitCode.USAGE, hint=takes)
+
+
+def _takes(field: str, fields: Schema) -> str:
+    """What a field takes, as far as its schema says it in few words."""
+    rules = fields.get(field, {})
+    options = [rules, *rules.get("anyOf", ())]
+    told = {name: option[name] for option in options for name in _TOLD if name in option}
+    return (
+        f"{field} takes: " + ", ".join(f"{name} {rule}" for name, rule in told.items())
+        if told
+        else ""
+    )
 
 
 def _object(text: str) -> dict[str, Any]:

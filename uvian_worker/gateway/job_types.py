@@ -16,7 +16,7 @@ import orjson
 from repositories.database import Database
 from uvian_worker.gateway.auth import User
 from uvian_worker.gateway.problems import Problem
-from uvian_worker.gateway.schemas import mistakes_of
+from uvian_worker.schemas import mistakes_of
 
 _COLUMNS: Final = (
     "type", "input_schema", "timeout_seconds", "max_attempts", "enabled", "browser", "anonymous",

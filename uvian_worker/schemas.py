@@ -1,29 +1,31 @@
 """Whether an input fits a JSON Schema, field by field: as much of it as pydantic writes.
 
 What it does not know it lets through: the worker's own validation has the last word. This one has
-the first, before a job is made and credits are reserved.
+the first, before a job is made and credits are reserved: at the gateway, in the client, at the command
+line.
 """
 
 from __future__ import annotations
 
-__all__ = ["Mistake", "mistakes_of"]
+__all__ = ["Mistake", "mistakes_of", "sentence_of"]
 
 import logging
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from itertools import islice
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-log = logging.getLogger("uvian.gateway")
+log = logging.getLogger("uvian.schemas")
 
 Schema = Mapping[str, Any]
 
 _DEEPEST: Final = 40  #: schemas inside schemas; a reference may lead to itself
 _STEPS: Final = 50_000  #: values held against schemas: choices inside choices multiply
 _MOST: Final = 50  #: mistakes
+_SAID: Final = 3  #: of them, in a sentence
 
 
 class Mistake(NamedTuple):
@@ -44,6 +46,23 @@ def mistakes_of(schema: Schema, document: Any, field: str = "") -> list[Mistake]
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         log.warning("A schema of job_types cannot be followed: %s: %s", type(error).__name__, error)
         return []
+
+
+def sentence_of(mistakes: Sequence[Mistake]) -> str:
+    """The first few mistakes for a person, by the names of their fields."""
+    parts = [_part(mistake) for mistake in mistakes[:_SAID]]
+    more = len(mistakes) - len(parts)
+    return "; ".join(parts) + (f"; and {more} more." if more else ".")
+
+
+def _part(mistake: Mistake) -> str:
+    field, said = mistake.field or "the input", mistake.message
+    if mistake.code == "missing":
+        return f"{field} is missing"
+    if mistake.code == "extra_forbidden":
+        return f"there is no field {field}"
+    said = said.removeprefix("Input ") if said.startswith("Input ") else said[:1].lower() + said[1:]
+    return f"{field} {said}" if said.startswith("should") else f"{field}: {said}"
 
 
 class _Check:
