@@ -180,7 +180,8 @@ class Decoder:
 
 def _file_in_memory() -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("uvian-picture")
+        with contextlib.suppress(OSError):  # some containers have none
+            return os.memfd_create("uvian-picture")
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 __all__ = ["ANSWER_BYTES", "BAND_BYTES", "RAW_MODES", "READY", "Answer", "Request", "serve"]
 
+import contextlib
 import fcntl
 import math
 import os
@@ -167,7 +168,11 @@ def _confine(file: int, lifeline: int) -> None:
 def _limit(kind: int, value: int) -> None:
     """Set a limit as far as those of the machine allow; the next picture may have another."""
     _, hard = resource.getrlimit(kind)
-    resource.setrlimit(kind, (value if hard == resource.RLIM_INFINITY else min(value, hard), hard))
+    soft = hard if value == resource.RLIM_INFINITY else value
+    if hard != resource.RLIM_INFINITY:
+        soft = min(soft, hard)
+    with contextlib.suppress(ValueError, OSError):  # macOS does not limit memory
+        resource.setrlimit(kind, (soft, hard))
 
 
 def _own_memory() -> int:
@@ -196,6 +201,7 @@ def _end_with_the_owner() -> None:
 
     By a signal for what happens at a file descriptor: at this one that can only be its end.
     """
-    fcntl.fcntl(_LIFELINE, fcntl.F_SETOWN, os.getpid())
-    flags = fcntl.fcntl(_LIFELINE, fcntl.F_GETFL)
-    fcntl.fcntl(_LIFELINE, fcntl.F_SETFL, flags | os.O_ASYNC)
+    with contextlib.suppress(OSError):  # without it: after the picture
+        fcntl.fcntl(_LIFELINE, fcntl.F_SETOWN, os.getpid())
+        flags = fcntl.fcntl(_LIFELINE, fcntl.F_GETFL)
+        fcntl.fcntl(_LIFELINE, fcntl.F_SETFL, flags | os.O_ASYNC)

@@ -14,6 +14,7 @@ from __future__ import annotations
 __all__ = ["LIMITS", "Limits", "UnsafeImageError", "check_length", "read"]
 
 import io
+import math
 import re
 import struct
 from collections.abc import Callable, Iterator
@@ -47,7 +48,7 @@ class Limits:
 
     def seconds_of(self, pixels: int) -> float:
         """CPU time that decoding a picture of this size may take."""
-        share = min(1.0, pixels / self.pixels)
+        share = math.sqrt(min(1.0, pixels / self.pixels))  # small ones are seldom photos
         return _LEAST_SECONDS + max(0.0, self.seconds - _LEAST_SECONDS) * share
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from PIL import Image
 
 from executors.imaging import decoder
@@ -174,6 +175,24 @@ async def test_cancelled_at_once(decoders: Decoders) -> None:
     assert time.monotonic() - began < 0.5
     assert (await decoders.decode(PICTURE)).size == (300, 200)
     assert pid not in decoders.idle
+
+
+async def test_on_the_loop_of_a_worker() -> None:
+    """uvloop, in whatever thread, with other children of the same process: each gets its own ending."""
+
+    async def on_uvloop() -> None:
+        decoders, others = Decoders(2), children(os.getpid())
+        for _ in range(3):
+            task = asyncio.create_task(decoders.decode(LONG, PATIENT))
+            pid = await begun(decoders, others)
+            other = await asyncio.create_subprocess_exec("true")
+            assert (await decoders.decode(PICTURE)).size == (300, 200)
+            task.cancel()
+            assert await other.wait() == 0
+            await until(lambda pid=pid: not is_alive(pid))  # type: ignore[misc]
+        decoders.close()
+
+    await asyncio.to_thread(uvloop.run, on_uvloop())
 
 
 async def test_cancelled_while_it_waits_its_turn() -> None:
