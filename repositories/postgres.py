@@ -39,6 +39,7 @@ _REFUSED_PARAMETERS: Final = (
     asyncpg.UndefinedObjectError,
     asyncpg.InvalidParameterValueError,
     asyncpg.CantChangeRuntimeParamError,
+    asyncpg.PostgresSyntaxError,  # of `options`: our statement has none
 )
 _OPERATORS: Final = {"eq": "=", "ne": "<>", "lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 

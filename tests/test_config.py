@@ -58,6 +58,7 @@ def _load(environment: pytest.MonkeyPatch, **settings: str) -> Config:
     [
         ({}, "local"),
         ({"UVIAN_DATABASE": "supabase"}, "supabase"),
+        ({"UVIAN_DATABASE": '"supabase"'}, "supabase"),
         ({"UVIAN_DATABASE": "supabase", "UVIAN_IMAGES": "local"}, "local"),
         ({"UVIAN_IMAGES": "supabase"}, "supabase"),
         ({"UVIAN_DATABASE": "postgres"}, "local"),
@@ -204,6 +205,15 @@ def test_what_files_and_terminals_leave_around_a_value_is_no_part_of_it(
     assert config.supabase_key.get_secret_value() == "sb_secret_x"
     assert config.token_secrets() == [SECRET]
     assert config.max_jobs == 7
+
+
+@pytest.mark.parametrize("nothing", ["", '""', "''", " ", "\n"])
+def test_a_setting_that_is_empty_is_not_set(environment: pytest.MonkeyPatch, nothing: str) -> None:
+    """As a variable of a deployment that has no value for it; with the quotes that docker keeps."""
+    names = ("DATABASE_URL", "REDIS_URL", "HEALTH_PORT", "DATABASE", "JWT_SECRETS", "IMAGE_MODEL")
+    config = _load(environment, **{f"UVIAN_{name}": nothing for name in names})
+    assert config == Config.load({}, database="postgres")
+    assert config.database_url is None
 
 
 # ─── the gateway ─────────────────────────────────────────────────────────────────────────────────

@@ -235,17 +235,22 @@ class Config(BaseSettings):
     fetch_timeout: Seconds = 20.0
     """For one picture from an address that a user gave, redirects included."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="before")  # pydantic calls the last of these first
     @classmethod
     def _images_beside_the_database(cls, values: dict[str, Any]) -> dict[str, Any]:
         if values.get("database") == "supabase":
             return {"images": "supabase", **values}
         return values
 
-    @field_validator("*", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _as_it_was_meant(cls, value: Any) -> Any:
-        return unquoted(value) if isinstance(value, str) else value
+    def _as_it_was_meant(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Without what is around a value; where nothing is left nothing was set (``UVIAN_X=""``)."""
+        meant = {
+            name: unquoted(value) if isinstance(value, str) else value
+            for name, value in values.items()
+        }
+        return {name: value for name, value in meant.items() if value != "" or values[name] == ""}
 
     @field_validator("images_dir")
     @classmethod
