@@ -13,7 +13,7 @@ create type uvian._judgement as (
   idempotency_key text,
   parent_id uuid,
   price numeric,
-  limited boolean,          -- max_running_per_user applies
+  limited boolean,          -- it waits for a place under max_running_per_user
   existing uuid,            -- the job this request made before
   code text,                -- why not
   explanation jsonb,        -- what goes with the code

@@ -237,6 +237,9 @@ begin
     where j.id = any (because_of || has_turn)
       and (t.max_running_per_user is not null
            or (j.status = 'queued' and not j.admitted and j.its_turn))
+      and exists (select from uvian.jobs w  -- somebody waits for such a place
+                  where w.user_id = j.user_id and w.type = j.type and w.status = 'queued'
+                    and not w.admitted and w.its_turn)
   loop
     admitted := uvian._admit(place.user_id, place.type, redispatch_in);
     if admitted is null then

@@ -72,7 +72,7 @@ begin
                           max_cost, door, n)
   ), known as (
     -- The same request again, by its id or by its key, is answered with what it made.
-    select a.*, t.max_queued_per_user, t.max_running_per_user is not null as limited,
+    select a.*, t.max_queued_per_user, t.max_running_per_user,
            case when p.type is null then 0 else uvian.calculate_cost(a.type, a.input) end as price,
            coalesce(k.id, i.id) as existing,
            i.id <> k.id or coalesce(k.user_id, i.user_id) <> a.user_id
@@ -105,6 +105,8 @@ begin
            sum(c.price) filter (where c.code is null and c.existing is null)
              over (partition by c.user_id order by c.n) as spent,
            count(*) filter (where c.code is null and c.existing is null)
+             over (partition by c.user_id, c.type order by c.n) as asked,
+           count(*) filter (where c.code is null and c.existing is null)
              over (partition by c.user_id, c.type order by c.n)
            + case when c.max_queued_per_user is null then 0 else (
                select count(*) from uvian.jobs q
@@ -119,7 +121,15 @@ begin
     from counted c
   )
   select j.n, j.id, j.user_id, j.type, j.input, j.priority, j.run_at, j.idempotency_key, j.parent_id,
-         j.price, j.limited, j.existing, j.verdict,
+         j.price,
+         -- Who waits to be let in. Where places are free and nobody waits for one, nobody need be asked.
+         j.max_running_per_user is not null and (
+           j.run_at > now()
+           or j.asked > uvian._places_free(j.user_id, j.type)
+           or exists (select from uvian.jobs w
+                      where w.user_id = j.user_id and w.type = j.type and w.status = 'queued'
+                        and not w.admitted and w.its_turn)),
+         j.existing, j.verdict,
          case when j.against is not null then j.against - 'code'
               when j.verdict = 'invalid_input' then jsonb_build_object('field', 'run_at', 'message',
                 'run_at is a moment with its offset from UTC, as in 2026-11-29T12:00:00Z.')

@@ -20,7 +20,7 @@ from uvian_worker.schemas import mistakes_of
 
 _COLUMNS: Final = (
     "type", "input_schema", "timeout_seconds", "max_attempts", "enabled", "browser", "anonymous",
-    "max_input_bytes", "models",
+    "max_input_bytes", "models", "max_tokens",
 )  # fmt: skip
 
 
@@ -37,6 +37,7 @@ class JobType:
     anonymous: bool
     max_input_bytes: int
     models: list[str] | None
+    max_tokens: int | None
     price: Decimal
 
     def is_open_to(self, user: User) -> bool:

@@ -10,6 +10,8 @@ const NEXT = {
   unknown_type: ["No worker here does this kind of work.", "Ask whoever runs this service to enable it."],
   type_disabled: ["This kind of work is switched off.", "Ask whoever runs this service to enable it."],
   type_not_open: ["This kind of work is not open to you.", "Ask whoever runs this service to open it."],
+  not_allowed: ["Something you ask for is not allowed here.", "Leave it as it comes, or ask whoever runs this service."],
+  too_many_conversations: ["Too many of your conversations have no message yet.", "Use one of them, or delete some."],
   not_retryable: ["This job is not one that can run again.", "Start a new one instead."],
   conversation_busy: ["An answer is still being written.", "Wait for it, or stop it."],
   input_too_large: ["That is too long.", "Shorten it and try again."],
