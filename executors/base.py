@@ -11,6 +11,7 @@ __all__ = [
     "JobServices",
     "Kept",
     "Stage",
+    "complaint",
 ]
 
 import asyncio
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from executors.errors import LeaseLost, StageError, readable
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
@@ -52,6 +53,18 @@ class JobInput(BaseModel):
     """Base of input models: what is not declared is refused."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=True, frozen=True)
+
+
+def complaint(error: ValidationError) -> str:
+    """The first complaint, with the field's name and without the value."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    field = ".".join(str(part) for part in first["loc"])
+    said = str(first["msg"]).removeprefix("Value error, ")
+    if not field:
+        return f"Invalid input: {said}."
+    if said.startswith("Input "):
+        return f"Invalid input: {field}{said.removeprefix('Input')}."
+    return f"Invalid input: {field}: {said}."
 
 
 InputT = TypeVar("InputT", bound=BaseModel)

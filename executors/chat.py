@@ -20,9 +20,6 @@ from executors.stages.message_history import estimate_tokens, read_history
 from executors.stages.message_stream import MessageStream, Pace
 from repositories.messages import answer_id
 
-#: Tokens of an answer that nobody limited, for what a part of it costs.
-USUAL_ANSWER = 1000
-
 
 class ChatInput(JobInput):
     """What is asked, and of whom."""
@@ -60,7 +57,7 @@ class ChatOutput(BaseModel):
 class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
     """History → the model's stream → deltas; the settlement stores the message.
 
-    A cancelled answer is kept as far as it was written, and charged by its tokens. After any other
+    A cancelled answer is kept as far as it was written, and charged by what there is of it. After any other
     end (a deploy, a timeout, a provider that broke off) another run begins the answer anew.
     """
 
@@ -86,7 +83,7 @@ class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
             enter=job.enter,
         )
         stream = MessageStream(job.emit, self._pace, answer_id(job.job.id))
-        writing = _Writing(stream, question.id, prompt, asked.max_tokens)
+        writing = _Writing(stream, question.id, prompt)
         job.keep(writing.kept)
         async with job.stage("answer", weight=1, label="Answering") as stage:
             stream.begin(conversation_id, question.id, again=job.job.run > 1)
@@ -117,13 +114,11 @@ class _Writing:
         stream: MessageStream,
         question_id: str,
         prompt: Sequence[ChatMessage],
-        max_tokens: int | None,
     ) -> None:
         self.stream = stream
         self.prompt = prompt
         self.model: str | None = None
         self._question_id = question_id
-        self._max_tokens = max_tokens
         self._usage: Usage | None = None
         self._finish_reason: FinishReason | None = None
 
@@ -173,10 +168,9 @@ class _Writing:
         text = self.stream.text
         if not text.strip():
             return Kept()
-        usage = self.usage
-        worth = usage.completion_tokens / (self._max_tokens or USUAL_ANSWER)
-        message = Answer(text, reply_to=self._question_id, usage=usage.model_dump())
-        return Kept(message, charge=min(worth, 1.0))
+        message = Answer(text, reply_to=self._question_id, usage=self.usage.model_dump())
+        # The model had ended it: it is a whole answer, whenever the user stopped it.
+        return Kept(message, charge=None if self._finish_reason is None else 1.0)
 
 
 async def _write(job: JobContext[ChatInput], writing: _Writing, stage: Stage) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated
 from pydantic import BaseModel, Field
 
 from executors.base import BaseExecutor, JobContext, JobInput
-from executors.stages.concept_storage import StoredVariation, store_concept
+from executors.stages.concept_storage import Delivery, StoredVariation, store_concept
 from executors.stages.image_preparation import prepare_image, store_base
 from executors.stages.model_images import PreparedImage
 from executors.stages.palette_generation import ChosenPalettes, generate_palettes
@@ -64,24 +64,29 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
             style=asked.style,
             seed=asked.seed,
         )
-        async with asyncio.TaskGroup() as both:
-            storing = both.create_task(store_base(job, base))
-            palettes = both.create_task(
-                generate_palettes(job, asked.theme_description, asked.num_palettes, asked.seed)
-            )
-        variations = await create_variations(job, base, palettes.result().palettes)
-        concept = await store_concept(
+        chosen: asyncio.Future[ChosenPalettes] = asyncio.get_running_loop().create_future()
+        delivery = Delivery(
             job,
             logo_description=asked.logo_description,
             theme_description=asked.theme_description,
-            image=storing.result(),
+            pictures=1 + asked.num_palettes,
+            details=lambda: _details(base, chosen.result() if chosen.done() else None),
             size=(base.width, base.height),
-            variations=variations,
-            details=_details(base, palettes.result()),
         )
+        job.keep(delivery.kept)
+        async with asyncio.TaskGroup() as both:
+            both.create_task(_store(job, base, delivery))
+            palettes = both.create_task(
+                generate_palettes(job, asked.theme_description, asked.num_palettes, asked.seed)
+            )
+        chosen.set_result(palettes.result())
+        variations = await create_variations(
+            job, base, palettes.result().palettes, delivery.variations
+        )
+        concept = await store_concept(job, delivery)
         return GenerationOutput(
             concept_id=concept.id,
-            image_path=storing.result().path,
+            image_path=concept.image_path,
             width=base.width,
             height=base.height,
             variations=variations,
@@ -92,10 +97,14 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
         return output.concept_id
 
 
-def _details(base: PreparedImage, chosen: ChosenPalettes) -> dict[str, object]:
+async def _store(job: JobContext[GenerationInput], base: PreparedImage, delivery: Delivery) -> None:
+    delivery.base = await store_base(job, base)
+
+
+def _details(base: PreparedImage, chosen: ChosenPalettes | None) -> dict[str, object]:
     return {
         "provider": base.provider,
         "model": base.model,
         "seed": base.seed,
-        "palettes": chosen.details(),
+        "palettes": {} if chosen is None else chosen.details(),
     }

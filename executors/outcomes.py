@@ -33,7 +33,13 @@ class Kept:
     """What a run leaves behind, also when it is cancelled before its end."""
 
     message: Answer | None = None
-    charge: float = 0.0  #: what it is worth when cancelled, as a fraction of the reservation
+    #: What it is worth when cancelled, as a fraction of the price; None: a stopped answer's, which the
+    #: database computes.
+    charge: float | None = 0.0
+    #: The rows it leaves when cancelled, as ``UserConcepts.store`` writes them, and whose they are.
+    rows: dict[str, Any] = field(default_factory=dict)
+    result_id: str | None = None
+    delivered: float = 1.0  #: what of it there is when completed, as a fraction of the price
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,13 @@ class Completed:
     output: dict[str, Any]
     result_id: str | None = None
     message: Answer | None = None
+    charge: float = 1.0  #: as a fraction of the price
 
     def item(self) -> dict[str, Any]:
         """For ``settle_jobs``."""
         return {
             "outcome": "completed",
+            "charge": self.charge,
             "output": self.output,
             "result_id": self.result_id,
             **_stored(self.message),
@@ -97,6 +105,8 @@ class Cancelled:
         return {
             "outcome": "cancelled",
             "charge": self.kept.charge,
+            "result_id": self.kept.result_id,
+            **self.kept.rows,
             **_stored(self.kept.message),
         }
 

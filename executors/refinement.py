@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from executors.base import BaseExecutor, JobContext, JobInput
 from executors.imaging.palettes import Palette
-from executors.stages.concept_storage import StoredVariation, store_concept
+from executors.stages.concept_storage import Delivery, StoredVariation, store_concept
 from executors.stages.image_refinement import (
     About,
     OriginalPalette,
@@ -108,26 +108,28 @@ class RefinementExecutor(BaseExecutor[RefinementInput, RefinementOutput]):
             weight=0.3 if asked.num_palettes else 0.8,
         )
         about, image = refined.about, refined.image
-        stored = await store_refined(job, refined)
-        variations: list[StoredVariation] = []
-        chosen: ChosenPalettes | None = None
-        if asked.num_palettes:
-            palettes, chosen = await _palettes(job, about, asked.num_palettes, asked.seed)
-            variations = await create_variations(job, image, palettes)
-        concept = await store_concept(
+        chosen: list[ChosenPalettes] = []
+        delivery = Delivery(
             job,
             logo_description=about.logo_description,
             theme_description=about.theme_description,
-            image=stored,
-            size=(image.width, image.height),
-            variations=variations,
-            details=_details(asked, refined, chosen),
+            pictures=1 + asked.num_palettes,
+            details=lambda: _details(asked, refined, chosen[0] if chosen else None),
             parent_id=about.parent_id,
+            size=(image.width, image.height),
         )
+        job.keep(delivery.kept)
+        delivery.base = await store_refined(job, refined)
+        variations: list[StoredVariation] = []
+        if asked.num_palettes:
+            palettes, added = await _palettes(job, about, asked.num_palettes, asked.seed)
+            chosen += [added] if added else []
+            variations = await create_variations(job, image, palettes, delivery.variations)
+        concept = await store_concept(job, delivery)
         return RefinementOutput(
             concept_id=concept.id,
             parent_id=concept.parent_id,
-            image_path=stored.path,
+            image_path=concept.image_path,
             width=image.width,
             height=image.height,
             operations=list(image.operations),

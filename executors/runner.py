@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from executors import events, outcomes
 from executors.allowances import within
-from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices
+from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices, complaint
 from executors.endings import endings_of, told_answer
 from executors.errors import Cancelled, InvalidInput, LeaseLost
 from executors.outcomes import Outcome
@@ -229,7 +229,8 @@ class Runner:
         if running.track.warnings:
             document["warnings"] = [*document.get("warnings", ()), *running.track.warnings]
         kept = running.track.kept()
-        return outcomes.Completed(document, executor.result_id(result), kept.message)
+        result_id = executor.result_id(result)
+        return outcomes.Completed(document, result_id, kept.message, kept.delivered)
 
     async def _until_done(self, executor: AnyExecutor, running: Running) -> Any:
         """The executor's result, or the reason why it was stopped as an error."""
@@ -266,7 +267,7 @@ class Runner:
         try:
             asked = within(executor.Input.model_validate(claim.input), claim)
         except ValidationError as error:
-            raise InvalidInput(_sentence(error)) from error
+            raise InvalidInput(complaint(error)) from error
 
         def emit(event: events.Event) -> asyncio.Future[events.Appended]:
             return self._sink.emit(job.ref(running.track.conversation_id), event)
@@ -278,7 +279,7 @@ class Runner:
         context: JobContext[Any] = JobContext(
             job=job,
             input=asked,
-            services=_patient(self._services_of(claim.user_id), running.patience),
+            services=self._services(claim, running.patience),
             checkpoints=claim.checkpoints,
             track=running.track,
             _emit=emit,
@@ -286,6 +287,19 @@ class Runner:
             comes_back=lambda: running.comes_back(last=job.attempt + 1 >= job.max_attempts),
         )
         return context
+
+    def _services(self, claim: ClaimedJob, patience: Patience) -> JobServices:
+        """The services of one run: its files are registered, and their store is waited for."""
+        services = self._services_of(claim.user_id)
+        images = getattr(services, "images", None)  # some executors are given no services at all
+        if not isinstance(images, UserImages):
+            return services
+
+        async def register(path: str) -> None:
+            if not await self._jobs.register_file(claim.id, claim.run, path):
+                raise LeaseLost
+
+        return replace(services, images=replace(images, patience=patience, register=register))
 
     async def _settle(self, claim: ClaimedJob, running: Running, outcome: Outcome) -> None:
         item = {
@@ -344,14 +358,6 @@ class Runner:
             log.debug("job %s: mark lost, the sweep repeats it: %s", claim.id, error)
 
 
-def _patient(services: JobServices, patience: Patience) -> JobServices:
-    """The services of one run, which waits for an image store that is away."""
-    images = getattr(services, "images", None)  # some executors are given no services at all
-    if not isinstance(images, UserImages):
-        return services
-    return replace(services, images=replace(images, patience=patience))
-
-
 def _row(
     claim: ClaimedJob, running: Running, outcome: Outcome, settlement: Settlement
 ) -> dict[str, Any]:
@@ -386,18 +392,6 @@ async def _executed(executor: AnyExecutor, context: JobContext[Any]) -> Any:
         return await executor.execute(context)
     except SystemExit as error:
         raise RuntimeError("an executor may not end the process") from error
-
-
-def _sentence(error: ValidationError) -> str:
-    """The first complaint, with the field's name and without the value."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    field = ".".join(str(part) for part in first["loc"])
-    said = str(first["msg"]).removeprefix("Value error, ")
-    if not field:
-        return f"Invalid input: {said}."
-    if said.startswith("Input "):
-        return f"Invalid input: {field}{said.removeprefix('Input')}."
-    return f"Invalid input: {field}: {said}."
 
 
 def _swallow(task: asyncio.Task[Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Concept", "UserConcepts", "Variation"]
+__all__ = ["Concept", "UserConcepts", "Variation", "concept_rows"]
 
 import asyncio
 from collections.abc import Sequence
@@ -42,6 +42,18 @@ class Concept:
     details: dict[str, Any] = field(default_factory=dict)
     created_at: str | None = None
     variations: list[Variation] = field(default_factory=list)
+
+
+def concept_rows(concept: Concept, variations: Sequence[Variation]) -> dict[str, Any]:
+    """A concept and its variations as ``store_concept`` and ``settle_jobs`` take them."""
+    return {
+        "concept": {
+            name: value
+            for name, value in asdict(concept).items()
+            if name not in ("variations", "created_at", "job_id")
+        },
+        "variations": [asdict(variation) for variation in variations],
+    }
 
 
 _CONCEPT = tuple(name for name in Concept.__slots__ if name != "variations")
@@ -95,12 +107,7 @@ class UserConcepts:
             "worker": self.worker,
             "job_id": concept.job_id,
             "run": run,
-            "concept": {
-                name: value
-                for name, value in asdict(concept).items()
-                if name not in ("variations", "created_at", "job_id")
-            },
-            "variations": [asdict(variation) for variation in variations],
+            **concept_rows(concept, variations),
         }
         tries = 0
         while True:

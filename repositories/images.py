@@ -14,18 +14,20 @@ from __future__ import annotations
 __all__ = [
     "CONTENT_TYPES",
     "ImageStore",
+    "Register",
     "StoredImage",
     "UserImages",
     "address",
     "content_type_of",
     "is_image_path",
     "missing",
+    "unregistered",
 ]
 
 import asyncio
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -45,6 +47,13 @@ _USER: Final = re.compile(r"[0-9a-z][0-9a-z-]{0,63}")
 _PATH: Final = re.compile(rf"{_USER.pattern}/[0-9a-f]{{64}}\.(?P<extension>{'|'.join(_TYPES)})")
 
 
+Register = Callable[[str], Awaitable[None]]
+
+
+async def unregistered(_: str) -> None:
+    """For files that no job stores."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredImage:
     """Where a picture is kept: ``path`` is ``<user id>/<sha256 of the content>.<extension>``."""
@@ -61,9 +70,16 @@ class ImageStore(Protocol):
     be made at a time as there are pictures: the store keeps its own bound.
     """
 
-    async def put(self, user_id: str, content: bytes, content_type: str) -> StoredImage:
+    async def put(
+        self,
+        user_id: str,
+        content: bytes,
+        content_type: str,
+        register: Register = unregistered,
+    ) -> StoredImage:
         """Store a picture at its address; what is there already is a success and not written again.
 
+        ``register`` is told the path before anything is written: then no file is without a row.
         It is there as a whole or not at all. Raises ``DataError`` for a type that is not in
         ``CONTENT_TYPES``, an empty content, or more bytes than the store allows.
         """
@@ -96,6 +112,7 @@ class UserImages:
     store: ImageStore
     user_id: str
     patience: Patience = field(default_factory=NoPatience)
+    register: Register = unregistered  #: told of each path before it is stored
 
     def require_store(self) -> None:
         """Raise ``StoreAway`` where the store is known to be away: before anything is paid for."""
@@ -104,7 +121,7 @@ class UserImages:
     async def put(self, content: bytes, content_type: str) -> StoredImage:
         """Store a picture under its content's address; see the port."""
         return await self.patience.answer(
-            lambda: self.store.put(self.user_id, content, content_type)
+            lambda: self.store.put(self.user_id, content, content_type, self.register)
         )
 
     async def put_many(self, pictures: Sequence[tuple[bytes, str]]) -> list[StoredImage]:

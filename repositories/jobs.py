@@ -5,10 +5,12 @@ from __future__ import annotations
 __all__ = ["ClaimedJob", "Followups", "JobRepository", "Settlement"]
 
 import asyncio
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from repositories.backoff import pause_before
 from repositories.database import Database, Filter, Order, Row
 from repositories.lanes import Lane
 
@@ -108,6 +110,19 @@ class JobRepository:
             {"id": job_id, "run": run, "checkpoints": dict(checkpoints)}
         )
         return bool(answer["saved"])
+
+    async def register_file(self, job_id: str, run: int, path: str) -> bool:
+        """Say that this file is about to be stored; False when the job is no longer this worker's.
+
+        One that is being removed at this moment is waited for: it would be gone afterwards.
+        """
+        item = {"id": job_id, "run": run, "checkpoints": {}, "files": [path]}
+        for tries in itertools.count():
+            answer = await self._lanes["checkpoint"].submit(item)
+            if not answer.get("busy"):
+                return bool(answer["saved"])
+            await asyncio.sleep(pause_before(tries))
+        raise AssertionError  # it counts for ever
 
     async def settle(self, settlement: Mapping[str, Any]) -> Settlement:
         """End a run: ``{id, run, outcome, …}`` as in ``settle_jobs``."""

@@ -25,7 +25,14 @@ from typing import Final, TypeVar
 from urllib.parse import urlencode
 
 from repositories.errors import Misconfigured, NotFound, NotGranted, Unavailable
-from repositories.images import StoredImage, address, is_image_path, missing
+from repositories.images import (
+    Register,
+    StoredImage,
+    address,
+    is_image_path,
+    missing,
+    unregistered,
+)
 
 T = TypeVar("T")
 
@@ -71,9 +78,20 @@ class LocalImages:
         # Threads of its own: waiting for a disk must not keep the image work waiting.
         self._threads = ThreadPoolExecutor(parallel, thread_name_prefix="uvian-images")
 
-    async def put(self, user_id: str, content: bytes, content_type: str) -> StoredImage:
+    async def put(
+        self,
+        user_id: str,
+        content: bytes,
+        content_type: str,
+        register: Register = unregistered,
+    ) -> StoredImage:
         """Store a picture; see the port. Raises ``NotGranted`` and ``Unavailable`` of the disk."""
-        return await self._in_thread(lambda: self._put(user_id, content, content_type))
+        stored = await self._in_thread(
+            lambda: address(user_id, content, content_type, max_bytes=self._max_bytes)
+        )
+        await register(stored.path)
+        await self._in_thread(lambda: self._put(stored, content))
+        return stored
 
     async def get(self, path: str) -> bytes:
         """The bytes of a picture; see the port."""
@@ -122,13 +140,11 @@ class LocalImages:
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
-    def _put(self, user_id: str, content: bytes, content_type: str) -> StoredImage:
-        stored = address(user_id, content, content_type, max_bytes=self._max_bytes)
+    def _put(self, stored: StoredImage, content: bytes) -> None:
         folder, name = stored.path.split("/")
         with _translated("written"), self._made_folder(folder) as place:
             if _size(place, name) != stored.size:  # missing, or cut short by a broken disk
                 _write(place, name, content)
-        return stored
 
     def _get(self, path: str) -> bytes:
         with (

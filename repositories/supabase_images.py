@@ -17,7 +17,14 @@ import pydantic
 from storage3.types import CreateOrUpdateBucketOptions, FileOptions
 
 from repositories.errors import Conflict, DataError, Unavailable
-from repositories.images import StoredImage, address, content_type_of, is_image_path
+from repositories.images import (
+    Register,
+    StoredImage,
+    address,
+    content_type_of,
+    is_image_path,
+    unregistered,
+)
 from repositories.supabase_client import Supabase
 
 if TYPE_CHECKING:
@@ -90,11 +97,18 @@ class SupabaseImages:
         """Made anew each time: its repr has the key in it, and monitors keep what variables hold."""
         return self._supabase.storage.from_(BUCKET)
 
-    async def put(self, user_id: str, content: bytes, content_type: str) -> StoredImage:
+    async def put(
+        self,
+        user_id: str,
+        content: bytes,
+        content_type: str,
+        register: Register = unregistered,
+    ) -> StoredImage:
         """Store a picture; see the port."""
         stored = await self._in_thread(
             lambda: address(user_id, content, content_type, max_bytes=self._max_bytes)
         )
+        await register(stored.path)
         options: FileOptions = {"content-type": content_type, "cache-control": _FOR_EVER}
         with contextlib.suppress(Conflict):
             await self._answer(lambda: self._files.upload(stored.path, content, options))

@@ -24,6 +24,7 @@ from repositories.concepts import UserConcepts
 from repositories.conversations import UserConversations
 from repositories.database import Database
 from repositories.errors import RepositoryError
+from repositories.files import FileRepository
 from repositories.images import UserImages
 from repositories.jobs import JobRepository
 from repositories.messages import UserMessages
@@ -35,6 +36,7 @@ from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.control import Control
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.eventstream.rights import missing_rights
+from uvian_worker.file_sweeper import FileSweeper
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer, postgres_state, redis_state, sweep_state
 from uvian_worker.project_setup import say_what_is_missing
@@ -167,6 +169,9 @@ async def open_services(
         )
         sweeper.start()
         stack.push_async_callback(sweeper.close)
+        file_sweeper = FileSweeper(FileRepository(database), images)
+        file_sweeper.start()
+        stack.push_async_callback(file_sweeper.close)
         control = Control(redis, config.namespace)
         stack.push_async_callback(control.close)
 

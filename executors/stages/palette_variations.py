@@ -22,9 +22,14 @@ log = logging.getLogger("uvian.executors")
 
 
 async def create_variations(
-    job: JobContext[Any], base: PreparedImage, palettes: Sequence[Palette]
+    job: JobContext[Any],
+    base: PreparedImage,
+    palettes: Sequence[Palette],
+    told: list[StoredVariation],
 ) -> list[StoredVariation]:
     """Those that succeeded, in the order of the palettes; the others become warnings.
+
+    ``told`` gets each of them in the moment in which it is announced.
 
     Raises ``StageError`` when none succeeded.
     """
@@ -33,7 +38,7 @@ async def create_variations(
     ) as stage:
         counter = _Counter(stage, len(palettes))
         results = await asyncio.gather(
-            *(_variation(job, base, i, palette, counter) for i, palette in enumerate(palettes)),
+            *(_variation(job, base, i, each, counter, told) for i, each in enumerate(palettes)),
             return_exceptions=True,
         )
         made = [result for result in results if isinstance(result, StoredVariation)]
@@ -74,10 +79,24 @@ class _Counter:
 
 
 async def _variation(
-    job: JobContext[Any], base: PreparedImage, index: int, palette: Palette, counter: _Counter
+    job: JobContext[Any],
+    base: PreparedImage,
+    index: int,
+    palette: Palette,
+    counter: _Counter,
+    told: list[StoredVariation],
 ) -> StoredVariation:
     encoded, preview = await asyncio.to_thread(_drawn, base.artwork, palette)
     stored = await job.services.images.put(encoded.content, encoded.content_type)
+    variation = StoredVariation(
+        index=index,
+        name=palette.name,
+        palette=list(palette.colours),
+        image_path=stored.path,
+        width=encoded.width,
+        height=encoded.height,
+    )
+    told.append(variation)
     job.emit(
         ImageReady(
             kind="variation",
@@ -91,14 +110,7 @@ async def _variation(
         )
     )
     counter.one_more()
-    return StoredVariation(
-        index=index,
-        name=palette.name,
-        palette=list(palette.colours),
-        image_path=stored.path,
-        width=encoded.width,
-        height=encoded.height,
-    )
+    return variation
 
 
 def _drawn(artwork: Artwork, palette: Palette) -> tuple[codec.EncodedImage, str]:

@@ -54,8 +54,10 @@ create table uvian.concepts (
   width integer not null check (width > 0),
   height integer not null check (height > 0),
   details jsonb not null default '{}',  -- provider, model, seed, where the palettes came from
+  kept boolean not null default false,  -- its job has ended and was charged for it: no later run takes it away
   created_at timestamptz not null default now()
 );
+create index concepts_by_path on uvian.concepts (image_path);
 create index concepts_by_user on uvian.concepts (user_id, created_at desc, id);
 create index concepts_by_job on uvian.concepts (job_id) where job_id is not null;
 create index concepts_by_parent on uvian.concepts (parent_id) where parent_id is not null;
@@ -74,6 +76,7 @@ create table uvian.concept_variations (
   unique (concept_id, position)
 );
 create index concept_variations_by_user on uvian.concept_variations (user_id);
+create index concept_variations_by_path on uvian.concept_variations (image_path);
 
 -- A user without a row has a balance of 0.
 create table uvian.credit_accounts (
@@ -173,6 +176,20 @@ create table uvian.job_runs (
   ended_at timestamptz not null default now(),
   primary key (job_id, run)
 );
+
+-- Every file that a job has stored: written before the file is, so that none is ever without a row. No
+-- foreign keys: a file outlives its job and its user, until it is removed.
+create table uvian.files (
+  path text not null,
+  job_id uuid not null,
+  user_id uuid not null,
+  check_at timestamptz,     -- when to see whether a result names it; null: its job runs, or one does
+  removing_at timestamptz,  -- since when it is being removed
+  created_at timestamptz not null default now(),
+  primary key (path, job_id)
+);
+create index files_by_job on uvian.files (job_id);
+create index files_to_check on uvian.files (check_at) where check_at is not null;
 
 create table uvian.workers (
   name text primary key,

@@ -101,7 +101,9 @@ begin
   return '{}';
 end $$;
 
--- {worker, jobs: [{id, run, checkpoints: {…}}]} → {jobs: [{saved: bool}]}. Merged into what is there.
+-- {worker, jobs: [{id, run, checkpoints: {…}, files?: [path]}]} → {jobs: [{saved: bool, busy: bool}]}
+-- Checkpoints are merged into what is there. `files` are about to be stored; busy: one of them is being
+-- removed at this moment, so ask again before it is stored.
 create function uvian.save_checkpoints(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
@@ -109,24 +111,31 @@ as $$
 declare
   answers jsonb[] := array_fill(null::jsonb, array[jsonb_array_length(request -> 'jobs')]);
   item record;
+  saved boolean;
 begin
   if exists (select from jsonb_array_elements(request -> 'jobs') e
              where jsonb_typeof(e -> 'checkpoints') is distinct from 'object') then
     raise exception using errcode = '22023', message = 'checkpoints are one JSON object';
   end if;
+  perform uvian._lock_files(array(
+    select j.user_id from jsonb_array_elements(request -> 'jobs') e
+    join uvian.jobs j on j.id = (e ->> 'id')::uuid where e ? 'files'));
   for item in
-    select n, (e ->> 'id')::uuid as id, (e ->> 'run')::bigint as run, e -> 'checkpoints' as checkpoints
+    select n, (e ->> 'id')::uuid as id, (e ->> 'run')::bigint as run, e -> 'checkpoints' as checkpoints,
+           e -> 'files' as files
     from jsonb_array_elements(request -> 'jobs') with ordinality x (e, n) order by 2, 1
   loop
     perform 1 from uvian.jobs j join uvian.job_leases l on l.job_id = j.id and l.run = j.run
       where j.id = item.id and j.run = item.run and j.status = 'processing'
         and l.worker = request ->> 'worker'
       for no key update of j;
-    if found then
+    saved := found;
+    if saved and item.checkpoints <> '{}' then
       update uvian.job_state s set checkpoints = s.checkpoints || item.checkpoints
         where s.job_id = item.id;
     end if;
-    answers[item.n] := jsonb_build_object('saved', found);
+    answers[item.n] := jsonb_build_object(
+      'saved', saved, 'busy', saved and item.files is not null and uvian._register_files(item.id, item.files));
   end loop;
   return jsonb_build_object('jobs', to_jsonb(answers));
 end $$;
@@ -140,7 +149,7 @@ set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic
 as $$
 declare
   owner uuid;
-  c uvian.concepts;
+  parent uuid := (request -> 'concept' ->> 'parent_id')::uuid;
 begin
   select j.user_id into owner
     from uvian.jobs j join uvian.job_leases l on l.job_id = j.id and l.run = j.run
@@ -150,15 +159,26 @@ begin
   if owner is null then
     return jsonb_build_object('stored', false);
   end if;
-  c := jsonb_populate_record(null::uvian.concepts, request -> 'concept');
-  if c.parent_id is not null and not exists (
-      select from uvian.concepts p where p.id = c.parent_id and p.user_id = owner) then
+  if parent is not null and not exists (
+      select from uvian.concepts p where p.id = parent and p.user_id = owner) then
     raise exception using errcode = 'PT404', message = 'not_found', detail = 'There is no such concept.';
   end if;
+  perform uvian._put_concept((request ->> 'job_id')::uuid, (request ->> 'run')::bigint, owner, request);
+  return jsonb_build_object('stored', true);
+end $$;
+
+-- Writes `{concept, variations}` of a run; the caller holds the job, and has looked at the parent.
+create function uvian._put_concept(of_job uuid, of_run bigint, owner uuid, made jsonb) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  c uvian.concepts := jsonb_populate_record(null::uvian.concepts, made -> 'concept');
+begin
   insert into uvian.concepts as o (id, user_id, job_id, run, parent_id, logo_description,
       theme_description, image_path, width, height, details)
-    values (c.id, owner, (request ->> 'job_id')::uuid, (request ->> 'run')::bigint, c.parent_id,
-      c.logo_description, c.theme_description, c.image_path, c.width, c.height, coalesce(c.details, '{}'))
+    values (c.id, owner, of_job, of_run, c.parent_id, c.logo_description, c.theme_description,
+      c.image_path, c.width, c.height, coalesce(c.details, '{}'))
     on conflict (id) do update
       set run = excluded.run, parent_id = excluded.parent_id,
           logo_description = excluded.logo_description, theme_description = excluded.theme_description,
@@ -172,13 +192,12 @@ begin
   delete from uvian.concept_variations v where v.concept_id = c.id;
   insert into uvian.concept_variations (id, concept_id, user_id, position, name, palette, image_path, width, height)
     select v.id, c.id, owner, v.position, v.name, v.palette, v.image_path, v.width, v.height
-    from jsonb_populate_recordset(null::uvian.concept_variations, request -> 'variations') v;
-  return jsonb_build_object('stored', true);
+    from jsonb_populate_recordset(null::uvian.concept_variations, made -> 'variations') v;
 end $$;
 
 revoke all on function
   uvian.renew_leases(jsonb), uvian._show_progress(jsonb, uuid[]), uvian.mark_jobs(jsonb), uvian.save_checkpoints(jsonb),
-  uvian.store_concept(jsonb)
+  uvian.store_concept(jsonb), uvian._put_concept(uuid, bigint, uuid, jsonb)
   from public, anon, authenticated, service_role;
 grant execute on function
   uvian.renew_leases(jsonb), uvian.mark_jobs(jsonb), uvian.save_checkpoints(jsonb),

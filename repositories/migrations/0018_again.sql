@@ -232,6 +232,7 @@ set search_path = ''
 as $$
 begin
   perform uvian._release(old.id, old.user_id);
+  update uvian.files f set check_at = now() where f.job_id = old.id;
   perform uvian._reconsider(old.user_id, old.type, interval '0');
   if old.its_turn then
     perform uvian._reconsider_turn(old.conversation_id, interval '0');

@@ -122,8 +122,9 @@ declare
 begin
   with v as (
     select e.*, s.reserved as held, s.reservation,
-           coalesce(round(s.reserved * least(greatest(e.charge, 0), 1), 6), 0) as charged
+           coalesce(greatest(round(s.reserved * least(greatest(e.charge, 0), 1), 6) - p.amount, 0), 0) as charged
     from unnest(verdicts) e left join uvian.job_state s on s.job_id = e.job_id
+    left join lateral (select uvian._paid_before(e.job_id, s.reservation) as amount) p on true
   ), ended as (
     update uvian.jobs j
       set status = v.status, cost = v.charged, attempt = v.attempt, finished_at = now(),
@@ -161,13 +162,66 @@ begin
   insert into uvian.job_runs (job_id, run, worker, outcome, status, attempt, cost)
     select v.job_id, v.run, v.worker, v.outcome, v.status, v.attempt, v.charged from v
     on conflict do nothing;
-  -- What a run stored that did not complete: nobody paid for it, nobody shall see it.
-  delete from uvian.concepts c
-    using unnest(verdicts) v
-    where c.job_id = v.job_id and not exists (
-      select from uvian.job_runs r
-      where r.job_id = c.job_id and r.run = c.run and r.status = 'completed');
+  perform uvian._keep_results(verdicts);
 end $$;
+
+-- What was charged before for what is still there. A job that was cancelled keeps its pictures; run again
+-- it makes the same ones, and the rest: what they have cost is not paid twice. Of a chat nothing is kept of
+-- the earlier answer, and a whole new one is written.
+create function uvian._paid_before(of_job uuid, in_reservation integer) returns numeric
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  if in_reservation < 2 or not exists (select from uvian.concepts c where c.job_id = of_job and c.kept) then
+    return 0;
+  end if;
+  return (select coalesce(sum(e.amount), 0) from uvian.credit_entries e
+          where e.job_id = of_job and e.kind = 'charge');
+end $$;
+
+-- What stays of jobs that have ended, and what goes: what is charged for is kept, in this transaction;
+-- of what a run has stored otherwise nobody shall see anything.
+create function uvian._keep_results(verdicts uvian._verdict[]) returns void
+language plpgsql
+set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
+as $$
+declare
+  partial record;
+begin
+  for partial in
+    select v.job_id, v.run, j.user_id, v.result from unnest(verdicts) v
+    cross join lateral (select o.user_id from uvian.jobs o where o.id = v.job_id offset 0) j
+    where v.status = 'cancelled' and v.result ? 'concept'
+  loop
+    perform uvian._put_concept(partial.job_id, partial.run, partial.user_id, case
+      when exists (select from uvian.concepts c where c.user_id = partial.user_id
+                   and c.id = (partial.result -> 'concept' ->> 'parent_id')::uuid) then partial.result
+      else jsonb_set(partial.result, '{concept,parent_id}', 'null') end);
+  end loop;
+  update uvian.concepts c set kept = true
+    from unnest(verdicts) v
+    where c.job_id = v.job_id and c.run = v.run and not c.kept
+      and (v.status = 'completed' or (v.status = 'cancelled' and v.result ? 'concept'));
+  delete from uvian.concepts c using unnest(verdicts) v where c.job_id = v.job_id and not c.kept;
+  -- A job that failed may be asked for again: its picture from the model waits for that, unseen.
+  update uvian.files f
+    set check_at = now() + case when v.status = 'failed' then interval '1 hour' else interval '0' end
+    from unnest(verdicts) v where f.job_id = v.job_id;
+end $$;
+
+-- What a stopped answer costs, as a share of the price: what was delivered of it, against a whole one. Four
+-- bytes are a token, 500 tokens a whole answer; a smaller limit of the user's or the operator's makes whole
+-- answers smaller, a larger one changes nothing. A tenth at least: the question was read. One place, so
+-- that every worker's answers cost alike; docs/decisions has the reasons.
+create function uvian._share_of_answer(content text, user_limit jsonb, operator_limit integer) returns numeric
+language sql immutable
+set search_path = ''
+as $$
+  select round(greatest(0.1, least(1, ceil(octet_length(content) / 4.0) / greatest(1, least(
+    500, case when jsonb_typeof(user_limit) = 'number' then user_limit::numeric else 500 end,
+    coalesce(operator_limit, 500))))), 6)
+$$;
 
 -- A chat that was cancelled pays for what is kept of its answer, and nothing when that is nothing.
 create or replace function uvian._verdicts(items jsonb, by_worker text) returns setof uvian._verdict
@@ -179,7 +233,7 @@ begin
   with told as (
     select distinct on (j.id)
            j.id as job_id, j.run, j.conversation_id, e as item, e ->> 'outcome' as outcome, l.cancel_requested,
-           j.attempt, t.max_attempts, s.refusals,
+           j.attempt, t.max_attempts, t.max_tokens, j.input -> 'max_tokens' as user_limit, s.refusals,
            (e ->> 'outcome' in ('failed', 'retry') and coalesce((e ->> 'burn')::boolean, true))::integer as burns
     from jsonb_array_elements(items) with ordinality x (e, n)
     cross join lateral (select o.* from uvian.jobs o where o.id = (e ->> 'id')::uuid offset 0) j
@@ -204,8 +258,10 @@ begin
            when 'not_mine' then least(30, power(2, d.refusals))
            else 0 end,
          case when d.outcome = 'retry' then 0
-              when d.status = 'cancelled' and d.conversation_id is not null
-                and not uvian._is_kept(d.item, d.conversation_id) then 0
+              when d.status = 'cancelled' and d.conversation_id is not null then
+                case when not uvian._is_kept(d.item, d.conversation_id) then 0
+                     else coalesce((d.item ->> 'charge')::numeric, uvian._share_of_answer(
+                       d.item -> 'message' ->> 'content', d.user_limit, d.max_tokens)) end
               else coalesce((d.item ->> 'charge')::numeric, (d.outcome = 'completed')::integer) end,
          case when d.status = 'cancelled' then d.item - 'error' - 'error_message' else d.item end
   from decided d;
@@ -213,7 +269,8 @@ end $$;
 
 -- {worker, jobs: [{id, run, outcome, output?, result_id?, error?, error_message?, stages?,
 --   message? {content, usage?, reply_to?}, delay? (seconds), burn? (an attempt; default true),
---   charge? (fraction of the reservation)}]}
+--   charge? (fraction of the reservation; of a stopped chat by default what was delivered of it),
+--   concept?, variations? (cancelled: as in store_concept, what is kept and charged for)}]}
 -- → {jobs: [{id, run, settled, status, attempt, cost, next_run, message? (a chat's, as stored)}],
 --    dispatch: […], accounts: […]}
 create or replace function uvian.settle_jobs(request jsonb) returns jsonb
@@ -267,7 +324,8 @@ end $$;
 
 revoke all on function
   uvian._answer_id(uuid), uvian._answer(uuid, boolean), uvian._is_kept(jsonb, uuid),
-  uvian._store_answers(uvian._verdict[]), uvian.endings_of(jsonb)
+  uvian._store_answers(uvian._verdict[]), uvian.endings_of(jsonb), uvian._paid_before(uuid, integer),
+  uvian._keep_results(uvian._verdict[]), uvian._share_of_answer(text, jsonb, integer)
   from public, anon, authenticated, service_role;
 grant execute on function uvian.endings_of(jsonb) to service_role;
 

@@ -25,7 +25,7 @@ from executors.runner import Runner
 from repositories.concepts import UserConcepts
 from repositories.database import Filter
 from repositories.errors import Refused
-from repositories.images import StoredImage, UserImages
+from repositories.images import Register, StoredImage, UserImages, unregistered
 from repositories.jobs import ClaimedJob, Settlement
 from repositories.local_images import LocalImages
 
@@ -70,11 +70,13 @@ class Pictures:
         self.puts = 0
         self.fails: Callable[[int], Exception | None] = lambda _: None
 
-    async def put(self, user_id: str, content: bytes, content_type: str) -> StoredImage:
+    async def put(
+        self, user_id: str, content: bytes, content_type: str, register: Register = unregistered
+    ) -> StoredImage:
         number, self.puts = self.puts, self.puts + 1
         if (error := self.fails(number)) is not None:
             raise error
-        return await self.local.put(user_id, content, content_type)
+        return await self.local.put(user_id, content, content_type, register)
 
     async def get(self, path: str) -> bytes:
         return await self.local.get(path)
@@ -102,6 +104,7 @@ class MemoryJobs:
         self.held = False
         self.checkpoints: dict[str, Any] = {}
         self.settled: list[dict[str, Any]] = []
+        self.files: list[str] = []
         self.concepts: list[dict[str, Any]] = []
         self.concept_error: Exception | None = None
         self.loses_at_checkpoint = False
@@ -132,6 +135,10 @@ class MemoryJobs:
             self.checkpoints |= values
             return True
         return False
+
+    async def register_file(self, _job: str, run: int, path: str) -> bool:
+        self.files.append(path)
+        return self.held and run == self.run
 
     async def settle(self, item: Mapping[str, Any]) -> Settlement:
         if not self.held:

@@ -10,6 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
+from repositories.local_images import LocalImages
 from tests.adapters import over_postgres_only
 from tests.gateway.site import Caller, Site
 from uvian_worker.services import Services, open_services
@@ -114,3 +115,15 @@ async def test_a_picture_that_was_deleted_leaves_its_concept_readable(
     concept = (await user.get(f"/v1/concepts/{job['result_id']}")).body
     assert concept["image_url"] is None
     assert all(each["image_url"] for each in concept["variations"])
+
+
+async def test_a_file_that_belongs_to_no_row_is_not_served(site: Site, services: Services) -> None:
+    """What a job has stored and nobody was charged for: not signed, although it is the user's."""
+    user = await site.user()
+    job = await generated(site, services, user)
+    mine = (await user.get(f"/v1/concepts/{job['result_id']}")).body["image_path"]
+    images = LocalImages(site.config.images_dir)
+    left = (await images.put(user.user_id, b"left over", "image/png")).path
+    await images.close()
+    answer = await user.post("/v1/files/sign", {"paths": [mine, left]})
+    assert list(answer.body["urls"]) == [mine]

@@ -67,6 +67,11 @@ async def owner(world: World) -> str:
         "height": 1,
     }
     await world.call(
+        "save_checkpoints",
+        worker="w1",
+        jobs=[{"id": job["id"], "run": 1, "checkpoints": {}, "files": ["c"]}],
+    )
+    await world.call(
         "store_concept",
         worker="w1",
         job_id=job["id"],

@@ -45,6 +45,7 @@ TABLES = (
     OWN_ROWS
     | SERVICE_WRITES
     | {
+        "files",
         "job_leases",
         "job_runs",
         "job_state",
@@ -60,12 +61,14 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "answer_invitation": frozenset({"authenticated", "service_role"}),
     "calculate_cost": frozenset({"authenticated", "service_role"}),
     "cancel_job": frozenset({"authenticated", "service_role"}),
+    "choose_unnamed_files": frozenset({"service_role"}),
     "claim_jobs": frozenset({"service_role"}),
     "claim_next_jobs": frozenset({"service_role"}),
     "configure_types": frozenset({"service_role"}),
     "create_conversation": frozenset({"authenticated", "service_role"}),
     "create_jobs": frozenset({"service_role"}),
     "delete_conversation": frozenset({"authenticated", "service_role"}),
+    "forget_files": frozenset({"service_role"}),
     "grant_credits": frozenset({"service_role"}),
     "invite_members": frozenset({"authenticated", "service_role"}),
     "endings_of": frozenset({"service_role"}),
@@ -81,6 +84,7 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "retire_worker": frozenset({"service_role"}),
     "retry_job": frozenset({"authenticated", "service_role"}),
     "save_checkpoints": frozenset({"service_role"}),
+    "served_files": frozenset({"service_role"}),
     "settle_jobs": frozenset({"service_role"}),
     "stop_answer": frozenset({"authenticated", "service_role"}),
     "store_concept": frozenset({"service_role"}),

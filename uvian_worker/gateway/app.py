@@ -134,7 +134,7 @@ def _operations(database: Database, client: Client, images: ImageStore) -> list[
         *message_operations(database, client, types),
         *concept_operations(database, images),
         *credit_operations(database),
-        *file_operations(images),
+        *file_operations(database, images),
         *executor_operations(database, types),
     ]
 

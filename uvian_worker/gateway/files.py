@@ -13,7 +13,9 @@ from typing import Annotated, Any, Final
 from aiohttp import web
 from pydantic import Field
 
+from repositories.database import Database
 from repositories.errors import NotFound, Unavailable
+from repositories.files import FileRepository
 from repositories.images import ImageStore, UserImages, content_type_of
 from repositories.local_images import LocalImages
 from uvian_worker.gateway.operations import Answer, Asked, Operation, Parameters, Shown
@@ -35,19 +37,22 @@ class Sign(Parameters):
 
 
 class SignedFiles(Shown):
-    """An address per path. What is missing, or another's, is left out."""
+    """An address per path. What is missing, or another's, or belongs to no result, is left out."""
 
     urls: dict[str, str]
     expires_at: datetime
 
 
-def file_operations(images: ImageStore) -> Sequence[Operation]:
+def file_operations(database: Database, images: ImageStore) -> Sequence[Operation]:
     """The endpoints of files."""
+    files = FileRepository(database)
 
     async def sign(asked: Asked[Any, Any, Sign]) -> Answer:
         expires_in = asked.body.expires_in
         expires_at = datetime.fromtimestamp(int(time.time()) + expires_in, UTC)
-        urls = await signed(images, asked.user.id, asked.body.paths, expires_in=expires_in)
+        # What a job has stored that was not charged for is nobody's, also before it has been removed.
+        paths = await files.served(asked.user.id, asked.body.paths)
+        urls = await signed(images, asked.user.id, paths, expires_in=expires_in)
         return Answer(SignedFiles(urls=dict(urls), expires_at=expires_at))
 
     return (

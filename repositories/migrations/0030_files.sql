@@ -1,0 +1,130 @@
+-- min_code: 0.1.0
+-- Files and the rows that name them. A file is registered before it is stored (save_checkpoints), and
+-- looked at again when its job has ended or what named it is gone; what nothing names is removed.
+--
+-- Whoever registers files of a user, or chooses some to remove, holds a lock on the user's files: what is
+-- about to be stored is never chosen, and what was chosen is not stored before it has been removed.
+
+create function uvian._lock_files(of_users uuid[]) returns void
+language plpgsql
+set search_path = ''
+as $$
+declare
+  place bigint;
+begin
+  for place in
+    select distinct hashtextextended('uvian files ' || u, 0) as key from unnest(of_users) u order by key
+  loop
+    perform pg_advisory_xact_lock(place);
+  end loop;
+end $$;
+
+-- Whether one of these is being removed just now. A removal that takes longer has died.
+create function uvian._register_files(of_job uuid, paths jsonb) returns boolean
+language plpgsql
+set search_path = ''
+as $$
+begin
+  insert into uvian.files as f (path, job_id, user_id)
+    select distinct p.path, j.id, j.user_id
+    from jsonb_array_elements_text(paths) p (path) join uvian.jobs j on j.id = of_job
+    order by p.path
+    on conflict (path, job_id) do update
+      set check_at = null,
+          removing_at = case when f.removing_at > now() - interval '2 min' then f.removing_at end;
+  return exists (
+    select from jsonb_array_elements_text(paths) p (path) join uvian.files f on f.path = p.path
+    where f.removing_at > now() - interval '2 min');
+end $$;
+
+-- {limit?} → {files: [path], more}: files of one user that nothing names, to be removed now and then
+-- forgotten (forget_files). Each is handed out to one caller; again only when it has not been forgotten
+-- in two minutes.
+create function uvian.choose_unnamed_files(request jsonb) returns jsonb
+language plpgsql security definer
+set search_path = '' set lock_timeout = '1s' set jit = off set plan_cache_mode = force_generic_plan
+as $$
+declare
+  most integer := least(coalesce((request ->> 'limit')::integer, 100), 500);
+  owner uuid;
+  due text[];
+  unnamed text[];
+begin
+  select f.user_id into owner from uvian.files f
+    where f.check_at <= now() and coalesce(f.removing_at, '-infinity') < now() - interval '2 min'
+    order by f.check_at limit 1;
+  if owner is null then
+    return jsonb_build_object('files', '[]'::jsonb, 'more', false);
+  end if;
+  perform uvian._lock_files(array[owner]);
+  due := array(
+    select f.path from uvian.files f
+    where f.check_at <= now() and f.user_id = owner
+      and coalesce(f.removing_at, '-infinity') < now() - interval '2 min'
+    order by f.check_at limit most);
+  unnamed := array(select d.path from (select distinct path from unnest(due) path) d where not uvian._is_named(d.path));
+  update uvian.files f set check_at = null
+    where f.path = any (due) and f.check_at <= now() and not f.path = any (unnamed);
+  update uvian.files f set check_at = coalesce(f.check_at, now()), removing_at = now() where f.path = any (unnamed);
+  return jsonb_build_object('files', to_jsonb(unnamed), 'more', true);
+end $$;
+
+-- Whether a result has this file, or a job that may still get one.
+create function uvian._is_named(file text) returns boolean
+language plpgsql stable
+set search_path = ''
+as $$
+begin
+  return exists (select from uvian.concepts c where c.image_path = file)
+      or exists (select from uvian.concept_variations v where v.image_path = file)
+      or exists (select from uvian.files f join uvian.jobs j on j.id = f.job_id
+                 where f.path = file and j.status in ('queued', 'processing'));
+end $$;
+
+-- {files: [path]} → {}: they were removed. Who registered one meanwhile is told so and registers it again.
+create function uvian.forget_files(request jsonb) returns jsonb
+language sql security definer
+set search_path = '' set lock_timeout = '1s'
+as $$
+  delete from uvian.files f
+    where f.path in (select jsonb_array_elements_text(request -> 'files')) and f.removing_at is not null;
+  select '{}'::jsonb
+$$;
+
+-- {user_id, paths: [path]} → {paths}: those that are this user's to see. What no result names and no open
+-- job has stored is not, also before it has been removed.
+create function uvian.served_files(request jsonb) returns jsonb
+language sql stable security definer
+set search_path = '' set lock_timeout = '1s'
+as $$
+  select jsonb_build_object('paths', coalesce(jsonb_agg(p.path), '[]'))
+  from jsonb_array_elements_text(request -> 'paths') p (path)
+  where split_part(p.path, '/', 1) = request ->> 'user_id' and uvian._is_named(p.path)
+$$;
+
+-- What named them is gone, or names something else now.
+create function uvian._check_files() returns trigger
+language plpgsql security definer
+set search_path = ''
+as $$
+begin
+  update uvian.files f set check_at = now() where f.path = old.image_path and f.check_at is null;
+  return null;
+end $$;
+create trigger files_deleted after delete on uvian.concepts
+  for each row execute function uvian._check_files();
+create trigger files_replaced after update of image_path on uvian.concepts
+  for each row when (old.image_path <> new.image_path) execute function uvian._check_files();
+create trigger files_deleted after delete on uvian.concept_variations
+  for each row execute function uvian._check_files();
+
+revoke all on function
+  uvian._lock_files(uuid[]), uvian._register_files(uuid, jsonb), uvian.choose_unnamed_files(jsonb),
+  uvian._is_named(text), uvian.forget_files(jsonb), uvian.served_files(jsonb), uvian._check_files()
+  from public, anon, authenticated, service_role;
+grant execute on function
+  uvian.choose_unnamed_files(jsonb), uvian.forget_files(jsonb), uvian.served_files(jsonb)
+  to service_role;
+
+select uvian._close();
+notify pgrst, 'reload schema';
