@@ -10,10 +10,11 @@ import pytest
 from tests.gateway.live.events import event
 from uvian_worker.gateway.auth import User
 from uvian_worker.gateway.live import outbox as outboxes
+from uvian_worker.gateway.live import session as sessions
 from uvian_worker.gateway.live.outbox import Outbox, Told
 from uvian_worker.gateway.live.pace import Pace
 from uvian_worker.gateway.live.places import Places
-from uvian_worker.gateway.live.session import Rules, Session
+from uvian_worker.gateway.live.session import Close, Rules, Session
 from uvian_worker.gateway.problems import Problem
 
 
@@ -76,6 +77,17 @@ async def test_who_reads_nothing_is_not_answered_for_ever() -> None:
     await asyncio.sleep(0.05)
     assert session.outbox.size < 300_000  # it was filled again, to where it was
     flooding.cancel()
+
+
+async def test_who_never_hears_is_told_good_bye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once for all: no frame of it is waited with any more."""
+    monkeypatch.setattr(sessions, "_DEAF_SECONDS", 0.1)
+    nothing = Rules(None, None, None, None, None)  # type: ignore[arg-type] # a ping asks none
+    session = Session(User("u", 1e12), nothing)
+    answers = [await session.receive(b'{"op":"ping"}') for _ in range(5_000)]
+    assert answers[0] is None
+    assert answers[-1] is Close.SLOW
+    assert session.outbox.size < 300_000
 
 
 async def test_the_answers_to_one_topic_replace_each_other() -> None:

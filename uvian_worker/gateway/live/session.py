@@ -42,6 +42,7 @@ WARN_BEFORE: Final = 60.0  #: seconds before a token expires
 CHECK_EVERY: Final = 60.0  #: seconds between looks whether a topic may still be heard
 PAGE: Final = 500  #: events in one frame
 MAX_UNANSWERED: Final = 2  #: topics that are being read for one socket
+_DEAF_SECONDS: Final = 30.0  #: that what waits may be too much to read on
 _ANSWER_SECONDS: Final = 5.0  #: that a subscription waits for its turn to be read
 
 
@@ -164,15 +165,18 @@ class Session:
         self._rules = rules
         self._subscriptions: dict[str, _Subscription] = {}
         self._mistakes = 0
+        self._deaf = False
         self._reads = asyncio.Semaphore(MAX_UNANSWERED)
         self._renewed = asyncio.Event()
 
     async def receive(self, raw: str | bytes) -> Close | None:
         """Carry out one frame; answers why to close the socket, if so.
 
-        Waits while much is to be told already: who does not hear is not asked for more.
+        Waits while much is to be told already: who does not hear is not asked for more, and who does
+        not for half a minute is beyond help.
         """
-        await self.outbox.room()
+        if not await self._hears():
+            return Close.SLOW
         try:
             frame = _FRAMES.validate_json(raw)
         except (ValidationError, ValueError, RecursionError):
@@ -189,6 +193,16 @@ class Session:
             case _Ping():
                 self.outbox.say({"op": "pong"})
         return None
+
+    async def _hears(self) -> bool:
+        if self._deaf:
+            return False
+        try:
+            async with asyncio.timeout(_DEAF_SECONDS):
+                await self.outbox.room()
+        except TimeoutError:
+            self._deaf = True
+        return not self._deaf
 
     async def until_over(self, lifetime: float) -> Close:
         """Wait for the end of the token or of ``lifetime``, looking again at what may be heard."""
