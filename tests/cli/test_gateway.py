@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import resource
 import signal
 import socket
 from pathlib import Path
@@ -55,6 +56,37 @@ def test_a_gateway_that_is_told_to_end_does_so_in_good_order(
     assert program.ends() == 0, program.output
     assert "Traceback" not in program.output
     assert SECRET not in program.output
+
+
+@over_postgres_only
+def test_three_hundred_silent_strangers_keep_nobody_out(uvian: Uvian, programs: Programs) -> None:
+    """At 256 open files, on both families: the silent go first, and the log has one line for it."""
+    program = gateway(programs, UVIAN_GATEWAY_HOST="::")
+    program.says("gateway on")
+    port = int(url_of(program.output).rpartition(":")[2])
+    resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE, (256, 256))
+
+    async def use() -> None:
+        token = {"Authorization": f"Bearer {signed(claims_of(uvian.user_id))}"}
+        async with aiohttp.ClientSession(headers=token) as session, asyncio.timeout(60):
+            live = await session.ws_connect(f"http://[::1]:{port}/v1/live")
+            strangers = []
+            for n in range(300):
+                strangers.append(await asyncio.open_connection("127.0.0.1", port))
+                if n % 2:
+                    strangers[-1][1].write(b"GET / HTTP/1.1\r\nHost: ")
+            for host in ("127.0.0.1", "[::1]"):
+                async with session.get(f"http://{host}:{port}/v1/credits") as response:
+                    assert response.status == 200
+            await live.send_json({"op": "ping"})
+            assert (await live.receive_json(timeout=20))["op"] == "pong"
+            for _, writer in strangers:
+                writer.transport.abort()
+
+    asyncio.run(use())
+    assert program.process.poll() is None
+    assert program.output.count("for each new connection the quietest one is closed") == 1
+    assert "Traceback" not in program.output
 
 
 @over_postgres_only

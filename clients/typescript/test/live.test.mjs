@@ -84,6 +84,23 @@ test("another user's topic is refused, and one's own is not", async (t) => {
   assert.equal(own.end, null);
 });
 
+test("a job that has ended, and whose events are gone, is told from its row", async (t) => {
+  const person = await hand("person");
+  const { id } = await ask(person, "POST", "/v1/jobs", {
+    type: "generation",
+    input: { logo_description: "A fox", theme_description: "autumn", size: 256, num_palettes: 1 },
+  });
+  await until(async () => (await ask(person, "GET", `/v1/jobs/${id}`)).status === "completed");
+  const told = follow(liveOf(t, person), `job:${id}`);
+  await until(() => told.end);
+  await ioredis.del(...["topic", "log", "state"].map((kind) => `uvian:${kind}:job:${id}`));
+  const late = follow(liveOf(t, person), `job:${id}`);
+  await until(() => late.end);
+  const [{ mode, ended, state }] = late.states;
+  assert.deepEqual([mode, ended, state.map((event) => event.type)], ["expired", true, ["job.completed"]]);
+  assert.deepEqual(late.end, { reason: "ended" });
+});
+
 test("a token is renewed on the open socket", async (t) => {
   const person = await hand("person");
   let asked = 0;
