@@ -198,6 +198,20 @@ def test_a_worker_under_arq_runs_what_is_submitted_and_watched(
 
 
 @over_postgres_only
+@pytest.mark.parametrize("command", [("uvian", "worker"), ("arq", "uvian_worker.WorkerSettings")])
+def test_a_worker_without_a_vendors_key_ends_as_documented(
+    uvian: Uvian, programs: Programs, command: tuple[str, ...]
+) -> None:
+    """A setting that is missing is exit code 2 and one sentence that names it, by either command."""
+    start = programs.uvian if command[0] == "uvian" else programs.start
+    words = command[1:] if command[0] == "uvian" else command
+    worker = start(*words, UVIAN_IMAGE_MODEL="fal")
+    assert worker.ends() == 2, worker.output
+    assert worker.output.count("UVIAN_FAL_API_KEY") == 1
+    assert "Traceback" not in worker.output
+
+
+@over_postgres_only
 def test_a_running_job_is_cancelled_within_a_second(uvian: Uvian, programs: Programs) -> None:
     """The command returns when the worker has stopped."""
     worker = programs.start("arq", "tests.processes.settings.WorkerSettings", PYTHONPATH=str(_ROOT))
