@@ -39,7 +39,7 @@ end $$;
 -- Refuses who takes no part in the conversation, and who is not its owner where that is asked.
 create function uvian._require_member(in_conversation uuid, caller uuid, as_owner boolean) returns void
 language plpgsql stable
-set search_path = '' set jit = off set enable_seqscan = off set jit = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   its_role text := (select m.role from uvian.conversation_members m
@@ -145,7 +145,7 @@ end $$;
 -- in, the latest message first.
 create function uvian.list_conversations(request jsonb) returns jsonb
 language plpgsql stable security definer
-set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off set jit = off
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off
 as $$
 declare
   before_at timestamptz := (request -> 'before' ->> 'last_message_at')::timestamptz;
@@ -166,7 +166,7 @@ end $$;
 
 create function uvian._members(of_conversation uuid) returns jsonb
 language plpgsql stable
-set search_path = '' set jit = off set enable_seqscan = off set jit = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return (select coalesce(jsonb_agg(to_jsonb(m) order by m.added_at, m.user_id), '[]')
@@ -175,7 +175,7 @@ end $$;
 
 create function uvian._invitations(of_conversation uuid) returns jsonb
 language plpgsql stable
-set search_path = '' set enable_seqscan = off set jit = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return (select coalesce(jsonb_agg(to_jsonb(i) order by i.created_at, i.user_id), '[]')
@@ -185,7 +185,7 @@ end $$;
 -- Those who take part and those who are invited. The caller holds the conversation.
 create function uvian._require_seats(in_conversation uuid) returns void
 language plpgsql
-set search_path = '' set enable_seqscan = off set jit = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   if 500 < (select count(*) from uvian.conversation_members m where m.conversation_id = in_conversation)
@@ -278,7 +278,7 @@ end $$;
 -- {user_id, limit?} → {invitations: [row]}: those that this user has not answered, the latest first.
 create function uvian.list_invitations(request jsonb) returns jsonb
 language plpgsql stable security definer
-set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan set enable_seqscan = off set jit = off
+set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan set jit = off set enable_seqscan = off
 as $$
 begin
   return jsonb_build_object('invitations', (
@@ -316,7 +316,7 @@ end $$;
 -- accounts of all of them at once. Answers whose accounts may change.
 create function uvian._hold_chats(in_conversation uuid, chats uuid[], newcomer uuid) returns uuid[]
 language plpgsql
-set search_path = '' set jit = off set enable_seqscan = off set jit = off
+set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
   users uuid[] := array(select j.user_id from uvian._jobs(chats) j) || newcomer;
