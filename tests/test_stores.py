@@ -120,6 +120,20 @@ async def test_a_missing_bucket_is_found_before_the_first_job(
             await opened.images()
 
 
+async def test_storage_that_is_away_at_the_start_is_waited_for_by_jobs(
+    settings: dict[str, Any], platform: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process starts, which has other work too, and says so in one line."""
+    platform.faults.down("storage")
+    async with AsyncExitStack() as stack:
+        opened = Stores(Config.load({}, **settings, database="supabase"), stack)
+        files = await opened.images()
+        assert caplog.text.count("the image store is away at the start") == 1
+        platform.faults.up("storage")
+        stored = await files.put(str(uuid4()), b"x", "image/png")
+        assert await files.get(stored.path) == b"x"
+
+
 async def test_postgres_that_is_away_is_named(settings: dict[str, Any]) -> None:
     """Host and setting, and no password."""
     away = {**settings, "database_url": "postgresql://u:hidden@127.0.0.1:9/app"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Stores", "calls_over", "place", "require_schema", "schema_status"]
 
+import logging
 from contextlib import AsyncExitStack
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +24,9 @@ from uvian_worker.ledger import Applied, SchemaStatus, compare, load
 if TYPE_CHECKING:
     from repositories.supabase_client import Supabase
     from repositories.supabase_images import SupabaseImages
+
+
+log = logging.getLogger("uvian.images")
 
 
 class Stores:
@@ -63,7 +67,11 @@ class Stores:
         config = self._config
         if config.images == "supabase":
             bucket = await self.bucket()
-            await bucket.require_bucket()
+            try:
+                await bucket.require_bucket()
+            except Transient as error:
+                # Chats need no pictures, and jobs that do wait for them as they would an hour later.
+                log.warning("the image store is away at the start, jobs wait for it: %s", error)
             return bucket
         folder = LocalImages(
             config.images_dir,

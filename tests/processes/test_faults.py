@@ -47,6 +47,41 @@ async def test_kill_in_the_middle_of_a_generation(site: Site) -> None:
     await redis.aclose()
 
 
+async def test_kill_between_a_stop_and_its_settlement(site: Site) -> None:
+    """Nobody can say what was delivered: it is free, and all of its pictures are removed."""
+    fast = {"UVIAN_LEASE": "2", "UVIAN_RENEW_EVERY": "0.5", "UVIAN_SWEEP_EVERY": "0.5"}
+    await site.price("generation", "8", balance="10")
+    workers = [await site.worker(**fast), await site.worker(**fast)]
+    job_id = await site.submit(
+        "generation", logo_description="a fox", theme_description="autumn", size=1024
+    )
+    told = 0
+    async for event in site.client.follow(job_id):
+        told += getattr(event, "type", "") == "image.ready"
+        if told == 2:
+            break
+    ((name,),) = await site.execute("select worker from uvian.job_leases")
+    (victim,) = [worker for worker in workers if f"worker {name}:" in worker.said]
+    victim.process.send_signal(signal.SIGSTOP)  # it cannot hear of the stop
+    await site.database.call("cancel_job", job_id=job_id, user_id=site.user_id)
+    victim.kill()
+
+    async def stored() -> int:
+        """On the disk or in the bucket."""
+        objects = await site.execute("select from storage.objects")
+        return len(objects) + len(list((site.folder / "images").rglob("*.png")))
+
+    assert await stored() >= 2
+    (row,) = await site.ended(job_id, within=20)
+    assert (row["status"], row["result_id"]) == ("cancelled", None)
+    assert await site.entries() == [("grant", "10.0"), ("reserve", "8.0"), ("release", "8.0")]
+    deadline = time.monotonic() + 20
+    while await stored():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+    assert await site.execute("select path from uvian.files") == []
+
+
 async def test_a_second_crash_is_made_good_as_fast_as_the_first(site: Site) -> None:
     """Each costs a lease, a sweep and a moment: with the defaults 15 s, 2 s and less than 3 s."""
     lease, sweep = 2.0, 0.5
