@@ -89,3 +89,29 @@ async def test_the_worker_answers_on_both_families_and_waits_for_nobody(
         assert await reader.read() == b""
         writer.close()
     await server.close()
+
+
+async def test_a_siege_of_the_endpoint_is_one_look_at_a_time() -> None:
+    """A hundred who ask at once are told what one look has found; who comes later gets a new one."""
+    looks = 0
+
+    async def checks() -> dict[str, str]:
+        nonlocal looks
+        looks += 1
+        await asyncio.sleep(0.05)
+        if looks == 3:
+            raise ValueError("broken")
+        return {"redis": str(looks)}
+
+    shared = health.Shared(checks)
+    assert set(map(str, await asyncio.gather(*(shared() for _ in range(100))))) == {
+        "{'redis': '1'}"
+    }
+    leaving = asyncio.create_task(shared())
+    await asyncio.sleep(0.01)
+    staying = asyncio.create_task(shared())
+    leaving.cancel()
+    assert await staying == {"redis": "2"}
+    with pytest.raises(ValueError, match="broken"):
+        await shared()
+    assert (await shared())["redis"] == "4"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Checks", "HealthServer", "postgres_state", "redis_state", "sweep_state"]
+__all__ = ["Checks", "HealthServer", "Shared", "postgres_state", "redis_state", "sweep_state"]
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -60,6 +60,23 @@ def sweep_state(age: float | None) -> str:
     return "ok"
 
 
+class Shared:
+    """Checks that any number of strangers may ask for at once: looked at one at a time, told to all."""
+
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
+        self._looking: asyncio.Task[Mapping[str, str]] | None = None
+
+    async def __call__(self) -> Mapping[str, str]:
+        """What the checks answer, whoever asked for them."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.ensure_future(self._look())
+        return await asyncio.shield(self._looking)
+
+    async def _look(self) -> Mapping[str, str]:
+        return await self._checks()
+
+
 class HealthServer:
     """``GET /health/live``: the event loop answers. ``GET /health/ready``: so does everything else.
 
@@ -69,7 +86,7 @@ class HealthServer:
     def __init__(self, host: str, port: int, checks: Checks) -> None:
         self._host = host
         self._port = port
-        self._checks = checks
+        self._checks: Checks = Shared(checks)
         self._runner: web.AppRunner | None = None
         self._listened_on = 0
 

@@ -27,7 +27,7 @@ from uvian_worker.gateway.addresses import Addresses
 from uvian_worker.gateway.bodies import document_of_body, read_body
 from uvian_worker.gateway.connections import Connections, attended
 from uvian_worker.gateway.files import FolderFiles
-from uvian_worker.gateway.middleware import told
+from uvian_worker.gateway.middleware import dressed, told
 from uvian_worker.listening import listeners
 
 PATIENCE = 20.0
@@ -100,6 +100,7 @@ def serve() -> Serve:
             return web.Response(text="ok")
 
         app = web.Application(middlewares=[attended, told])
+        app.on_response_prepare.append(dressed)
         app.router.add_get("/", small)
         app.router.add_get("/large", large)
         app.router.add_get("/slow", slow)
@@ -446,6 +447,44 @@ async def test_what_is_no_request_is_answered_by_a_problem_that_quotes_nothing(
     for text in (said.decode(), caplog.text):
         assert TOKEN[:12] not in text
         assert "secret" not in text
+
+
+@pytest.mark.parametrize("path", ["/", "/nowhere"])
+async def test_an_expectation_that_nobody_has_is_a_problem_too(
+    serve: Serve, caplog: pytest.LogCaptureFixture, path: str
+) -> None:
+    """aiohttp answers it before anything of ours is asked, and quotes it."""
+    async with serve() as served:
+        reader, writer = await served.connect()
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nExpect: {TOKEN[:40]}\r\n\r\n".encode())
+        head, _, body = (await ended(reader, 5)).partition(b"\r\n\r\n")
+    assert b" 417 " in head.splitlines()[0]
+    assert b"nosniff" in head
+    assert orjson.loads(body)["code"] == "expectation_failed"
+    assert TOKEN[:12] not in (head + body).decode()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("how", ["100-continue", "half a body", "nothing read"])
+async def test_who_leaves_in_the_middle_leaves_no_line_in_the_log(
+    serve: Serve, caplog: pytest.LogCaptureFixture, how: str
+) -> None:
+    """Strangers would fill the disk otherwise."""
+    async with serve() as served:
+        for _ in range(3):
+            reader, writer = await served.connect()
+            if how == "nothing read":
+                writer.write(b"GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+            else:
+                writer.write(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 50\r\n")
+                writer.write(b"Expect: 100-continue\r\n\r\n" if "-" in how else b"\r\n{")
+            if "-" in how:
+                assert await reader.readline() == b"HTTP/1.1 100 Continue\r\n"
+            await asyncio.sleep(0.02)
+            writer.transport.abort()
+        await asyncio.sleep(0.1)
+        assert await served.ask() == 200
+    assert not caplog.records
 
 
 # ─── where they come from ────────────────────────────────────────────────────────────────────────

@@ -46,7 +46,7 @@ from uvian_worker.gateway.operations import Operation, handler_of
 from uvian_worker.gateway.page import Page
 from uvian_worker.gateway.problems import Problem
 from uvian_worker.gateway.wake import Wake
-from uvian_worker.health import Checks
+from uvian_worker.health import Checks, Shared
 from uvian_worker.sweeper import Sweeper
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -99,7 +99,7 @@ def application(gateway: Gateway) -> web.Application:
         app.router.add_route(operation.method, operation.route, handler)
     app.router.add_get("/v1/live", sockets.handle)
     app.router.add_get("/v1/jobs/{job_id}/events", streams.handle)
-    health = Health(gateway.checks)
+    health = Health(Shared(gateway.checks))
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
     app.router.add_get("/openapi.json", _document())

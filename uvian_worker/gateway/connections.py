@@ -100,8 +100,8 @@ class Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """aiohttp's hook for what is no HTTP: a problem document like any other."""
-        if request.writer.output_size > 0:
-            raise ConnectionError("an answer was begun")
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionError("an answer was begun, or nobody hears it") from exc
         if status >= 500:
             log.error("A connection failed", exc_info=exc)
         answer = answer_to(Problem(_code_of(status, exc)))

@@ -81,7 +81,18 @@ def across_origins(origins: frozenset[str]) -> tuple[Any, Any]:
 
 async def dressed(_: web.Request, response: web.StreamResponse) -> None:
     """The signal that gives every answer its headers, streams and sockets included."""
+    if isinstance(response, web.HTTPExpectationFailed):  # aiohttp's own, before any middleware
+        _ID.set(secrets.token_hex(8))
+        _become(response, Problem("expectation_failed"))
     _dress(response)
+
+
+def _become(response: web.Response, problem: Problem) -> None:
+    body = orjson.dumps(problem.document(_ID.get()))
+    response.body = body
+    response.headers["Content-Type"] = "application/problem+json"
+    response.headers["Content-Length"] = str(len(body))
+    response.force_close()
 
 
 def answer_to(problem: Problem) -> web.Response:

@@ -44,6 +44,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
     "input_too_large": Kind(413, "The request is too large."),
     "message_too_large": Kind(413, "The message is too large."),
     "unsupported_media_type": Kind(415, "The body must be JSON."),
+    "expectation_failed": Kind(417, "The header Expect may say 100-continue alone."),
     "invalid_input": Kind(422, "The input is not valid."),
     "invalid_conversation": Kind(422, "Title or metadata are not valid."),
     "invalid_message": Kind(422, "The message is not valid."),
