@@ -127,8 +127,7 @@ PLACES: dict[str, Callable[[str], str]] = {
 def process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A process that has read its settings; afterwards none has."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(scrubbing, "_known", set())
-    monkeypatch.setattr(scrubbing, "_pattern", None)
+    monkeypatch.setattr(scrubbing, "_known", [])
     monkeypatch.setattr("uvian_worker.cli.endings._Traces.wanted", False)
     factory = logging.getLogRecordFactory()
     Config.load({}, **SECRETS)
