@@ -16,8 +16,8 @@
     ├── Cancelled               the user asked the job to stop
     └── LeaseLost               another worker owns the job now: nothing of this run may be written
 
-Messages carry no secret, no path of the machine and no vendor's raw answer: the cause, with its
-stack trace, is for the log.
+Messages carry no secret, no path of the machine and no vendor's raw answer: the cause is for
+the log, with its stack trace where nobody foresaw it.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ from executors.allowances import within
 from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices, complaint
 from executors.endings import endings_of, told_answer
 from executors.errors import Cancelled, InvalidInput, LeaseLost
+from executors.failures import told
 from executors.outcomes import Outcome
 from executors.registry import Registry
 from executors.retry import cause_of, outcome_of
@@ -205,13 +206,14 @@ class Runner:
                 case Cancelled():
                     return outcomes.Cancelled(_kept(running))
             outcome = outcome_of(error, claim.attempt)
+            line, trace = told(error)
             log.warning(
                 "job %s run %s (%s) failed: %s",
                 claim.id,
                 claim.run,
                 claim.type,
-                error,
-                exc_info=error,
+                line,
+                exc_info=trace,
             )
             return outcome
 

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executors.base import JobContext
 from executors.errors import ExecutorError, LeaseLost, readable
+from executors.failures import told
 from executors.imaging.colour import delta_e_2000, hex_srgb
 from executors.imaging.palettes import Palette, harmonies
 from executors.providers.base import ChatMessage, ChatModel, VendorRequest
@@ -70,7 +71,10 @@ async def generate_palettes(
             raise
         except (ExecutorError, TimeoutError) as error:
             reason = error.message if isinstance(error, ExecutorError) else "it took too long"
-            log.warning("job %s: no palettes from %s", job.job.id, model.name, exc_info=error)
+            line, trace = told(error)
+            log.warning(
+                "job %s: no palettes from %s: %s", job.job.id, model.name, line, exc_info=trace
+            )
             job.warn("palettes_by_harmony", f"The model chose no palettes: {reason}")
             return ChosenPalettes(
                 await _harmonies(theme, count, seed), "harmony", model.name, readable(reason)

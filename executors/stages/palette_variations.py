@@ -12,6 +12,7 @@ from typing import Any
 from executors.base import JobContext, Stage
 from executors.errors import LeaseLost, in_our_words
 from executors.events import ImageReady
+from executors.failures import told
 from executors.imaging import codec
 from executors.imaging.palettes import Palette
 from executors.imaging.recolour import Artwork
@@ -51,7 +52,8 @@ async def create_variations(
         if not made:
             raise errors[0][1]
         for i, error in errors:
-            log.warning("job %s: variation %d failed", job.job.id, i, exc_info=error)
+            line, trace = told(error)
+            log.warning("job %s: variation %d failed: %s", job.job.id, i, line, exc_info=trace)
             known = in_our_words(error)
             reason = known.message if known else "it could not be drawn."
             job.warn(
