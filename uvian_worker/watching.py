@@ -71,6 +71,7 @@ class WatchedJob:
     error_message: str | None = None
     cost: str = "0"
     result_id: str | None = None
+    run_at: datetime | None = None  #: when the run that is queued may start
     began: datetime | None = None  #: first event
     ended: datetime | None = None
     _messages: MessageAssembler = field(default_factory=MessageAssembler)
@@ -115,6 +116,7 @@ class WatchedJob:
         self.fraction, self.message = row["progress"], row["progress_message"]
         self.output, self.result_id, self.cost = row["output"], row["result_id"], str(row["cost"])
         self.error, self.error_message = row["error"], row["error_message"]
+        self.run_at = datetime.fromisoformat(row["run_at"])
         self.began = datetime.fromisoformat(row["created_at"])
         if row["finished_at"]:
             self.ended = datetime.fromisoformat(row["finished_at"])
@@ -136,6 +138,7 @@ class WatchedJob:
         match envelope.type:
             case "job.queued" | "job.requeued":
                 self.type, self.status = data["job_type"], "queued"
+                self.run_at = datetime.fromisoformat(data["run_at"]) if data.get("run_at") else None
             case "job.started":
                 self.type, self.status = data["job_type"], "processing"
             case "job.progress":

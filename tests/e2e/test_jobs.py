@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.async_api import expect
 
@@ -106,3 +108,32 @@ async def test_on_a_phone_jobs_are_cards_with_everything_on_them(visit: Visit) -
     assert box is not None
     assert box["x"] >= 0
     assert box["x"] + box["width"] <= 390
+
+
+#: What the page says of jobs that wait, and which of those that ended it offers to run again.
+_WORDS = """async () => {
+  const app = document.querySelector("script[type=module]").src;
+  const { waitsFor, mayRunAgain } = await import(app.replace("app.js", "sentences.js"));
+  const at = Date.parse("2040-01-01T12:00:00");
+  const failed = (code, retryable) => mayRunAgain({ status: "failed", error: { code, retryable } });
+  return {
+    waits: [[3, at + 9000], [1, at + 9000], [3, at - 1], [1, null]].map(([run, runAt]) =>
+      waitsFor({ run, runAt: runAt === null ? null : new Date(runAt).toISOString() }, at)),
+    again: [failed("timeout", true), failed("worker_lost", false), failed("no_executor", false),
+      mayRunAgain({ status: "failed", error: null }), mayRunAgain({ status: "cancelled", error: null })],
+    never: ["invalid_input", "not_found", "provider_rejected", "storage_refused", "unstorable_output"]
+      .map((code) => failed(code, false)),
+  };
+}"""
+
+
+async def test_what_waits_and_what_may_run_again(visit: Visit) -> None:
+    """A job in its backoff waits for that, until a time; what would fail again is not offered again."""
+    visitor = await visit()
+    said = await (await visitor.open()).evaluate(_WORDS)
+    tried, timed, *others = said["waits"]
+    assert re.match(r"its next try at .*12.00.09", tried)
+    assert re.match(r"its time at .*12.00.09", timed)
+    assert others == ["a worker", "a worker"]
+    assert said["again"] == [True] * 5
+    assert said["never"] == [False] * 5

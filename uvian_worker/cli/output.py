@@ -10,6 +10,7 @@ __all__ = [
     "duration",
     "print_json",
     "status_text",
+    "waits_for",
 ]
 
 import sys
@@ -70,6 +71,18 @@ def ago(moment: str) -> str:
         if seconds >= size:
             return f"{seconds // size:.0f} {unit}"
     return f"{max(seconds, 0):.0f} s"
+
+
+def waits_for(run: int, run_at: datetime | None, *, has_turn: bool = True) -> str:
+    """What a job that is queued waits for, and until when."""
+    seconds = 0.0 if run_at is None else (run_at - datetime.now(UTC)).total_seconds()
+    if run_at is not None and seconds > 0:
+        moment = run_at.astimezone()
+        today = moment.date() == datetime.now().astimezone().date()
+        clock = f"{moment:%H:%M:%S}" if today else f"{moment:%Y-%m-%d %H:%M:%S}"
+        what = "its next try" if run > 1 else "its time"
+        return f"{what} at {clock}, in {duration(round(seconds) * 1000)}"
+    return "a worker" if has_turn else "its turn: other jobs of this user come first"
 
 
 def credits_text(amount: Any) -> str:

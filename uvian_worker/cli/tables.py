@@ -16,7 +16,14 @@ from rich.text import Text
 
 from repositories.database import Row
 from repositories.job_types import JobTypeSettings
-from uvian_worker.cli.output import ago, console, credits_text, duration, status_text
+from uvian_worker.cli.output import (
+    ago,
+    console,
+    credits_text,
+    duration,
+    status_text,
+    waits_for,
+)
 
 _ROOMY = 90  # columns
 
@@ -133,6 +140,8 @@ def _took(row: Row) -> float | None:
 
 
 def _remark(row: Row) -> Text:
+    if row["status"] == "queued":
+        return Text(f"waits for {_waits_for(row)}", style="dim")
     if row["error_message"]:
         return Text(row["error_message"], style="red")
     if row["status"] == "processing":
@@ -141,6 +150,11 @@ def _remark(row: Row) -> Text:
         )
     warnings = (row["output"] or {}).get("warnings") or ()
     return Text(f"{len(warnings)} warnings", style="yellow") if warnings else Text()
+
+
+def _waits_for(row: Row) -> str:
+    run_at = datetime.fromisoformat(row["run_at"])
+    return waits_for(row["run"], run_at, has_turn=row.get("admitted", True))
 
 
 def _heading(row: Row) -> Text:
@@ -157,6 +171,8 @@ def _facts(row: Row) -> list[tuple[str, str]]:
         ("run", str(row["run"])),
         ("attempts", f"{row['attempt']} burned"),
     ]
+    if row["status"] == "queued":
+        facts.append(("waits for", _waits_for(row)))
     if row["status"] == "processing":
         facts.append(("progress", f"{row['progress']:.0%} {row['progress_message'] or ''}"))
     if row["cost"]:

@@ -20,7 +20,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from uvian_worker.cli.output import duration
+from uvian_worker.cli.output import duration, waits_for
 from uvian_worker.watching import Picture, StageSeen, WatchedJob
 
 if TYPE_CHECKING:
@@ -101,7 +101,9 @@ class JobView:
 
     def _now(self) -> RenderableType:
         """The job at this moment; what would not fit on the screen is left out."""
-        bars = self._bars()
+        bars: RenderableType = self._bars()
+        if (waits := self._waits) is not None:
+            bars = Group(bars, Text(f"Run {self._job.run} waits for {waits}", style="yellow"))
         if not self._job.pictures:
             return bars
         room = self._console.height - len(self._job.stages) - 6
@@ -115,10 +117,22 @@ class JobView:
                 yield Text.assemble(
                     _MARKS[stage.status], f" {stage.label}  ", (duration(stage.ms), "dim")
                 )
+        said = f"run {self._job.run} waits"
+        if self._waits is not None and said not in self._told:
+            self._told.add(said)
+            yield Text(f"… Run {self._job.run} waits for {self._waits}", style="yellow")
         for place, picture in self._job.pictures.items():  # as they arrive
             if picture.palette and f"picture {place}" not in self._told:
                 self._told.add(f"picture {place}")
                 yield Text.assemble("  ", self._named(picture))
+
+    @property
+    def _waits(self) -> str | None:
+        """What the job waits for; the first run of a job that was just made waits for nothing special."""
+        job = self._job
+        if job.status != "queued" or (job.run == 1 and job.run_at is None):
+            return None
+        return waits_for(job.run, job.run_at)
 
     def _bars(self) -> Table:
         table = _stage_table()

@@ -45,7 +45,7 @@ MaxCost = Annotated[
 
 _LISTED: Final = (
     "id", "type", "status", "run", "attempt", "stage", "progress", "progress_message", "cost::text",
-    "error", "error_message", "result_id", "stages", "created_at", "started_at", "finished_at",
+    "error", "error_message", "result_id", "stages", "created_at", "run_at", "started_at", "finished_at",
     "input",
 )  # fmt: skip
 _SHOWN: Final = (*_LISTED, "output")
@@ -91,6 +91,8 @@ class JobSummary(Shown):
     result_id: UUID | None
     stages: list[StageTiming]
     created_at: datetime
+    run_at: datetime
+    """When its next run may start, while it is queued."""
     started_at: datetime | None
     finished_at: datetime | None
     asked: dict[str, Plain]

@@ -34,6 +34,14 @@ export function ago(at, now = Date.now()) {
   return `${then.toLocaleDateString([], day)}, ${clock}`;
 }
 
+/** When, to the second: for what is awaited. */
+export function clock(at, now = Date.now()) {
+  const then = new Date(at);
+  const time = then.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+  if (then.toDateString() === new Date(now).toDateString()) return time;
+  return `${then.toLocaleDateString([], { day: "numeric", month: "short" })}, ${time}`;
+}
+
 /** A beginning of a text that fits a title. */
 export function shortened(words, length = 60) {
   const line = words.trim().replace(/\s+/g, " ");

@@ -49,6 +49,7 @@ export class JobState {
     this.progressStage = null;
     this.error = null;
     this.errorMessage = null;
+    this.runAt = null; // when a run that is queued may start
     this.resultId = null;
     this.cost = null;
     this.warnings = [];
@@ -109,6 +110,7 @@ export class JobState {
     this.errorMessage = row.error_message;
     this.resultId = row.result_id;
     this.cost = row.cost;
+    this.runAt = row.run_at ?? this.runAt;
     this.startedAt = row.started_at;
     this.finishedAt = row.finished_at;
     if (!this.isOpen || this.stages.length === 0) this.stages = row.stages.map((stage) => ({ at: null, ...stage }));
@@ -202,11 +204,13 @@ const HAPPENED = {
   "job.queued": (job, data, { at }) => {
     job.type = data.job_type;
     job.status = "queued";
+    job.runAt = data.run_at ?? null;
     job.createdAt ??= at;
   },
   "job.requeued": (job, data) => {
     job.type = data.job_type;
     job.status = "queued";
+    job.runAt = data.run_at ?? null;
     job.startedAt = null;
   },
   "job.started": (job, data, { at }) => {

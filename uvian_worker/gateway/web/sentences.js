@@ -1,6 +1,6 @@
 /** What went wrong as a sentence, and what to do next. */
 
-import { credits, isNothing } from "./format.js";
+import { clock, credits, isNothing } from "./format.js";
 
 const NEXT = {
   network: ["The server cannot be reached.", "Check your connection; nothing you typed is lost."],
@@ -40,6 +40,18 @@ export function endedBadly(job) {
   return [/[.!?]$/.test(sentence) ? sentence : `${sentence}.`, next];
 }
 
+/** Whether the same job may do better in another run: what was wrong with it is wrong then as well. */
+export function mayRunAgain(job) {
+  if (job.status === "cancelled") return true;
+  return job.error?.retryable !== false || PASSES.has(job.error.code);
+}
+
+/** What a job that is queued waits for, and until when, as the end of a sentence. */
+export function waitsFor(job, now = Date.now()) {
+  if (job.runAt === null || !(new Date(job.runAt).getTime() > now)) return "a worker";
+  return `${job.run > 1 ? "its next try" : "its time"} at ${clock(job.runAt, now)}`;
+}
+
 /** What a job costs, or has cost. One that failed is not free: there is nothing to be said of its price. */
 export function priceOf(job) {
   if (job.cost === null) return null;
@@ -47,8 +59,11 @@ export function priceOf(job) {
   return job.status === "failed" || job.status === "cancelled" ? null : "Free";
 }
 
+/** Failures that are not the job's own, though the worker does not try again by itself. */
+const PASSES = new Set(["worker_lost", "no_executor"]);
+
 const NEXT_OF_JOB = {
-  invalid_input: "Change what you ask for, then try again.",
+  invalid_input: "Change what you ask for, and send it anew.",
   not_found: "Something it needs has been deleted.",
   provider_rejected: "Say it in other words, or tell whoever runs this service.",
   provider_unavailable: "Such a thing often passes: try again in a while.",

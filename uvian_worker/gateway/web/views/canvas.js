@@ -4,7 +4,7 @@ import { arrange, attribute, fill, h, text } from "../dom.js";
 import { duration, number } from "../format.js";
 import { icon } from "../icons.js";
 import { JobState } from "../job.js";
-import { endedBadly, explained, priceOf } from "../sentences.js";
+import { endedBadly, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
 import { tell } from "./fields.js";
 import { Lightbox } from "./lightbox.js";
 import { Picture } from "./picture.js";
@@ -169,7 +169,7 @@ export class Canvas {
     this.#stages.element.hidden = job.type === null || (job.stages.length === 0 && !job.isOpen);
     const elapsed = job.elapsed(now);
     const waits = job.type !== null && job.status === "queued";
-    text(this.#clock, waits ? "Waiting for a worker" : elapsed === null ? "" : duration(Math.floor(elapsed / (job.isOpen ? 100 : 1)) * (job.isOpen ? 100 : 1)));
+    text(this.#clock, waits ? `Waiting for ${waitsFor(job, now)}` : elapsed === null ? "" : duration(Math.floor(elapsed / (job.isOpen ? 100 : 1)) * (job.isOpen ? 100 : 1)));
     attribute(this.#clock, "data-waits", waits ? "" : null);
   }
 
@@ -194,8 +194,9 @@ export class Canvas {
     const actions = [];
     if (job.type === null) return;
     if (job.isOpen) actions.push(["cancel", "Cancel", "close", () => this.#act((api) => api.cancel(job.id))]);
-    else if (job.status !== "completed") actions.push(["retry", "Try again", "retry", () => this.#again()]);
-    else actions.push(["refine", "Refine", "refine", () => this.#openPicture("base", { refine: true })]);
+    else if (job.status !== "completed") {
+      if (mayRunAgain(job)) actions.push(["retry", "Try again", "retry", () => this.#again()]);
+    } else actions.push(["refine", "Refine", "refine", () => this.#openPicture("base", { refine: true })]);
     const wanted = actions.map(([name]) => name).join();
     if (this.#actions.dataset.shown === wanted) return; // a button keeps its focus
     this.#actions.dataset.shown = wanted;

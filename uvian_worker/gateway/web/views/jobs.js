@@ -4,7 +4,7 @@ import { arrange, attribute, fill, h, text } from "../dom.js";
 import { ago, duration, shortened } from "../format.js";
 import { icon } from "../icons.js";
 import { JobState, stageName } from "../job.js";
-import { endedBadly, explained, priceOf } from "../sentences.js";
+import { endedBadly, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
 import { tell } from "./fields.js";
 
 const FILTERS = [
@@ -248,13 +248,13 @@ class Row {
         h("span", {}, words),
       );
     }
-    if (job.status === "queued") return h("p", { class: "job-note" }, job.run > 1 ? `Run ${job.run} waits for a worker` : "Waits for a worker");
+    if (job.status === "queued") return h("p", { class: "job-note" }, job.run > 1 ? `Run ${job.run} waits for ${waitsFor(job)}` : `Waits for ${waitsFor(job)}`);
     return null;
   }
 
   #buttons(job) {
     if (job.isOpen) return act("close", "Cancel", job, (id) => this.#act((api) => api.cancel(id)));
-    if (job.status === "completed") return null;
+    if (job.status === "completed" || !mayRunAgain(job)) return null;
     return act("retry", "Retry", job, (id) => this.#act((api) => api.retry(id, job.run)));
   }
 }

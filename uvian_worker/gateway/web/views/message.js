@@ -2,7 +2,7 @@
 
 import { attribute, fill, h, text } from "../dom.js";
 import { icon } from "../icons.js";
-import { endedBadly, explained } from "../sentences.js";
+import { endedBadly, explained, mayRunAgain } from "../sentences.js";
 import { showProse } from "./prose.js";
 
 const WHO = { user: "You", assistant: "Answer", system: "System" };
@@ -64,7 +64,9 @@ export class MessageItem {
         const [sentence, next] = endedBadly({ error: entry.job.error, errorMessage: entry.job.errorMessage });
         return [
           h("p", { class: "message-problem" }, h("strong", {}, sentence), " ", next),
-          h("button", { class: "link", type: "button", onclick: () => this.#acts.retry(entry.question) }, icon("retry"), "Try again"),
+          mayRunAgain({ status: "failed", error: entry.job.error })
+            ? h("button", { class: "link", type: "button", onclick: () => this.#acts.retry(entry.question) }, icon("retry"), "Try again")
+            : null,
         ];
       }
       case "stopped":
