@@ -23,7 +23,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -56,15 +56,32 @@ class JobInput(BaseModel):
 
 
 def complaint(error: ValidationError) -> str:
-    """The first complaint, with the field's name and without the value."""
+    """The first complaint, in plain words, with the field's name and without the value."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     field = ".".join(str(part) for part in first["loc"])
-    said = str(first["msg"]).removeprefix("Value error, ")
+    kind, said = str(first["type"]), str(first["msg"]).removeprefix("Value error, ")
+    if kind.endswith("_parsing"):
+        said = said.partition(", ")[0].partition(": ")[
+            0
+        ]  # where in it a parser stopped helps nobody
+    if kind == "json_invalid":
+        return f"Invalid input: {field or 'it'} cannot be read."
     if not field:
-        return f"Invalid input: {said}."
-    if said.startswith("Input "):
-        return f"Invalid input: {field}{said.removeprefix('Input')}."
-    return f"Invalid input: {field}: {said}."
+        return f"Invalid input: {said.removesuffix('.')}."
+    if kind in _PLAIN:
+        return f"Invalid input: {_PLAIN[kind].format(field)}."
+    if said.startswith(("Input should", "String should", "Value should", "List should")):
+        return f"Invalid input: {field} {said.partition(' ')[2].removesuffix('.')}."
+    return f"Invalid input: {field}: {said.removesuffix('.')}."
+
+
+#: What pydantic says for programmers.
+_PLAIN: Final = {
+    "extra_forbidden": "{} is no field of this type",
+    "missing": "{} is missing",
+    "string_pattern_mismatch": "{} is not of the form that it has to be",
+    "string_unicode": "{} has characters that are none",
+}
 
 
 InputT = TypeVar("InputT", bound=BaseModel)

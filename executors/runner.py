@@ -12,12 +12,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from executors import events, outcomes
+from executors import events, failures, outcomes
 from executors.allowances import within
 from executors.base import BaseExecutor, EventSink, Job, JobContext, JobServices, complaint
 from executors.endings import endings_of, told_answer
 from executors.errors import Cancelled, InvalidInput, LeaseLost
-from executors.failures import told
 from executors.outcomes import Outcome
 from executors.registry import Registry
 from executors.retry import cause_of, outcome_of
@@ -206,7 +205,7 @@ class Runner:
                 case Cancelled():
                     return outcomes.Cancelled(_kept(running))
             outcome = outcome_of(error, claim.attempt)
-            line, trace = told(error)
+            line, trace = failures.told(error)
             log.warning(
                 "job %s run %s (%s) failed: %s",
                 claim.id,

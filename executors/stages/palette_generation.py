@@ -17,9 +17,9 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from executors import failures
 from executors.base import JobContext
 from executors.errors import ExecutorError, LeaseLost, readable
-from executors.failures import told
 from executors.imaging.colour import delta_e_2000, hex_srgb
 from executors.imaging.palettes import Palette, harmonies
 from executors.providers.base import ChatMessage, ChatModel, VendorRequest
@@ -70,8 +70,8 @@ async def generate_palettes(
         except LeaseLost:
             raise
         except (ExecutorError, TimeoutError) as error:
-            reason = error.message if isinstance(error, ExecutorError) else "it took too long"
-            line, trace = told(error)
+            reason = _reason(error)
+            line, trace = failures.told(error)
             log.warning(
                 "job %s: no palettes from %s: %s", job.job.id, model.name, line, exc_info=trace
             )
@@ -83,6 +83,17 @@ async def generate_palettes(
         return chosen
 
 
+def _reason(error: Exception) -> str:
+    """Why, for whoever reads the concept: what is wrong with a document is for the log."""
+    match error:
+        case _Unfit():
+            return error.sentence
+        case ExecutorError():
+            return error.message
+        case _:
+            return "it took too long."
+
+
 async def _harmonies(theme: str, count: int, seed: int | None) -> tuple[Palette, ...]:
     return await asyncio.to_thread(harmonies, theme, count, seed=seed)
 
@@ -91,7 +102,11 @@ async def _harmonies(theme: str, count: int, seed: int | None) -> tuple[Palette,
 
 
 class _Unfit(ExecutorError):
-    """The answer was not what was asked for."""
+    """The answer was not what was asked for: the message tells the model, ``sentence`` the user."""
+
+    def __init__(self, message: str = "", *, sentence: str = "its answer was of no use.") -> None:
+        super().__init__(message)
+        self.sentence = sentence
 
 
 class _Swatch(BaseModel):
@@ -175,7 +190,7 @@ async def _answer(
             if len(text) > _LONGEST_ANSWER:
                 raise _Unfit("the answer has no end")
     if finish == "content_filter":
-        raise _Unfit("the model refused the theme")
+        raise _Unfit("the model refused the theme", sentence="it refused the theme.")
     return text, by
 
 

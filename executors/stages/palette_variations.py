@@ -9,10 +9,10 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
+from executors import failures
 from executors.base import JobContext, Stage
 from executors.errors import LeaseLost, in_our_words
 from executors.events import ImageReady
-from executors.failures import told
 from executors.imaging import codec
 from executors.imaging.palettes import Palette
 from executors.imaging.recolour import Artwork
@@ -52,7 +52,7 @@ async def create_variations(
         if not made:
             raise errors[0][1]
         for i, error in errors:
-            line, trace = told(error)
+            line, trace = failures.told(error)
             log.warning("job %s: variation %d failed: %s", job.job.id, i, line, exc_info=trace)
             known = in_our_words(error)
             reason = known.message if known else "it could not be drawn."

@@ -153,10 +153,11 @@ async def test_twice_wrong_is_enough(bench: Bench) -> None:
     assert settled["outcome"] == "completed"
     assert stored(bench) == (
         HARMONIES,
-        {"source": "harmony", "model": "designer", "reason": "1 palettes instead of 2"},
+        {"source": "harmony", "model": "designer", "reason": "its answer was of no use."},
     )
     (warning,) = settled["output"]["warnings"]
     assert warning["code"] == "palettes_by_harmony"
+    assert warning["message"] == "The model chose no palettes: its answer was of no use."
     assert len(bench.chat_model.asked) == 2
 
 
@@ -186,7 +187,7 @@ async def test_a_theme_that_the_model_refuses(bench: Bench) -> None:
     bench.chat_model = Designer(GOOD)
     bench.chat_model.finish = "content_filter"
     await bench.run()
-    assert stored(bench)[1]["reason"] == "the model refused the theme"
+    assert stored(bench)[1]["reason"] == "it refused the theme."
 
 
 async def test_a_model_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +205,7 @@ async def test_a_model_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(palette_generation, "_PATIENCE", 0.1)
     bench.chat_model = Hanging()
     assert (await bench.run())["outcome"] == "completed"
-    assert stored(bench)[1]["reason"] == "it took too long"
+    assert stored(bench)[1]["reason"] == "it took too long."
     assert bench.chat_model.closed == 1
 
 

@@ -77,9 +77,21 @@ const NEXT_OF_JOB = {
   internal_error: "Try again; if it stays, tell whoever runs this service.",
 };
 
+/** What the checks say for programmers. */
+const PLAIN = {
+  extra_forbidden: "is not asked for here.",
+  missing: "is missing.",
+  string_pattern_mismatch: "has characters that are not allowed here.",
+  format: "is not of the form that it has to be.",
+};
+
 function named(problem) {
   const first = problem.errors[0];
   if (!first) return problem.detail;
   const field = first.field ? first.field.split(".").at(-1).replaceAll("_", " ") : "";
-  return field ? `${field[0].toUpperCase()}${field.slice(1)}: ${first.message}` : first.message;
+  if (!field) return first.message;
+  const name = `${field[0].toUpperCase()}${field.slice(1)}`;
+  if (PLAIN[first.code]) return `${name} ${PLAIN[first.code]}`;
+  const should = first.message.match(/^(?:Input|String|Value|List) (should .*)$/);
+  return should ? `${name} ${should[1]}.` : `${name}: ${first.message}.`;
 }
