@@ -113,7 +113,7 @@ class Config(BaseSettings):
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
     """Serve `/health/live` and `/health/ready` on this port; 0 picks a free one."""
     health_host: str = "127.0.0.1"
-    """Address of the health endpoint; `0.0.0.0` in a container."""
+    """Address of the health endpoint; in a container `0.0.0.0`, or `::` for IPv6 and IPv4."""
     log_level: LogLevel = "INFO"
     """How much is logged."""
     log_format: Literal["text", "json"] = "text"
@@ -121,7 +121,7 @@ class Config(BaseSettings):
 
     # The gateway
     gateway_host: str = "127.0.0.1"
-    """Address it listens on; `0.0.0.0` in a container."""
+    """Address it listens on; in a container `0.0.0.0`, or `::` for IPv6 and IPv4."""
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = 8787
     """Port it listens on; 0 picks a free one."""
     gateway_origins: Origins = ""
