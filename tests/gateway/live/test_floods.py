@@ -214,6 +214,7 @@ async def test_a_history_longer_than_a_client_can_mean_is_told_as_the_state(
             await asyncio.sleep(0.02)
             largest = max(largest, sessions[0].outbox.size)
         assert largest < 3_000_000
+        socket.socket._reader._protocol.resume_reading()
     await happenings.close()
 
 
