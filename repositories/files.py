@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["FileRepository"]
 
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ class FileRepository:
 
         Nothing is lost when it ends half way: what was not removed is chosen again after two minutes.
         """
-        chosen = await self.database.call("choose_unnamed_files", request={})
+        chosen = await self.database.call("choose_unnamed_files", request={"id": str(uuid.uuid4())})
         if chosen["files"]:
             await store.delete(chosen["files"])
             await self.database.call("forget_files", request={"files": chosen["files"]})

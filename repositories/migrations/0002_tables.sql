@@ -185,6 +185,7 @@ create table uvian.files (
   user_id uuid not null,
   check_at timestamptz,     -- when to see whether a result names it; null: its job runs, or one does
   removing_at timestamptz,  -- since when it is being removed
+  removing_by uuid,         -- … by which call: repeated, it is answered the same
   created_at timestamptz not null default now(),
   primary key (path, job_id)
 );

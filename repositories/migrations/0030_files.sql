@@ -37,19 +37,25 @@ begin
     where f.removing_at > now() - interval '2 min');
 end $$;
 
--- {limit?} → {files: [path], more}: files of one user that nothing names, to be removed now and then
--- forgotten (forget_files). Each is handed out to one caller; again only when it has not been forgotten
--- in two minutes.
+-- {id, limit?} → {files: [path], more}: files of one user that nothing names, to be removed now and then
+-- forgotten (forget_files). Each is handed out to one call; to another only when it has not been forgotten
+-- in two minutes. `id` is the call's own: repeated after a lost reply, it gets the same answer.
 create function uvian.choose_unnamed_files(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set jit = off set plan_cache_mode = force_generic_plan
 as $$
 declare
+  by_call uuid := (request ->> 'id')::uuid;
   most integer := least(coalesce((request ->> 'limit')::integer, 100), 500);
   owner uuid;
   due text[];
   unnamed text[];
 begin
+  unnamed := array(select distinct f.path from uvian.files f
+                   where f.check_at is not null and f.removing_by = by_call order by f.path);
+  if cardinality(unnamed) > 0 then
+    return jsonb_build_object('files', to_jsonb(unnamed), 'more', true);
+  end if;
   select f.user_id into owner from uvian.files f
     where f.check_at <= now() and coalesce(f.removing_at, '-infinity') < now() - interval '2 min'
     order by f.check_at limit 1;
@@ -62,10 +68,13 @@ begin
     where f.check_at <= now() and f.user_id = owner
       and coalesce(f.removing_at, '-infinity') < now() - interval '2 min'
     order by f.check_at limit most);
-  unnamed := array(select d.path from (select distinct path from unnest(due) path) d where not uvian._is_named(d.path));
+  unnamed := array(select d.path from (select distinct path from unnest(due) path) d
+                   where not uvian._is_named(d.path) order by d.path);
   update uvian.files f set check_at = null
     where f.path = any (due) and f.check_at <= now() and not f.path = any (unnamed);
-  update uvian.files f set check_at = coalesce(f.check_at, now()), removing_at = now() where f.path = any (unnamed);
+  update uvian.files f
+    set check_at = coalesce(f.check_at, now()), removing_at = now(), removing_by = by_call
+    where f.path = any (unnamed);
   return jsonb_build_object('files', to_jsonb(unnamed), 'more', true);
 end $$;
 

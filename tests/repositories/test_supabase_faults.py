@@ -44,7 +44,7 @@ def life(user: str) -> list[Step]:
     """Every function of the service in an order that makes sense: its arguments, and what must be true."""
     first, second, third, concept, nonce = (str(uuid.uuid4()) for _ in range(5))
     mine = {"id": first, "run": 1}
-    picture = {"image_path": f"{user}/{'0' * 64}.png", "width": 1, "height": 1}
+    picture: dict[str, Any] = {"image_path": f"{user}/{'0' * 64}.png", "width": 1, "height": 1}
     return [
         (
             "register_worker",
@@ -79,7 +79,12 @@ def life(user: str) -> list[Step]:
         ),
         (
             "save_checkpoints",
-            {"request": {"worker": "w", "jobs": [{**mine, "checkpoints": {"base": 1}}]}},
+            {
+                "request": {
+                    "worker": "w",
+                    "jobs": [{**mine, "checkpoints": {"base": 1}, "files": [f"{user}/left.png"]}],
+                }
+            },
             lambda answer: answer["jobs"][0]["saved"],
         ),
         (
@@ -104,6 +109,31 @@ def life(user: str) -> list[Step]:
             "settle_jobs",
             {"request": {"worker": "w", "jobs": [{**mine, "outcome": "completed", "output": {}}]}},
             lambda answer: answer["jobs"][0]["status"] == "completed",
+        ),
+        (
+            "served_files",
+            {"request": {"user_id": user, "paths": [picture["image_path"], f"{user}/left.png"]}},
+            lambda answer: answer["paths"] == [picture["image_path"]],
+        ),
+        (
+            "choose_unnamed_files",
+            {"request": {"id": nonce}},
+            lambda answer: answer["files"] == [f"{user}/left.png"],
+        ),
+        (
+            "forget_files",
+            {"request": {"files": [f"{user}/left.png"]}},
+            lambda answer: answer == {},
+        ),
+        (
+            "endings_of",
+            {"request": {"jobs": [first]}},
+            lambda answer: [ending["id"] for ending in answer["endings"]] == [first],
+        ),
+        (
+            "type_schemas",
+            {"request": {}},
+            lambda answer: "generation" in answer["types"],
         ),
         (
             "cancel_job",
