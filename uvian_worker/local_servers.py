@@ -80,7 +80,7 @@ class LocalServers:
         file.touch(mode=0o600)
         facts = {**self.settings(), **more, "DEV_PID": str(os.getpid())}
         # For shells as well, so a folder with blanks in its name needs quotes.
-        file.write_text("".join(f"{name}={shlex.quote(value)}\n" for name, value in facts.items()))
+        file.write_text("".join(f"{name}={_quoted(value)}\n" for name, value in facts.items()))
         try:
             yield file
         finally:
@@ -125,6 +125,13 @@ def _who_has_it(folder: Path, owner: str) -> str:
         f"{who} uses the servers of {folder} already: `uvian demo`, or a `uvian dev` that is starting "
         f"or ending. Wait for it, or stop it first{stop}"
     )
+
+
+def _quoted(value: str) -> str:
+    """As a shell and a reader of ``.env`` both understand it."""
+    if "'" not in value:
+        return shlex.quote(value)
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def _lines_of(file: Path) -> list[str]:
