@@ -69,10 +69,29 @@ class PostgresDatabase:
         listen_dsn: str | None = None,
         timeout: float = 10.0,  # noqa: ASYNC109 - of every call to come, not of this one
     ) -> PostgresDatabase:
-        """Open the pool; ``timeout`` is in seconds, for connecting and for each call.
+        """Open the pool and try it; raises what ``untried`` and ``require_answer`` do."""
+        database = await cls.untried(
+            dsn, connections=connections, listen_dsn=listen_dsn, timeout=timeout
+        )
+        try:
+            await database.require_answer()
+        except BaseException:
+            await database.close()
+            raise
+        return database
 
-        Raises ``Unavailable`` when the server does not answer, ``SchemaMissing`` when the schema
-        ``uvian`` is not there, ``Misconfigured`` for a string that cannot be used.
+    @classmethod
+    async def untried(
+        cls,
+        dsn: str,
+        *,
+        connections: int = 5,
+        listen_dsn: str | None = None,
+        timeout: float = 10.0,  # noqa: ASYNC109 - of every call to come, not of this one
+    ) -> PostgresDatabase:
+        """Open the pool, without a connection yet; ``timeout`` is for connecting and for each call.
+
+        Raises ``Misconfigured`` for a string that cannot be used.
         """
         pools: list[asyncpg.Pool] = []
         try:
@@ -95,18 +114,21 @@ class PostgresDatabase:
                 pool.terminate()
             raise translated(error) from error
         listener = Listener(listen_dsn, timeout=timeout) if listen_dsn else None
-        database = cls(pools[0], pools[1], listener=listener, timeout=timeout)
+        return cls(pools[0], pools[1], listener=listener, timeout=timeout)
+
+    async def require_answer(self) -> None:
+        """Raises ``Unavailable`` when the server does not answer, ``SchemaMissing`` when the schema
+        ``uvian`` is not there, ``Misconfigured`` for a string that it refuses.
+        """
         try:
-            await database.select("schema_migrations", columns=("version",), limit=1)
-        except BaseException as error:
-            await database.close()
-            if isinstance(error, Permanent) and isinstance(error.__cause__, _REFUSED_PARAMETERS):
+            await self.select("schema_migrations", columns=("version",), limit=1)
+        except Permanent as error:
+            if isinstance(error.__cause__, _REFUSED_PARAMETERS):
                 said = error.__cause__.args[0]
                 raise Misconfigured(
                     f"UVIAN_DATABASE_URL: Postgres refuses a parameter of it: {said}."
                 ) from error
             raise
-        return database
 
     async def call(self, function: Function, /, **arguments: Json) -> Json:
         """Call a function of the schema; see the port."""

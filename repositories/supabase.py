@@ -69,15 +69,22 @@ class SupabaseDatabase:
         listen_dsn: str | None = None,
         timeout: float = 10.0,  # noqa: ASYNC109 - of every call to come
     ) -> SupabaseDatabase:
-        """The database of a project; ``timeout`` is in seconds, for each call with its tries.
+        """The database of a project, tried.
 
         ``supabase`` stays the caller's to close. Raises ``Unavailable`` when the API does not answer,
         ``NotGranted`` for a wrong key, ``SchemaMissing`` when ``uvian`` is not exposed or not there.
         """
-        listener = Listener(listen_dsn, timeout=timeout) if listen_dsn else None
-        database = cls(supabase, listener=listener, timeout=timeout)
+        database = cls.untried(supabase, listen_dsn=listen_dsn, timeout=timeout)
         await database.select("schema_migrations", columns=("version",), limit=1)
         return database
+
+    @classmethod
+    def untried(
+        cls, supabase: Supabase, *, listen_dsn: str | None = None, timeout: float = 10.0
+    ) -> SupabaseDatabase:
+        """The database of a project; ``timeout`` is in seconds, for each call with its tries."""
+        listener = Listener(listen_dsn, timeout=timeout) if listen_dsn else None
+        return cls(supabase, listener=listener, timeout=timeout)
 
     async def call(self, function: Function, /, **arguments: Json) -> Json:
         """Call a function of the schema; see the port."""

@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from executors.base import JobServices
 from executors.fetching import Fetcher
@@ -39,6 +40,7 @@ from uvian_worker.eventstream.rights import missing_rights
 from uvian_worker.file_sweeper import FileSweeper
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer, postgres_state, redis_state, sweep_state
+from uvian_worker.outage import when_there
 from uvian_worker.project_setup import say_what_is_missing
 from uvian_worker.providers import open_models
 from uvian_worker.stores import Stores
@@ -47,6 +49,7 @@ from uvian_worker.sweeper import Sweeper
 log = logging.getLogger("uvian.worker")
 
 _RIGHTS_SECONDS = 5.0  #: that a start waits to hear what it may do
+_WAITING = "The worker waits for it, and begins when it is back."
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,8 @@ async def open_services(
     """Open everything a worker needs; what was opened last closes first, after a half start too.
 
     ``redis_state`` is what the process knows of its Redis, where others in it speak to it as well.
-    Raises ``ConfigError`` and ``RepositoryError`` with the next step in their message.
+    A database that is away is waited for. Raises ``ConfigError`` and
+    ``RepositoryError`` with the next step in their message.
     """
     async with AsyncExitStack() as stack:
         asyncio.get_running_loop().set_default_executor(
@@ -103,7 +107,9 @@ async def open_services(
         for note in config.notes():
             log.warning("%s", note)
         stores = Stores(config, stack)
-        database = await stores.database()
+        health = await _serve_health(config, stack)
+        database = await stores.untried_database()
+        await when_there(partial(stores.try_database, database), _WAITING)
         _say_who_listens(config)
         images = await stores.images()
         await say_what_is_missing(database, config)
@@ -129,7 +135,8 @@ async def open_services(
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
         jobs = JobRepository(database, worker, messenger, lease_seconds=config.lease)
         stack.push_async_callback(jobs.close)
-        await jobs.register(__version__, registry.descriptions())
+        register = partial(jobs.register, __version__, registry.descriptions())
+        await when_there(register, _WAITING)
         stack.push_async_callback(_retire, jobs)
 
         limits = Limits(
@@ -186,8 +193,7 @@ async def open_services(
             sweeper=sweeper,
             control=control,
         )
-        if config.health_port is not None:
-            await _serve_health(services, dispatcher, stack)
+        health.begin(services, dispatcher)
         yield services
 
 
@@ -206,16 +212,33 @@ async def _retire(jobs: JobRepository) -> None:
         await jobs.retire()
 
 
-async def _serve_health(services: Services, dispatcher: Dispatcher, stack: AsyncExitStack) -> None:
-    async def checks() -> dict[str, str]:
+class _Health:
+    """What the health endpoint tells: that the worker still waits, then how its parts are."""
+
+    def __init__(self) -> None:
+        self._parts: tuple[Services, Dispatcher] | None = None
+
+    def begin(self, services: Services, dispatcher: Dispatcher) -> None:
+        """From now on there are parts to ask."""
+        self._parts = services, dispatcher
+
+    async def __call__(self) -> dict[str, str]:
+        """A sentence per part, ``ok`` when it is."""
+        if self._parts is None:
+            return {"start": "waiting for the database"}
+        services, dispatcher = self._parts
         redis, postgres = await asyncio.gather(
             redis_state(dispatcher), postgres_state(services.database)
         )
-        sweep = sweep_state(services.sweeper.age)
-        return {"redis": redis, "postgres": postgres, "sweep": sweep}
+        return {"redis": redis, "postgres": postgres, "sweep": sweep_state(services.sweeper.age)}
 
-    config = services.config
-    server = HealthServer(config.health_host, config.health_port or 0, checks)
+
+async def _serve_health(config: Config, stack: AsyncExitStack) -> _Health:
+    """Before anything is waited for: who waits is alive, and must not be killed for it."""
+    health = _Health()
+    if config.health_port is None:
+        return health
+    server = HealthServer(config.health_host, config.health_port, health)
     stack.push_async_callback(server.close)
     try:
         await server.start()
@@ -224,3 +247,4 @@ async def _serve_health(services: Services, dispatcher: Dispatcher, stack: Async
             f"UVIAN_HEALTH_HOST and UVIAN_HEALTH_PORT: {error.strerror or error}"
         ) from error
     log.info("health on http://%s:%d/health/ready", config.health_host, server.port)
+    return health

@@ -43,13 +43,26 @@ class Stores:
 
     async def database(self) -> Database:
         """The database, tried: it answers, and this release can work on its schema."""
-        database = await self._database()
-        self._stack.push_async_callback(database.close)
-        await require_schema(database)
+        database = await self.untried_database()
+        await self.try_database(database)
         return database
 
+    async def try_database(self, database: Database) -> None:
+        """Raise unless it answers and this release can work on its schema."""
+        try:
+            if isinstance(database, PostgresDatabase):
+                await database.require_answer()
+            await require_schema(database)
+        except Transient as error:
+            if self._config.database == "supabase":
+                raise
+            where = place(self._config.require_database_url())
+            raise Unavailable(
+                f"Postgres does not answer at {where} (UVIAN_DATABASE_URL): {error}"
+            ) from error
+
     async def untried_database(self) -> Database:
-        """The database, which answers; its schema may be of any release."""
+        """The database, whether or not it answers: nothing was asked yet."""
         database = await self._database()
         self._stack.push_async_callback(database.close)
         return database
@@ -87,21 +100,15 @@ class Stores:
         if config.database == "supabase":
             from repositories.supabase import SupabaseDatabase  # noqa: PLC0415
 
-            return await SupabaseDatabase.connect(
+            return SupabaseDatabase.untried(
                 self._supabase(), listen_dsn=config.listen_url(), timeout=config.call_timeout
             )
-        url = config.require_database_url()
-        try:
-            return await PostgresDatabase.connect(
-                url,
-                connections=config.database_connections,
-                listen_dsn=config.listen_url(),
-                timeout=config.call_timeout,
-            )
-        except Unavailable as error:
-            raise Unavailable(
-                f"Postgres does not answer at {place(url)} (UVIAN_DATABASE_URL)."
-            ) from error
+        return await PostgresDatabase.untried(
+            config.require_database_url(),
+            connections=config.database_connections,
+            listen_dsn=config.listen_url(),
+            timeout=config.call_timeout,
+        )
 
     def _supabase(self) -> Supabase:
         if self._client is None:

@@ -171,6 +171,39 @@ async def test_while_postgres_is_away_every_answer_is_503_and_says_when_to_come_
         assert (await user.post("/v1/jobs", {"type": "noop"})).status == 201
 
 
+@over_postgres_only
+@pytest.mark.parametrize("how", ["stopped", "hanging"])
+async def test_started_while_postgres_is_away_it_answers_503_and_then_begins(
+    own_postgres: EmbeddedPostgres, world: World, redis_url: str, tmp_path: Path, how: str
+) -> None:
+    """It listens, is alive and not ready; nobody has to start it again."""
+    user_id = await world.user()
+    await world.type("noop", browser=True)
+    _take_away(own_postgres, how)
+    try:
+        config = config_of(world.adapter, redis_url, tmp_path, call_timeout=1)
+        async with serving(config) as url, aiohttp.ClientSession(url) as session:
+            token = {"Authorization": f"Bearer {signed(claims_of(user_id))}"}
+
+            async def status(path: str, **more: Any) -> int:
+                return await _status(session.request("POST" if more else "GET", path, **more))
+
+            submit = {"json": {"type": "noop"}, "headers": token}
+            assert await status("/health/live") == 200
+            assert await status("/health/ready") == 503
+            assert await status("/v1/jobs", **submit) == 503
+            _bring_back(own_postgres, how)
+
+            async def is_ready() -> bool:
+                return await status("/health/ready") == 200
+
+            await eventually(is_ready)
+            assert await status("/v1/jobs", **submit) == 201
+    finally:
+        if how == "hanging":
+            _bring_back(own_postgres, how)
+
+
 def _take_away(server: EmbeddedPostgres, how: str) -> None:
     if how == "stopped":
         server.stop("immediate")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Site", "load_config", "open_site", "require_redis_url", "require_usable"]
 
+import contextlib
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 from redis.exceptions import RedisError, ResponseError
 
 from repositories.database import Database
-from repositories.errors import Unavailable
+from repositories.errors import Transient, Unavailable
 from uvian_worker.cli.endings import ExitCode, Fault
 from uvian_worker.client import Client
 from uvian_worker.config import Config
@@ -73,11 +74,15 @@ async def open_site(*, redis: bool = True) -> AsyncIterator[Site]:
 
 
 async def require_usable(config: Config) -> None:
-    """Raise ``Fault`` or ``RepositoryError`` unless Redis answers and the schema is usable."""
+    """Raise ``Fault`` or ``RepositoryError`` for what must be set right before a worker can start.
+
+    A database that is away is the worker's to wait for.
+    """
     config.require_database()
     await _require_redis(config)
     async with AsyncExitStack() as stack:
-        await _open_database(config, stack)
+        with contextlib.suppress(Transient):
+            await Stores(config, stack).database()
 
 
 async def require_redis_url(config: Config) -> None:

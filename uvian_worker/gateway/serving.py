@@ -9,6 +9,7 @@ import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import aiohttp
@@ -17,10 +18,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from repositories.database import Database
+from repositories.errors import Misconfigured, Transient
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher
 from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.eventstream.lane import stop
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.eventstream.reader import EndingsOf, Reader
 from uvian_worker.eventstream.subscriptions import Subscriptions
@@ -34,12 +37,14 @@ from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.gateway.live.places import Places
 from uvian_worker.health import postgres_state, redis_state, sweep_state
 from uvian_worker.listening import listeners
+from uvian_worker.outage import when_there
 from uvian_worker.stores import Stores, calls_over
 from uvian_worker.sweeper import Sweeper
 
 log = logging.getLogger("uvian.gateway")
 
 _MOST_READ: Final = 1024 * 1024  #: bytes of events that a cursor is answered with, else the state
+_MEANWHILE: Final = "What needs it is answered 503 until it is back."
 _KEYS_SECONDS: Final = 3.0  #: that a request with a new key's token waits for the project's Auth
 _FINISH_SECONDS: Final = 10.0  #: that requests may take to end once we were told to
 
@@ -83,7 +88,8 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         log.warning("%s", note)
     async with AsyncExitStack() as stack:
         stores = Stores(config, stack)
-        database = await stores.database()
+        database = await stores.untried_database()
+        await _tried(stores, database, stack)
         images = await stores.images()
 
         redis = redis_from_url(config.redis_url.get_secret_value(), patience=2.0)
@@ -149,6 +155,18 @@ def _endings(database: Database) -> EndingsOf:
         return list(answer["endings"])
 
     return endings
+
+
+async def _tried(stores: Stores, database: Database, stack: AsyncExitStack) -> None:
+    """Raise for what the operator must set right. A database that is away is told of, and tried again
+    beside the requests, which are answered 503 until it is back."""
+    try:
+        await stores.try_database(database)
+    except Transient:
+        # An operator who finds something to set right by now finds a gateway that says so.
+        ask, passing = partial(stores.try_database, database), (Transient, Misconfigured)
+        later = when_there(ask, _MEANWHILE, passing=passing)
+        stack.push_async_callback(stop, asyncio.create_task(later, name="first answer"))
 
 
 def _http_log() -> logging.Logger:

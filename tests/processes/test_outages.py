@@ -1,0 +1,100 @@
+"""A worker that is started while something is away: it waits as a running one does, and begins."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+
+import aiohttp
+import pytest
+
+from tests.adapters import OverSupabase, over_postgres_only
+from tests.processes.site import Site
+from tests.supabase.faults import html_502
+from uvian_worker.embedded import EmbeddedPostgres
+
+pytestmark = pytest.mark.processes
+
+_WAITS = "The worker waits for it, and begins when it is back."
+
+
+def _warnings(said: str) -> list[str]:
+    return [line for line in said.splitlines() if "WARNING" in line and _WAITS in line]
+
+
+async def _status(port: int, path: str) -> int:
+    async with aiohttp.ClientSession() as session:
+        answer = await session.get(f"http://127.0.0.1:{port}/health/{path}")
+        return answer.status
+
+
+@over_postgres_only
+async def test_started_while_postgres_is_away_it_waits_and_begins(
+    site: Site, own_postgres: EmbeddedPostgres, unused_tcp_port: int
+) -> None:
+    """One line says what it waits for; it is alive and not ready; then it runs what is queued."""
+    job_id = await site.submit("noop")
+    own_postgres.stop("immediate")
+    worker = site.start(UVIAN_HEALTH_PORT=str(unused_tcp_port))
+    await site.until(lambda: _warnings(worker.said), worker)
+    assert await _status(unused_tcp_port, "live") == 200
+    assert await _status(unused_tcp_port, "ready") == 503
+    await asyncio.sleep(1.5)  # several tries
+    (line,) = _warnings(worker.said)
+    assert "Postgres does not answer at" in line
+    assert "(UVIAN_DATABASE_URL)" in line
+    assert "Traceback" not in worker.said
+    own_postgres.start()
+    (row,) = await site.ended(job_id)
+    assert (row["status"], row["run"], row["attempt"]) == ("completed", 1, 0)
+    assert await _status(unused_tcp_port, "ready") == 200
+    assert "It answers again" in worker.said
+
+
+@pytest.mark.parametrize("adapter", ["supabase"], indirect=True)
+async def test_started_while_the_api_is_away_it_waits_and_begins(site: Site) -> None:
+    """Of database and bucket, behind one address, only a proxy is there."""
+    assert isinstance(site.adapter, OverSupabase)
+    job_id = await site.submit("noop")
+    faults = site.adapter.platform.faults
+    faults.add(html_502)
+    worker = site.start(UVIAN_IMAGES="supabase")
+    await site.until(lambda: _warnings(worker.said), worker)
+    faults.clear()
+    (row,) = await site.ended(job_id)
+    assert (row["status"], row["attempt"]) == ("completed", 0)
+    assert "html" not in worker.said
+
+
+@over_postgres_only
+async def test_one_that_waits_ends_when_it_is_told_to(site: Site) -> None:
+    """SIGTERM during the outage: at once, with 0. A name that nobody knows may be known later."""
+    worker = site.start(UVIAN_DATABASE_URL="postgresql://x@nobody.invalid/x")
+    await site.until(lambda: _warnings(worker.said), worker)
+    assert "nobody.invalid/x (UVIAN_DATABASE_URL)" in worker.said
+    began = time.monotonic()
+    worker.process.send_signal(signal.SIGTERM)
+    assert await asyncio.to_thread(worker.process.wait, 20) == 0, worker.said
+    assert time.monotonic() - began < 5
+    assert "Traceback" not in worker.said
+
+
+@over_postgres_only
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [("role", 'role "nobody" does not exist'), ("database", 'database "nowhere" does not exist')],
+)
+async def test_what_is_wrong_ends_it_at_once(site: Site, wrong: str, sentence: str) -> None:
+    """A role or a database that is not there is no outage: one critical line, and 2."""
+    dsn, name = site.adapter.clean.dsn, site.adapter.clean.name
+    dsn = (
+        dsn.replace("uvian_migrator@", "nobody@")
+        if wrong == "role"
+        else dsn.replace(f"/{name}?", "/nowhere?")
+    )
+    worker = site.start(UVIAN_DATABASE_URL=dsn)
+    assert await asyncio.to_thread(worker.process.wait, 20) == 2, worker.said
+    (line,) = [line for line in worker.said.splitlines() if "CRITICAL" in line]
+    assert sentence in line
+    assert "UVIAN_DATABASE_URL" in line
