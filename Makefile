@@ -33,7 +33,7 @@ processes: setup  ## tests that start, kill and restart real workers and servers
 	@$(PYTEST) -n 4 --dist worksteal -m processes $(ARGS)
 
 redis: setup  ## every state of a Redis that is neither up nor gone, 45 s each (UVIAN_TEST_REDIS=/usr/bin/redis-server; a table)
-	@UVIAN_REDIS_STATES=long $(PYTEST) -m processes tests/processes/test_redis_states.py $(ARGS)
+	@UVIAN_TEST_STATES=long $(PYTEST) -m processes tests/processes/test_redis_states.py $(ARGS)
 
 coverage: setup  ## the same tests, and the lines that none of them runs (takes half as long again)
 	@$(VENV)/coverage erase

@@ -7,6 +7,7 @@ binary) replace the wheels' servers, so that the suite runs on every version tha
 from __future__ import annotations
 
 __all__ = [
+    "LONG_STATES",
     "POSTGRES_BINARIES",
     "REDIS_BINARY",
     "CleanDatabase",
@@ -34,6 +35,8 @@ from uvian_worker.migrate import bootstrap, migrate
 # Read before conftest scrubs the environment.
 POSTGRES_BINARIES = os.environ.get("UVIAN_TEST_POSTGRES")
 REDIS_BINARY = os.environ.get("UVIAN_TEST_REDIS")
+#: Every state of Redis, longer than any timeout (``make redis``).
+LONG_STATES = os.environ.get("UVIAN_TEST_STATES") == "long"
 
 _TEMPLATE = "uvian_template"
 _PREFIX = "uvian-tests-"

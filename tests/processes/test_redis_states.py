@@ -31,13 +31,13 @@ from tests.eventstream.sick import SickRedis
 from tests.gateway.tokens import SECRET, claims_of, signed
 from tests.processes.site import Site, Worker
 from tests.redis_servers import eventually
+from tests.servers import LONG_STATES
 from uvian_worker.client import Client
 from uvian_worker.eventstream.envelope import Envelope
 
 pytestmark = pytest.mark.processes
 
-LONG = os.environ.get("UVIAN_REDIS_STATES") == "long"
-SECONDS = 45.0 if LONG else 1.2
+SECONDS = 45.0 if LONG_STATES else 1.2
 
 
 @dataclass
@@ -312,13 +312,13 @@ async def _outlive(stand: Stand, gateway: Gateway, worker: Worker, name: str) ->
 
 
 @over_postgres_only
-@pytest.mark.timeout(60 * len(STATES) if LONG else 120)
+@pytest.mark.timeout(60 * len(STATES) if LONG_STATES else 120)
 async def test_every_state_is_outlived(
     stand: Stand, gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody ends, running jobs end, requests are answered, and what waited runs: nothing is lost."""
     worker = await stand.site.worker(UVIAN_REDIS_URL=stand.url)
-    names = [name for name in STATES if LONG or name in QUICK]
+    names = [name for name in STATES if LONG_STATES or name in QUICK]
     table = [await _outlive(stand, gateway, worker, name) for name in names]
     for said in (worker.said, gateway.log.read_text()):
         assert "Traceback" not in said, said
@@ -326,7 +326,7 @@ async def test_every_state_is_outlived(
         # A state when it begins; MISCONF and its like may be met on the way.
         assert len(warnings) <= 3 * len(names), "\n".join(warnings)
         assert said.count("Redis serves us again") <= 2 * len(names)
-    if LONG:  # pragma: no cover - by hand
+    if LONG_STATES:  # pragma: no cover - by hand
         version = (await stand.administrator.info("server"))["redis_version"]
         with capsys.disabled():
             print("\n".join(["", f"Redis {version}, {SECONDS:g} s each", *table]))  # noqa: T201 - the table is what was asked for
