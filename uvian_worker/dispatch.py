@@ -163,6 +163,11 @@ class Dispatcher:
         """Why Redis does not serve us, as far as anybody in this process knows."""
         return self._line.away
 
+    @property
+    def serves_for(self) -> float:
+        """Seconds for which Redis has served this process without a break."""
+        return self._line.serves_for
+
     async def prove(self) -> RedisAway | None:
         """Write something; what Redis would not let us do of late, if it takes writes otherwise.
 

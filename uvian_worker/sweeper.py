@@ -29,6 +29,10 @@ PAGE = 500
 #: Seconds that one step waits for Redis: leases expire in Postgres whatever Redis does, and a sweep
 #: that is 10 s late counts as an outage, after which nothing expires for a while.
 PATIENCE = 1.5
+#: Seconds after an outage of Redis in which those who ran the jobs tell what waits with them: an ending
+#: that somebody else tells first seals the run, and what came before it would be refused. What nobody
+#: tells is offered again.
+SETTLED = 4.0
 
 
 class Sweeper:
@@ -124,7 +128,8 @@ class Sweeper:
         if answer["expired"]:
             log.warning("%d leases had expired", answer["expired"])
         self._messenger.tell_accounts(answer["accounts"])
-        self._messenger.announce(answer["announce"], self._hear)
+        if lost is not None and self._dispatcher.serves_for > SETTLED:
+            self._messenger.announce(answer["announce"], self._hear)
         dispatched = await self._dispatch(answer["dispatch"])
         await self._forget(overdue, answer["dispatch"])
         await self._mark(dispatched)

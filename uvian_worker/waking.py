@@ -282,7 +282,7 @@ class StoreClock:
     It is asked every few seconds and carried on by our monotonic clock in between.
     """
 
-    _HOLDS = 5.0
+    _HOLDS = 10.0
     _QUICK, _SLOW = 0.02, 0.25  #: seconds that an answer took
 
     def __init__(self) -> None:

@@ -181,7 +181,7 @@ async def stopped(stand: Stand) -> AsyncIterator[None]:
 #: Each state, and what the gateway's readiness says of it.
 STATES: dict[str, tuple[State, str]] = {
     "READONLY": (readonly, "read-only replica"),
-    "MASTERDOWN": (stale, "master is gone"),
+    "MASTERDOWN": (stale, "replica"),
     "OOM": (full, "is full"),
     "MISCONF": (cannot_save, "cannot save"),
     "BUSY": (busy, "busy with a script"),

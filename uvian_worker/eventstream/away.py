@@ -211,6 +211,7 @@ class RedisState:
         self._speaks = speaks
         self._away: RedisAway | None = None
         self._since = 0.0
+        self._served_since = -math.inf
         self._said: set[str] = set()
         self._refused: dict[str, float] = {}
         self._denied: tuple[RedisAway, float] | None = None
@@ -219,6 +220,11 @@ class RedisState:
     def away(self) -> RedisAway | None:
         """Why Redis does not serve us, as far as we know; None while it does."""
         return self._away
+
+    @property
+    def serves_for(self) -> float:
+        """Seconds for which it has served us without a break; infinite when there was none."""
+        return 0.0 if self._away is not None else time.monotonic() - self._served_since
 
     @property
     def denied(self) -> RedisAway | None:
@@ -250,6 +256,7 @@ class RedisState:
             if self._speaks and self._said:
                 log.info("Redis serves us again, after %.1f s", time.monotonic() - self._since)
             self._away = None
+            self._served_since = time.monotonic()
             self._said.clear()
 
     def refused(self, error: BaseException, where: str) -> None:

@@ -31,7 +31,13 @@ from typing import Any, Self
 from redis import exceptions
 from redis.asyncio import Redis
 
-from uvian_worker.eventstream.away import FAULTS, RedisAway, RedisDenied, away_of_error
+from uvian_worker.eventstream.away import (
+    FAULTS,
+    RedisAway,
+    RedisDenied,
+    RedisUnusable,
+    away_of_error,
+)
 from uvian_worker.eventstream.keys import Keys
 from uvian_worker.eventstream.transport import (
     PatientRetry,
@@ -126,13 +132,23 @@ class Line:
 
     async def prove(self) -> None:
         """Write something, to see whether Redis does. ``RedisAway`` on any fault."""
-        async with self._lock, self._faults():
-            await self._write()
+        async with self._lock:
+            try:
+                async with self._faults():
+                    await self._write()
+            except RedisUnusable:  # the connection may be an old one
+                async with self._faults():
+                    await self._write()
 
     @property
     def away(self) -> RedisAway | None:
         """Why Redis does not serve this process, as far as anybody in it knows."""
         return self._state.away
+
+    @property
+    def serves_for(self) -> float:
+        """Seconds for which it has served this process without a break."""
+        return self._state.serves_for
 
     @property
     def denied(self) -> RedisAway | None:
