@@ -112,6 +112,7 @@ async def startup(ctx: dict[str, Any]) -> None:
         )
     except Exception as error:
         code = _code_of(error)
+        made.pool.give_up()
         if code is ExitCode.UNEXPECTED:
             log.critical("the worker cannot start: %r", error, exc_info=True)
         else:
