@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AS_THE_CALLER",
     "FUNCTIONS",
     "OWN_ROWS",
     "ROLES",
@@ -68,15 +69,16 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "create_conversation": frozenset({"authenticated", "service_role"}),
     "create_jobs": frozenset({"service_role"}),
     "delete_conversation": frozenset({"authenticated", "service_role"}),
+    "endings_of": frozenset({"service_role"}),
     "forget_files": frozenset({"service_role"}),
     "grant_credits": frozenset({"service_role"}),
     "invite_members": frozenset({"authenticated", "service_role"}),
-    "endings_of": frozenset({"service_role"}),
     "list_conversations": frozenset({"service_role"}),
     "list_invitations": frozenset({"service_role"}),
     "list_types": frozenset({"service_role"}),
     "mark_jobs": frozenset({"service_role"}),
     "my_conversations": frozenset({"authenticated"}),  # policies ask it as the user
+    "platform_state": frozenset({"service_role"}),
     "post_message": frozenset({"authenticated", "service_role"}),
     "register_worker": frozenset({"service_role"}),
     "remove_member": frozenset({"authenticated", "service_role"}),
@@ -93,6 +95,11 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "type_schemas": frozenset({"service_role"}),
     "update_conversation": frozenset({"authenticated", "service_role"}),
 }
+
+#: What tells how the platform looks to the caller, and what it is made of: these run as who asks.
+AS_THE_CALLER: dict[str, frozenset[str]] = dict.fromkeys(
+    ("platform_state", "_platform_step", "_unpublished"), frozenset({"service_role"})
+)
 
 #: What the schema's own functions are called within: they need no grant, because those run as their owner.
 WITHIN = "_"
