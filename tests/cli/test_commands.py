@@ -247,5 +247,5 @@ def test_a_redis_that_wants_a_password_is_a_wrong_setting(
     monkeypatch.setenv("UVIAN_REDIS_URL", redis_url.replace("redis://:", "redis://:wrong"))
     result = uvian("submit", "generation", *_INPUT, "--user", uvian.user_id)
     assert result.exit_code == ExitCode.USAGE, result.output
-    assert "refuses us" in result.stderr
+    assert "refuses this user or password" in result.stderr
     assert "wrong" not in result.stderr.replace("wrong password", "")
