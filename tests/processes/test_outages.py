@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
+from collections import Counter
 
 import aiohttp
+import asyncpg
 import pytest
 
-from tests.adapters import OverSupabase, over_postgres_only
+from tests.adapters import Adapter, OverSupabase, over_postgres_only
 from tests.processes.site import Site
 from tests.supabase.faults import html_502
 from uvian_worker.embedded import EmbeddedPostgres
@@ -98,3 +100,40 @@ async def test_what_is_wrong_ends_it_at_once(site: Site, wrong: str, sentence: s
     (line,) = [line for line in worker.said.splitlines() if "CRITICAL" in line]
     assert sentence in line
     assert "UVIAN_DATABASE_URL" in line
+
+
+@pytest.mark.parametrize("adapter", ["postgres", "supabase"], indirect=True)
+async def test_six_seconds_without_the_database_lose_burn_and_charge_nothing_twice(
+    site: Site, adapter: Adapter
+) -> None:
+    """Jobs before, in the middle and behind: each once, at the first attempt, one charge each."""
+    await site.price("wait", "1", balance="100")
+    worker = await site.worker()
+    jobs = [await site.submit("wait", seconds=seconds) for seconds in (0, 0.5, 2, 4, 8) * 4]
+    await asyncio.sleep(0.3)
+    if isinstance(adapter, OverSupabase):
+        adapter.platform.faults.add(html_502)
+        await asyncio.sleep(6)
+        adapter.platform.faults.clear()
+    else:
+        dsn = site.adapter.clean.superuser_dsn
+        await _refusing(dsn, site.adapter.clean.name, seconds=6)
+    rows = await site.ended(*jobs, within=60)
+    assert Counter((row["status"], row["attempt"]) for row in rows) == {("completed", 0): 20}
+    kinds = Counter(kind for kind, _ in await site.entries())
+    assert kinds == {"grant": 1, "reserve": 20, "charge": 20}
+    assert worker.process.poll() is None
+
+
+async def _refusing(dsn: str, name: str, *, seconds: float) -> None:
+    """The database takes no connection, and ends those it has."""
+    hand = await asyncpg.connect(dsn.replace(f"/{name}?", "/postgres?"))
+    await hand.execute(f'alter database "{name}" connection limit 0')
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        await hand.execute(
+            "select pg_terminate_backend(pid) from pg_stat_activity where datname = $1", name
+        )
+        await asyncio.sleep(0.05)
+    await hand.execute(f'alter database "{name}" connection limit -1')
+    await hand.close()
