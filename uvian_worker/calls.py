@@ -9,6 +9,7 @@ __all__ = [
     "NotSetUp",
     "StatementTooSlow",
     "bad_value",
+    "details_of",
     "over_postgres",
     "over_supabase",
 ]
@@ -191,8 +192,18 @@ def _meaning(  # noqa: PLR0911 - a table
                 "Check the URL: host, user, database."
             )
         case Fault.REFUSED:
-            return JobRefused(message, {"message": detail})
+            return JobRefused(message, details_of(detail))
         case Fault.CONFLICT | Fault.DATA | Fault.NOT_FOUND:
             return bad_value(function, message)
         case _:
             return None
+
+
+def details_of(detail: str | None) -> dict[str, Any]:
+    """What goes with a code: its members where the database told them as JSON, else a sentence."""
+    if detail is not None and detail.startswith("{"):
+        try:
+            return dict(orjson.loads(detail))
+        except orjson.JSONDecodeError:
+            pass
+    return {"message": detail}

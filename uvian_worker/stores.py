@@ -146,7 +146,7 @@ def calls_over(database: Database) -> Call:
         except StatementTooSlow as error:
             raise calls.StatementTooSlow(str(error)) from error
         except Refused as error:
-            raise JobRefused(error.code, {"message": str(error)}) from error
+            raise JobRefused(error.code, calls.details_of(str(error))) from error
         except DataError as error:
             raise bad_value(function, str(error)) from error
 

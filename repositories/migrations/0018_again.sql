@@ -60,7 +60,7 @@ begin
   return case when coalesce((auth.jwt() ->> 'is_anonymous')::boolean, false) then 'anonymous' else 'browser' end;
 end $$;
 
--- Raises a refusal, if it is one: {code, …}, as create_jobs answers it. What has no sentence tells its numbers.
+-- Raises a refusal, if it is one: {code, …}, as create_jobs answers it; what is more than a sentence as JSON.
 create function uvian._raise(refusal jsonb) returns void
 language plpgsql immutable
 set search_path = ''
@@ -73,7 +73,8 @@ begin
       errcode = case code when 'insufficient_credits' then 'PT402' when 'type_not_open' then 'PT403'
                           when 'not_found' then 'PT404' when 'idempotency_conflict' then 'PT409'
                           when 'input_too_large' then 'PT413' when 'too_many_queued' then 'PT429' else 'PT422' end,
-      message = code, detail = coalesce(refusal ->> 'message', refusal::text);
+      message = code, detail = case when refusal - 'code' - 'message' = '{}' and refusal ? 'message'
+                                    then refusal ->> 'message' else refusal::text end;
   end if;
 end $$;
 

@@ -307,3 +307,16 @@ async def test_what_a_message_may_not_be(site: Site) -> None:
     assert await code(content="x", options={"temperature": 3}) == "invalid_input"
     theirs = await site.world.conversation(anonymous.user_id)
     assert await code(anonymous, f"/v1/conversations/{theirs}", content="x") == "type_not_open"
+
+
+async def test_what_a_post_is_refused_for_has_its_field_and_numbers(site: Site) -> None:
+    """As for a job that is asked for directly."""
+    user = await site.user()
+    at = await begun(user)
+    await site.world.type("chat", models=["small"], price=2)
+    reply = await user.post(f"{at}/messages", {"content": "x", "options": {"model": "large"}})
+    assert (reply.status, reply.code, reply.body["field"]) == (422, "not_allowed", "model")
+    assert reply.body["detail"] == "The model may be: small."
+    reply = await user.post(f"{at}/messages", {"content": "x"})
+    assert (reply.code, reply.body["cost"]) == ("insufficient_credits", "2.000000")
+    assert "{" not in reply.body.get("detail", "")

@@ -169,7 +169,7 @@ function meaningOf(name: string, { code, message, details }: Problem, status: nu
     case "address":
       return new NotSetUp(`What answers is not the project that is meant (${told}). Check the URL.`);
     case "refused":
-      return new JobRefused(text, { message: details ?? text });
+      return new JobRefused(text, detailsOf(details ?? text));
     case "conflict":
     case "data":
     case "not_found":
@@ -178,4 +178,16 @@ function meaningOf(name: string, { code, message, details }: Problem, status: nu
     case "unknown":
       return new Error(`${code}: ${text}`);
   }
+}
+
+/** What goes with a code: its members where the database told them as JSON, else a sentence. */
+function detailsOf(details: string): Record<string, unknown> {
+  if (details.startsWith("{")) {
+    try {
+      return JSON.parse(details) as Record<string, unknown>;
+    } catch {
+      // a sentence that begins so
+    }
+  }
+  return { message: details };
 }
