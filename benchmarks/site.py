@@ -24,6 +24,8 @@ from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
 from uvian_worker.migrate import bootstrap, migrate
 
 ROOT = Path(__file__).parents[1]
+#: As for the tests: a folder with `initdb` and `postgres`, of a server that compiles plans for instance.
+POSTGRES = os.environ.get("UVIAN_TEST_POSTGRES")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,8 @@ def site() -> Iterator[Site]:
     with tempfile.TemporaryDirectory(prefix="uvian-bench-") as name:
         folder = Path(name)
         folder.chmod(0o755)
-        with EmbeddedPostgres(folder / "pg") as postgres, EmbeddedRedis(folder / "redis") as server:
+        postgres_server = EmbeddedPostgres(folder / "pg", binaries=POSTGRES)
+        with postgres_server as postgres, EmbeddedRedis(folder / "redis") as server:
             user_id = str(uuid.uuid4())
             asyncio.run(_prepare(postgres, user_id))
             yield Site(folder, postgres, server, user_id)
