@@ -1,8 +1,10 @@
-"""Workers as operators start them, with a Redis user of few rights, or where TLS is spoken."""
+"""Workers as operators start them: with a Redis user of few rights, where TLS is spoken, beside a copy."""
 
 from __future__ import annotations
 
 import asyncio
+import shutil
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,6 +14,8 @@ from redis.asyncio import Redis
 from tests.adapters import over_postgres_only
 from tests.eventstream.sick import SickRedis
 from tests.processes.site import Site
+from tests.servers import REDIS_BINARY
+from uvian_worker.embedded import EmbeddedRedis
 
 pytestmark = pytest.mark.processes
 
@@ -92,3 +96,39 @@ async def test_a_start_waits_for_a_server_that_lives(site: Site) -> None:
     assert row["status"] == "completed"
     worker.kill()
     await proxy.close()
+
+
+@over_postgres_only
+async def test_a_restored_copy_beside_the_original_disturbs_nothing(
+    site: Site, tmp_path: Path
+) -> None:
+    """A backup, queue and marks and all, comes up on another port, and a worker with the same database
+    is pointed at it: every job runs once, none is charged an attempt, and its events are told where it ran.
+    """
+    jobs = [
+        await site.submit("wait", seconds=0.2) for _ in range(10)
+    ]  # in the queue, and in the copy
+    administrator: Any = Redis.from_url(site.redis.url)
+    await administrator.save()
+    folder = Path((await administrator.config_get("dir"))["dir"])
+    with EmbeddedRedis(tmp_path / "copy", binary=REDIS_BINARY) as copy:
+        other: Any = Redis.from_url(copy.url)
+        there = Path((await other.config_get("dir"))["dir"])
+        await asyncio.to_thread(copy.kill)
+        shutil.copy(folder / "dump.rdb", there / "dump.rdb")
+        await asyncio.to_thread(copy.start)
+        assert await other.zcard("uvian:queue") == 10
+        first = await site.worker(UVIAN_MAX_JOBS="2")
+        second = await site.worker(UVIAN_MAX_JOBS="2", UVIAN_REDIS_URL=copy.url)
+        jobs += [await site.submit("wait", seconds=0.2) for _ in range(10)]
+        rows = await site.ended(*jobs, within=40)
+        assert {(row["status"], row["attempt"]) for row in rows} == {("completed", 0)}
+        outcomes = await site.execute(
+            "select job_id, count(*) from uvian.job_runs where outcome = 'completed' group by job_id"
+        )
+        assert [row["count"] for row in outcomes] == [1] * 20
+        assert "Traceback" not in first.said + second.said
+        second.kill()
+        first.kill()
+        await other.aclose()
+    await administrator.aclose()
