@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from tests.dispatch.jobs import RunningWorker, dispatch_of, soon
 from tests.redis_servers import Backend, eventually
-from uvian_worker import waking
+from uvian_worker import store_clock, waking
 from uvian_worker.dispatch import Dispatcher
-from uvian_worker.waking import StoreClock
+from uvian_worker.store_clock import StoreClock
 
 
 class SkewedTime:
@@ -36,7 +36,7 @@ async def test_a_worker_with_a_wrong_clock_is_neither_late_nor_early(
     backend: Backend, monkeypatch: pytest.MonkeyPatch, skew: float
 ) -> None:
     """Behind it would wait its lag out for every job; ahead it would run delayed jobs early."""
-    monkeypatch.setattr(waking, "time", SkewedTime(skew))
+    monkeypatch.setattr(store_clock, "time", SkewedTime(skew))
     monkeypatch.setattr(arq.worker, "timestamp_ms", lambda: int((time.time() + skew) * 1000))
     dispatcher, ran = Dispatcher(backend.client(), "uvian"), {}
     redis: Any = backend.client()
@@ -82,7 +82,9 @@ def test_an_answer_that_took_long_makes_nobody_early(monkeypatch: pytest.MonkeyP
     """Asked before an outage of 40 s and answered after it: it counts from the answer on."""
     now = 1000.0
     clock = StoreClock()
-    monkeypatch.setattr(waking, "time", type("T", (), {"monotonic": staticmethod(lambda: now)}))
+    monkeypatch.setattr(
+        store_clock, "time", type("T", (), {"monotonic": staticmethod(lambda: now)})
+    )
     clock.learn((5_000, 0), asked=960.0)
     assert clock.now() == pytest.approx(5_000_000)
     assert not clock.holds  # and is asked again with the next look
@@ -102,7 +104,7 @@ def test_arq_sees_a_score_on_the_side_of_now_where_it_is(
     """What is due by Redis' clock is due by ours, and as long overdue; and the other way round."""
     with pytest.MonkeyPatch.context() as patch:
         fake = {"monotonic": staticmethod(lambda: 7.0), "time": staticmethod(lambda: ours)}
-        patch.setattr(waking, "time", type("T", (), fake))
+        patch.setattr(store_clock, "time", type("T", (), fake))
         clock = StoreClock()
         clock.learn((store, 0), asked=7.0)
         mapped = clock.as_ours(store * 1000 + score * 1000)

@@ -101,11 +101,8 @@ class PatientRetry(Retry):
 def redis_from_url(url: str, *, patience: float = 10.0, **options: Any) -> Redis:
     """A client for ``redis://``, ``rediss://`` (TLS) or ``unix://``, with ACL user and database.
 
-    A command whose connection breaks, or whose server is away in any other way, is repeated for
-    ``patience`` seconds; a server that accepts the connection and then says nothing counts as
-    broken after 10 s. What the URL says in its query
-    (``?ssl_ca_certs=/path&ssl_cert_reqs=required``) wins over ``options``, and those over the
-    defaults.
+    A command is repeated for ``patience`` seconds while Redis is away; one that says nothing is, after
+    10 s. What the URL says in its query wins over ``options``, and those over the defaults.
     """
     return Redis.from_pool(pool_from_url(url, patience, **options))
 
