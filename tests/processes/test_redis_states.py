@@ -317,6 +317,7 @@ async def test_every_state_is_outlived(
     stand: Stand, gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody ends, running jobs end, requests are answered, and what waited runs: nothing is lost."""
+    version = (await stand.administrator.info("server"))["redis_version"]
     worker = await stand.site.worker(UVIAN_REDIS_URL=stand.url)
     names = [name for name in STATES if LONG_STATES or name in QUICK]
     table = [await _outlive(stand, gateway, worker, name) for name in names]
@@ -327,6 +328,5 @@ async def test_every_state_is_outlived(
         assert len(warnings) <= 3 * len(names), "\n".join(warnings)
         assert said.count("Redis serves us again") <= 2 * len(names)
     if LONG_STATES:  # pragma: no cover - by hand
-        version = (await stand.administrator.info("server"))["redis_version"]
         with capsys.disabled():
             print("\n".join(["", f"Redis {version}, {SECONDS:g} s each", *table]))  # noqa: T201 - the table is what was asked for

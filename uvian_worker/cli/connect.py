@@ -76,10 +76,11 @@ async def open_site(*, redis: bool = True) -> AsyncIterator[Site]:
 async def require_usable(config: Config) -> None:
     """Raise ``Fault`` or ``RepositoryError`` for what must be set right before a worker can start.
 
-    A database that is away is the worker's to wait for.
+    A database that is away is the worker's to wait for, and so is a Redis that says that it cannot
+    serve us at the moment.
     """
     config.require_database()
-    await _require_redis(config)
+    await _require_redis(config, serving=False)
     async with AsyncExitStack() as stack:
         with contextlib.suppress(Transient):
             await Stores(config, stack).database()
@@ -102,8 +103,11 @@ async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
         raise Fault(str(error), ExitCode.UNREACHABLE, hint=_next_step(config)) from error
 
 
-async def _require_redis(config: Config) -> None:
-    """Raise ``Fault``, with setting and host and without the password, unless Redis answers."""
+async def _require_redis(config: Config, *, serving: bool = True) -> None:
+    """Raise ``Fault``, with setting and host and without the password, unless Redis answers.
+
+    Without ``serving`` one that cannot serve us at the moment will do.
+    """
     url = config.redis_url.get_secret_value()
     where = f"at {place(url)} (UVIAN_REDIS_URL)"
     quick = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
@@ -119,6 +123,8 @@ async def _require_redis(config: Config) -> None:
         await redis.ping()
         lacks = await missing_rights(redis, config.namespace)
     except RedisAway as away:
+        if away.passes and not serving:
+            return
         raise _fault_of(away, where) from away
     except ResponseError as error:
         raise Fault(f"Redis {where} refuses us: {error}", ExitCode.USAGE) from error
