@@ -47,7 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60, help="how long faults are injected")
     parser.add_argument("--seed", type=int, default=random.randrange(10_000), help="of the chance")
-    parser.add_argument("--pause", type=float, default=0.25, help="seconds between two requests")
+    parser.add_argument("--pause", type=float, default=0.15, help="seconds between two requests")
     parser.add_argument("--logs", type=Path, help="keep the workers' logs in this folder")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     return parser.parse_args()

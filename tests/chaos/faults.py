@@ -171,8 +171,8 @@ async def postgres_slow(place: Place) -> None:
 
 
 async def worker_killed(place: Place) -> None:
-    """SIGKILL, and another is started."""
-    await place.kill(place.chance.choice(place.workers))
+    """SIGKILL of whoever has the most jobs, and another is started."""
+    await place.kill(await place.busiest())
 
 
 async def worker_deployed(place: Place) -> None:

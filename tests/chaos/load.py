@@ -57,7 +57,7 @@ class Load:
     async def _submit(self, kind: str, key: str) -> None:
         inputs: dict[str, dict[str, Any]] = {
             "noop": {},
-            "wait": {"seconds": self.place.chance.uniform(0, 3)},
+            "wait": {"seconds": self.place.chance.uniform(0, 8)},
             "generation": {
                 "logo_description": "a fox",
                 "theme_description": "autumn",

@@ -67,6 +67,12 @@ class Place:
         """One more, which reaches its servers through the proxies."""
         return self.site.start(UVIAN_REDIS_URL=self.redis_url)
 
+    async def busiest(self) -> Worker:
+        """Who has the most jobs, as far as Postgres knows."""
+        rows = await self._ask("select worker, count(*) from uvian.job_leases group by 1")
+        held = {row["worker"]: row["count"] for row in rows}
+        return max(self.workers, key=lambda worker: held.get(_name(worker), 0))
+
     async def kill(self, worker: Worker) -> None:
         """SIGKILL; what it had is watched until somebody else has it."""
         self._expected.add(worker.process.pid)
@@ -80,8 +86,9 @@ class Place:
         """SIGTERM; it has to end by itself, with 0."""
         self._expected.add(worker.process.pid)
         self.start_worker()
+        has_begun = "at a time" in worker.said
         code = await asyncio.to_thread(worker.terminate)
-        if code != 0:
+        if code != 0 and has_begun:  # before that it has nothing, and Python's own way to end
             self.ended_by_themselves.append(f"{worker.log.name}: {code} after SIGTERM")
 
     def look_after(self) -> None:
@@ -111,7 +118,12 @@ class Place:
             rows = await self._ask(
                 "select id, run, status from uvian.jobs where id = any($1)", list(runs)
             )
-            if all(row["run"] > runs[row["id"]] and row["status"] != "queued" for row in rows):
+            # What it had settled with its last call has ended in the run that it had.
+            if all(
+                row["status"] not in ("queued", "processing")
+                or (row["status"] == "processing" and row["run"] > runs[row["id"]])
+                for row in rows
+            ):
                 break
             await asyncio.sleep(0.2)
         now = time.monotonic()
