@@ -167,13 +167,16 @@ begin
   return jsonb_build_object('stored', true);
 end $$;
 
--- Writes `{concept, variations}` of a run; the caller holds the job, and has looked at the parent.
+-- Writes `{concept, variations}` of a run; the caller holds the job, and has looked at the parent. Of the same
+-- picture what an earlier run was charged for stays, also where this one did not come to it.
 create function uvian._put_concept(of_job uuid, of_run bigint, owner uuid, made jsonb) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
   c uvian.concepts := jsonb_populate_record(null::uvian.concepts, made -> 'concept');
+  continues boolean := exists (select from uvian.concepts o
+                               where o.id = c.id and o.kept and o.image_path = c.image_path);
 begin
   insert into uvian.concepts as o (id, user_id, job_id, run, parent_id, logo_description,
       theme_description, image_path, width, height, details)
@@ -189,7 +192,9 @@ begin
     raise exception using errcode = 'PT409', message = 'conflict',
       detail = 'The concept id belongs to another job.';
   end if;
-  delete from uvian.concept_variations v where v.concept_id = c.id;
+  delete from uvian.concept_variations v
+    where v.concept_id = c.id and (not continues or v.position in (
+      select (m ->> 'position')::integer from jsonb_array_elements(made -> 'variations') m));
   insert into uvian.concept_variations (id, concept_id, user_id, position, name, palette, image_path, width, height)
     select v.id, c.id, owner, v.position, v.name, v.palette, v.image_path, v.width, v.height
     from jsonb_populate_recordset(null::uvian.concept_variations, made -> 'variations') v;

@@ -122,7 +122,9 @@ declare
 begin
   with v as (
     select e.*, s.reserved as held, s.reservation,
-           coalesce(greatest(round(s.reserved * least(greatest(e.charge, 0), 1), 6) - p.amount, 0), 0) as charged
+           coalesce(greatest(round((s.reserved + p.amount) * least(greatest(
+             case when e.status = 'cancelled' and e.result ? 'concept' then uvian._share_of_pictures(e)
+                  else e.charge end, 0), 1), 6) - p.amount, 0), 0) as charged
     from unnest(verdicts) e left join uvian.job_state s on s.job_id = e.job_id
     left join lateral (select uvian._paid_before(e.job_id, s.reservation) as amount) p on true
   ), ended as (
@@ -166,8 +168,8 @@ begin
 end $$;
 
 -- What was charged before for what is still there. A job that was cancelled keeps its pictures; run again
--- it makes the same ones, and the rest: what they have cost is not paid twice. Of a chat nothing is kept of
--- the earlier answer, and a whole new one is written.
+-- it makes the same ones, and the rest: what they have cost is not paid twice, nor held (_restart). Of a chat
+-- nothing is kept of the earlier answer, and a whole new one is written.
 create function uvian._paid_before(of_job uuid, in_reservation integer) returns numeric
 language plpgsql stable
 set search_path = ''
@@ -178,6 +180,22 @@ begin
   end if;
   return (select coalesce(sum(e.amount), 0) from uvian.credit_entries e
           where e.job_id = of_job and e.kind = 'charge');
+end $$;
+
+-- What a cancelled run and those before it have delivered together: an earlier picture that it did not come
+-- to again stays (_put_concept).
+create function uvian._share_of_pictures(v uvian._verdict) returns numeric
+language plpgsql stable
+set search_path = ''
+as $$
+declare
+  made jsonb := coalesce(nullif(v.result -> 'variations', 'null'), '[]');
+  earlier bigint := (
+    select count(*) from uvian.concepts c join uvian.concept_variations o on o.concept_id = c.id
+    where c.job_id = v.job_id and c.kept and c.image_path = v.result -> 'concept' ->> 'image_path'
+      and not exists (select from jsonb_array_elements(made) m where (m ->> 'position')::integer = o.position));
+begin
+  return v.charge * (1 + jsonb_array_length(made) + earlier) / (1 + jsonb_array_length(made));
 end $$;
 
 -- What stays of jobs that have ended, and what goes: what is charged for is kept, in this transaction;
@@ -325,7 +343,7 @@ end $$;
 revoke all on function
   uvian._answer_id(uuid), uvian._answer(uuid, boolean), uvian._is_kept(jsonb, uuid),
   uvian._store_answers(uvian._verdict[]), uvian.endings_of(jsonb), uvian._paid_before(uuid, integer),
-  uvian._keep_results(uvian._verdict[]), uvian._share_of_answer(text, jsonb, integer)
+  uvian._share_of_pictures(uvian._verdict), uvian._keep_results(uvian._verdict[]), uvian._share_of_answer(text, jsonb, integer)
   from public, anon, authenticated, service_role;
 grant execute on function uvian.endings_of(jsonb) to service_role;
 

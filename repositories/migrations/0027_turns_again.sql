@@ -10,7 +10,7 @@ language plpgsql
 set search_path = ''
 as $$
 declare
-  price numeric := uvian.calculate_cost(j.type, j.input);
+  price numeric := greatest(uvian.calculate_cost(j.type, j.input) - uvian._paid_before(j.id, 2), 0);  -- the rest
   limited boolean := exists (select from uvian.job_types t
                              where t.type = j.type and t.max_running_per_user is not null);
   held numeric;

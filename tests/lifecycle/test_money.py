@@ -113,6 +113,53 @@ async def test_a_retry_pays_for_the_rest(world: World, user: str, then: str) -> 
     assert await broken(world) == {}
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "together"), [(7, [], 7), (7, [1], 7), (4, [1, 2, 5], 5), (1, [3], 2)]
+)
+async def test_a_retry_takes_no_picture_away(
+    world: World, user: str, first: int, second: list[int], together: int
+) -> None:
+    """Cancelled again before it came to all of them: what was paid for stays, what is new is paid for."""
+    job = await world.started(user)
+    await register(world, job, *(f"u/{n}" for n in range(8)))
+    await world.settle(job, "cancelled", **pictures(job, first))
+    again = await world.claim((await world.retry(job, 1))["job"])
+    made = pictures(job, 8)
+    made["variations"] = [each for each in made["variations"] if each["position"] in second]
+    made["charge"] = (1 + len(second)) / 8
+    answer = await world.settle(again, "cancelled", **made)
+    assert Decimal(answer["cost"]) == together - first
+    assert await world.account(user) == (Decimal(100 - together), Decimal(0))
+    named = {
+        row["image_path"]
+        for row in await world.hand.fetch(
+            "select image_path from uvian.concepts union select image_path from uvian.concept_variations"
+        )
+    }
+    assert named == {"u/0", *(f"u/{n}" for n in {*range(1, first), *second})}
+    assert await unnamed(world) == sorted({f"u/{n}" for n in range(8)} - named)
+    assert await broken(world) == {}
+
+
+@pytest.mark.parametrize(("price", "rest"), [(PRICE, 1), (PRICE + 4, 5), (3, 0)])
+async def test_a_retry_holds_the_rest_alone(world: World, price: int, rest: int) -> None:
+    """Who has what is left to pay can have the rest made, also after the price has changed."""
+    await world.type("noop", price=PRICE)
+    user = await world.user(max(PRICE, 7 + rest))
+    left = max(PRICE, 7 + rest) - 7 - rest
+    job = await world.started(user)
+    await world.settle(job, "cancelled", **pictures(job, 7))
+    await world.type("noop", price=price)
+    again = await world.claim((await world.retry(job, 1))["job"])
+    assert await world.account(user) == (Decimal(left), Decimal(rest))
+    whole = pictures(job, 8)
+    await world.call("store_concept", worker="w1", job_id=job["id"], run=2, **_rows(whole))
+    answer = await world.settle(again, "completed", result_id=job["id"])
+    assert Decimal(answer["cost"]) == rest
+    assert await world.account(user) == (Decimal(left), Decimal(0))
+    assert await broken(world) == {}
+
+
 def _rows(kept: dict[str, Any]) -> dict[str, Any]:
     return {"concept": kept["concept"], "variations": kept["variations"]}
 
