@@ -30,10 +30,12 @@ _SOURCES = ("concept_id", "image_path", "original_image_url")
 
 
 def _one_source(schema: dict[str, Any]) -> None:
-    """The rule that there is one original, for those who check an input by its schema."""
+    """The rules of ``_is_clear``, for those who check an input by its schema."""
     schema["oneOf"] = [
         {"required": [name], "properties": {name: {"type": "string"}}} for name in _SOURCES
     ]
+    own = {name: {"type": "null"} for name in ("logo_description", "theme_description")}
+    schema["anyOf"] = [{"properties": own}, {"properties": {"concept_id": {"type": "null"}}}]
 
 
 class RefinementInput(JobInput):

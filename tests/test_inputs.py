@@ -13,6 +13,7 @@ import asyncpg
 import orjson
 import pytest
 
+from executors.refinement import RefinementInput
 from executors.registry import BUILT_IN, Registry
 from tests.adapters import Adapter
 from uvian_worker.calls import DatabaseAway, JobRefused
@@ -128,6 +129,27 @@ def test_a_sentence_for_many_mistakes() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, "the input should have exactly one of concept_id, image_path, original_image_url."),
+        ({"image_path": "a"}, None),
+        ({"image_path": "a", "concept_id": None, "logo_description": "a fox"}, None),
+        ({"concept_id": "a", "theme_description": None}, None),
+        (
+            {"image_path": "a", "concept_id": "b"},
+            "the input should have exactly one of concept_id, image_path, original_image_url.",
+        ),
+        ({"concept_id": "a", "theme_description": "b"}, "theme_description should be null."),
+    ],
+)
+def test_a_refinement_has_one_original(given: dict[str, Any], said: str | None) -> None:
+    """Told as that, and not as if the first of three were missing; the worker would say the same."""
+    schema = RefinementInput.model_json_schema()
+    mistakes = mistakes_of(schema, {"refinement_prompt": "x", **given})
+    assert (sentence_of(mistakes) if mistakes else None) == said
+
+
 @pytest.fixture
 async def hand(superuser_dsn: str) -> AsyncIterator[asyncpg.Connection[Any]]:
     """A superuser; there are a user with credits and prices, and no worker has ever started."""
@@ -163,6 +185,10 @@ GENERATION = {"logo_description": "A fox", "theme_description": "woods"}
         ("chat", {"conversation_id": "nonsense"}),
         ("chat", {"conversation_id": str(uuid.uuid4()), "temperature": 3}),
         ("refinement", {"refinement_prompt": 7}),
+        ("refinement", {"refinement_prompt": "x"}),
+        ("refinement", {"refinement_prompt": "x", "concept_id": None}),
+        ("refinement", {"refinement_prompt": "x", "concept_id": "a", "image_path": "b"}),
+        ("refinement", {"refinement_prompt": "x", "concept_id": "a", "logo_description": "a fox"}),
     ],
 )
 async def test_a_client_refuses_before_credits_are_held(
@@ -187,6 +213,8 @@ async def test_options_of_a_message_are_the_input_of_its_chat(
     assert refused.value.details["message"] == "options.temperature: at most 2."
     assert await hand.fetchval("select count(*) from uvian.messages") == 0
     await client.post_message(USER, conversation_id, "Hello", options={"temperature": 1})
+    # The conversation is the one that was named, also where the options name another.
+    await client.post_message(USER, conversation_id, "Hello", options={"conversation_id": "x"})
 
 
 @pytest.mark.database

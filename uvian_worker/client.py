@@ -340,7 +340,7 @@ class Client:
             "max_cost": None if max_cost is None else str(max_cost),
             "door": door,
         }
-        chat = {"conversation_id": conversation_id, **(options or {})}
+        chat = {**(options or {}), "conversation_id": conversation_id}
         await self._inputs.require_valid("chat", chat, "options")
         answer = await self._persist("post_message", arguments)
         await self._follow_up(answer)

@@ -86,7 +86,7 @@ class _Check:
         yield from _broken(schema, value, field)
         for part in schema.get("allOf", ()):
             yield from self.of(part, value, field, depth + 1)
-        yield from self._any_of(schema, value, field, depth)
+        yield from self._choices(schema, value, field, depth)
         if isinstance(value, dict):
             yield from self._object(schema, value, field, depth)
         elif isinstance(value, list):
@@ -102,10 +102,20 @@ class _Check:
         target = self._definitions.get(reference.removeprefix("#/$defs/"), {})
         return {**target, **{name: rule for name, rule in schema.items() if name != "$ref"}}
 
-    def _any_of(self, schema: Schema, value: Any, field: str, depth: int) -> Iterator[Mistake]:
+    def _choices(self, schema: Schema, value: Any, field: str, depth: int) -> Iterator[Mistake]:
+        yield from self._any_of(schema.get("anyOf") or (), value, field, depth)
+        choices = schema.get("oneOf") or ()
+        if not isinstance(value, dict) or not (names := _given_alone(choices)):
+            yield from self._any_of(choices, value, field, depth)
+        elif 1 != sum(not list(self.of(each, value, field, depth + 1)) for each in choices):
+            yield Mistake(field, "one_of", f"Input should have exactly one of {', '.join(names)}")
+
+    def _any_of(
+        self, choices: Sequence[Schema], value: Any, field: str, depth: int
+    ) -> Iterator[Mistake]:
         """The mistakes of the choice that comes nearest: null is nobody's first."""
         nearest: list[Mistake] | None = None
-        for choice in schema.get("anyOf") or schema.get("oneOf") or ():
+        for choice in choices:
             mistakes = list(self.of(choice, value, field, depth + 1))
             if not mistakes:
                 return
@@ -129,6 +139,13 @@ class _Check:
                 yield Mistake(_inside(field, name), "extra_forbidden", message)
             else:
                 yield from self.of(others, each, _inside(field, name), depth + 1)
+
+
+def _given_alone(choices: Sequence[Schema]) -> list[str]:
+    """The fields of which exactly one is to be given, where the choices say no more than that."""
+    required = [each.get("required", ()) for each in choices if isinstance(each, Mapping)]
+    names = [name for fields in required if len(fields) == 1 for name in fields]
+    return names if len(names) == len(choices) else []
 
 
 def _broken(schema: Schema, value: Any, field: str) -> Iterator[Mistake]:

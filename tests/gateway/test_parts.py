@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executors.registry import Registry
+from uvian_worker.calls import JobRefused
 from uvian_worker.gateway.page import Page
+from uvian_worker.gateway.problems import problem_of
 from uvian_worker.schemas import mistakes_of
 
 
@@ -28,6 +30,14 @@ def test_a_gateway_loads_neither_arq_nor_what_draws() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_the_client_finds_wrong_is_told_field_by_field() -> None:
+    """Its schema may be newer than the gateway's: "cannot be stored" would be no help, and untrue."""
+    errors = [{"field": "options.model", "code": "string_type", "message": "Input should be a string"}]
+    problem = problem_of(JobRefused("invalid_input", {"message": "…", "errors": errors}))
+    assert problem.document("r")["errors"] == errors
+    assert problem.detail == ""
 
 
 def test_the_committed_page_of_the_contract_is_the_generated_one() -> None:

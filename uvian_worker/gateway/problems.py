@@ -148,6 +148,8 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
 
 def _refused(error: JobRefused | Refused) -> Problem:
     details = error.details if isinstance(error, JobRefused) else {}
+    if details.get("errors"):  # the client has looked at it, by a schema that is newer than ours
+        return Problem("invalid_input", errors=details["errors"][:_MOST_TOLD])
     if error.code == "invalid_input":  # what Postgres says of it is not for its author
         return Problem("invalid_input", _NOT_STORED)
     if error.code == "unknown_user":
