@@ -107,7 +107,7 @@ class _Check:
         choices = schema.get("oneOf") or ()
         if not isinstance(value, dict) or not (names := _given_alone(choices)):
             yield from self._any_of(choices, value, field, depth)
-        elif 1 != sum(not list(self.of(each, value, field, depth + 1)) for each in choices):
+        elif sum(not list(self.of(each, value, field, depth + 1)) for each in choices) != 1:
             yield Mistake(field, "one_of", f"Input should have exactly one of {', '.join(names)}")
 
     def _any_of(
