@@ -141,7 +141,7 @@ class _Check:
                 yield from self.of(others, each, _inside(field, name), depth + 1)
 
 
-def _given_alone(choices: Sequence[Schema]) -> list[str]:
+def _given_alone(choices: Sequence[Any]) -> list[str]:
     """The fields of which exactly one is to be given, where the choices say no more than that."""
     required = [each.get("required", ()) for each in choices if isinstance(each, Mapping)]
     names = [name for fields in required if len(fields) == 1 for name in fields]
