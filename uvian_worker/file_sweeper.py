@@ -40,7 +40,7 @@ class FileSweeper:
         while True:
             if not await self._sweep_safely():
                 # Several workers need not ask at the same moment.
-                await asyncio.sleep(self._interval * random.uniform(0.8, 1.2))  # noqa: S311 - jitter
+                await asyncio.sleep(self._interval * random.uniform(1, 1.1))  # noqa: S311 - jitter
 
     async def _sweep_safely(self) -> bool:
         try:

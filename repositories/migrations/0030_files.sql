@@ -124,8 +124,6 @@ create trigger files_deleted after delete on uvian.concepts
   for each row execute function uvian._check_files();
 create trigger files_replaced after update of image_path on uvian.concepts
   for each row when (old.image_path <> new.image_path) execute function uvian._check_files();
-create trigger files_deleted after delete on uvian.concept_variations
-  for each row execute function uvian._check_files();
 
 revoke all on function
   uvian._lock_files(uuid[]), uvian._register_files(uuid, jsonb), uvian.choose_unnamed_files(jsonb),

@@ -47,7 +47,7 @@ def row(**more: Any) -> dict[str, Any]:
     """A job that waits for its third try."""
     return {
         "id": "0" * 36, "type": "generation", "user_id": "u", "status": "queued", "run": 3, "attempt": 2,
-        "created_at": NOW.isoformat(), "run_at": (NOW + timedelta(seconds=30)).isoformat(),
+        "created_at": NOW.isoformat(), "run_at": (NOW + timedelta(hours=1)).isoformat(),
         "started_at": None, "finished_at": None, "updated_at": NOW.isoformat(), "cost": 0,
         "error": None, "error_message": "The provider is away.", "output": None, "result_id": None,
         "idempotency_key": None, "parent_id": None, "admitted": True, **more,
@@ -63,7 +63,7 @@ def test_a_row_says_it() -> None:
 
 def test_a_job_that_is_watched_says_it_once() -> None:
     """Line by line, where there is no terminal."""
-    job = WatchedJob("j", "generation", run=2, run_at=NOW + timedelta(seconds=30))
+    job = WatchedJob("j", "generation", run=2, run_at=NOW + timedelta(hours=1))
     out = io.StringIO()
     with JobView(Console(file=out, width=100), job) as view:
         view.changed()

@@ -108,7 +108,7 @@ def test_a_megabyte_of_anything_costs_little(raw: bytes) -> None:
     began = time.process_time()
     with contextlib.suppress(Problem):
         document_of_body(raw)
-    assert time.process_time() - began < 2  # of a machine that is busy; a tenth of it is usual
+    assert time.process_time() - began < 5  # of a machine that is busy; a tenth of it is usual
 
 
 _JSON: st.SearchStrategy[Any] = st.recursive(
