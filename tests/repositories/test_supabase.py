@@ -28,8 +28,7 @@ from tests.supabase.faults import (
 from tests.supabase.platform import Platform
 
 
-@pytest.mark.database
-class TestSupabaseDatabase(DatabaseContract):
+class SupabaseContract(DatabaseContract):
     """It keeps the promises of the port, with a key of either kind."""
 
     @pytest.fixture(params=["secret_key", "service_key"])
@@ -45,6 +44,11 @@ class TestSupabaseDatabase(DatabaseContract):
     @pytest.fixture
     def user(self, user: str) -> str:
         return user
+
+
+@pytest.mark.database
+class TestSupabaseDatabase(SupabaseContract):
+    """On the double of a project."""
 
 
 # ─── time and places ─────────────────────────────────────────────────────────────────────────────
