@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Services", "open_services", "require_rights"]
+__all__ = ["Services", "open_services"]
 
 import asyncio
 import contextlib
@@ -32,11 +32,12 @@ from repositories.messages import UserMessages
 from uvian_worker import __version__
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher, Taker
-from uvian_worker.eventstream.away import FAULTS, RedisState
+from uvian_worker.eventstream.away import FAULTS, RedisAway, RedisState
 from uvian_worker.eventstream.connection import redis_from_url
 from uvian_worker.eventstream.control import Control
 from uvian_worker.eventstream.publisher import Publisher
 from uvian_worker.eventstream.rights import missing_rights
+from uvian_worker.eventstream.transport import place_of
 from uvian_worker.file_sweeper import FileSweeper
 from uvian_worker.followups import Messenger
 from uvian_worker.health import HealthServer, postgres_state, redis_state, sweep_state
@@ -67,25 +68,6 @@ class Services:
     control: Control
 
 
-async def require_rights(config: Config) -> None:
-    """Raise ``ConfigError`` when the Redis user may not do what a worker does.
-
-    A Redis that is away is not asked.
-    """
-    redis = redis_from_url(
-        config.redis_url.get_secret_value(), patience=0, state=RedisState(speaks=False)
-    )
-    try:
-        async with asyncio.timeout(_RIGHTS_SECONDS):
-            lacks = await missing_rights(redis, config.namespace)
-    except FAULTS:
-        return
-    finally:
-        await redis.aclose()
-    if lacks is not None:
-        raise ConfigError(f"UVIAN_REDIS_URL: {lacks}")
-
-
 @asynccontextmanager
 async def open_services(
     config: Config,
@@ -108,6 +90,7 @@ async def open_services(
             log.warning("%s", note)
         stores = Stores(config, stack)
         health = await _serve_health(config, stack)
+        await _require_redis(config)
         database = await stores.untried_database()
         await when_there(partial(stores.try_database, database), _WAITING)
         _say_who_listens(config)
@@ -197,6 +180,29 @@ async def open_services(
         yield services
 
 
+async def _require_redis(config: Config) -> None:
+    """Raise ``ConfigError`` for what only settings mend: a password, TLS, a right that the user lacks.
+
+    A Redis that is away is not waited for: what needs it does that.
+    """
+    redis = redis_from_url(
+        config.redis_url.get_secret_value(), patience=0, state=RedisState(speaks=False)
+    )
+    try:
+        async with asyncio.timeout(_RIGHTS_SECONDS):
+            lacks = await missing_rights(redis, config.namespace)
+    except RedisAway as away:
+        if away.passes:
+            return
+        raise ConfigError(f"UVIAN_REDIS_URL: Redis at {place_of(redis)} {away}") from away
+    except FAULTS:
+        return
+    finally:
+        await redis.aclose()
+    if lacks is not None:
+        raise ConfigError(f"UVIAN_REDIS_URL: {lacks}")
+
+
 def _say_who_listens(config: Config) -> None:
     if config.listen_url() is None:
         log.info(
@@ -225,7 +231,7 @@ class _Health:
     async def __call__(self) -> dict[str, str]:
         """A sentence per part, ``ok`` when it is."""
         if self._parts is None:
-            return {"start": "waiting for the database"}
+            return {"start": "waiting for the servers"}
         services, dispatcher = self._parts
         redis, postgres = await asyncio.gather(
             redis_state(dispatcher), postgres_state(services.database)

@@ -41,7 +41,8 @@ _TOKENS = 64
 #: Ids that arq is given at once. It picks one after another, while the loops take what is due in one call:
 #: of a long list it would find most taken already.
 _PICKS = 8
-_FIRST_PATIENCE = 3.0  #: seconds
+_GLANCE = 0.5  #: seconds for what only a line of arq's log needs
+_LAST_WORD = 1.0  #: seconds for arq's, once the process ends
 _LONGEST_PACE = 0.05
 
 
@@ -62,17 +63,16 @@ def deserialize(document: bytes) -> dict[str, Any]:
 def arq_redis_from_url(url: str, namespace: str, **options: Any) -> WakingArqRedis:
     """The pool for ``WorkerSettings.redis_pool``; nothing connects before its first use.
 
-    It waits ``_FIRST_PATIENCE`` seconds for Redis, so that a wrong URL ends the start; for one that
-    answers that it cannot serve us at the moment, and once told to ``be_patient``, as long as it
-    takes, since an error in arq's loop ends the worker. Whatever Redis answers, it never does so by
-    an error that arq would let through. Call ``give_up`` when the process ends.
+    It waits for a Redis that is away as long as it takes, since an error in arq's loop ends the worker.
+    Whatever Redis answers, it never does so by an error that arq would let through. Call ``give_up``
+    when the process ends.
     """
     defaults = {
-        "retry": PatientRetry(_FIRST_PATIENCE, outlasts=True),
+        "retry": PatientRetry(math.inf),
         "retry_on_error": [RedisAway, RedisConnectionError, OSError],
         "parser_class": StubbornParser,
     }
-    pool = pool_from_url(url, _FIRST_PATIENCE, **defaults | options)
+    pool = pool_from_url(url, math.inf, **defaults | options)
     return WakingArqRedis(pool, namespace=namespace)
 
 
@@ -121,12 +121,6 @@ class WakingArqRedis(ArqRedis):
         """Take back ``drain``."""
         self._draining = False
 
-    def be_patient(self) -> None:
-        """From now on a command waits for a Redis that is away: it was there once."""
-        retry = self.connection_pool.connection_kwargs.get("retry")
-        if isinstance(retry, PatientRetry):
-            retry.patience = math.inf
-
     def give_up(self) -> None:
         """From now on no command waits for a Redis that is away: the process ends."""
         self._ends = True
@@ -142,12 +136,12 @@ class WakingArqRedis(ArqRedis):
 
     async def delete(self, *names: Any) -> Any:
         """redis-py's; arq's last word is one, and unheard it must not change how the process ends."""
-        try:
+        if not self._ends:
             return await super().delete(*names)
-        except FAULTS:
-            if not self._ends:
-                raise
-            return 0
+        with contextlib.suppress(*FAULTS):  # a TimeoutError is an OSError
+            async with asyncio.timeout(_LAST_WORD):
+                return await super().delete(*names)
+        return 0
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """Any command; arq's keys get the namespace."""
@@ -314,13 +308,16 @@ class _PickingPipeline(Pipeline):
         return super().execute_command(*_named(args, self._keys), **options)
 
     async def execute(self, raise_on_error: bool = True) -> list[Any]:
-        """redis-py's; what arq asks before it starts, to log it, a user need not be allowed to ask."""
+        """redis-py's; what arq asks before it starts, to log it, nobody waits for or needs a right for."""
         base: Any = super()
-        asked = {args[0] for args, _ in self.command_stack}
-        if not asked or not asked <= {"INFO", "DBSIZE"}:
+        asked = [args[0] for args, _ in self.command_stack]
+        if not asked or not set(asked) <= {"INFO", "DBSIZE"}:
             answers: list[Any] = await base.execute(raise_on_error)
             return answers
-        answers = await base.execute(raise_on_error=False)
+        answers = [{} for _ in asked]
+        with contextlib.suppress(*FAULTS):
+            async with asyncio.timeout(_GLANCE):
+                answers = await base.execute(raise_on_error=False)
         return [{} if isinstance(answer, ResponseError) else answer for answer in answers]
 
     async def reset(self) -> None:

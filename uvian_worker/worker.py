@@ -12,7 +12,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import signal
 import sys
 import threading
 from collections.abc import Mapping
@@ -41,15 +40,20 @@ from uvian_worker.eventstream.keys import Keys
 from uvian_worker.eventstream.lane import stop
 from uvian_worker.eventstream.transport import place_of
 from uvian_worker.exit_codes import ExitCode
-from uvian_worker.runtime import keep_out_of_collections, use_fast_loop
-from uvian_worker.scrubbing import guard_logs, scrubbed_trace
-from uvian_worker.services import Services, open_services, require_rights
+from uvian_worker.runtime import (
+    SIGNALS,
+    end_process,
+    end_when_told,
+    keep_out_of_collections,
+    use_fast_loop,
+)
+from uvian_worker.scrubbing import scrubbed_trace
+from uvian_worker.services import Services, open_services
 from uvian_worker.tasks import run_job
 from uvian_worker.waking import WakingArqRedis, arq_redis_from_url, deserialize, serialize
 
 log = logging.getLogger("uvian.worker")
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _CLOSING_SECONDS = 5.0
 _LAST_SECONDS = 2.0  #: that arq and the threads may take once everything of ours is closed
 
@@ -82,8 +86,9 @@ def _read_settings() -> Mapping[str, Any]:
         raise SystemExit(ExitCode.USAGE) from None
     if "arq.cli" in sys.modules:  # the process is a worker's and nothing else's
         use_fast_loop()
-        guard_logs()
+        logs.configure(config.log_level, config.log_format)
         sys.excepthook = _explain
+        end_when_told()  # until ``startup`` takes over the signals
     url = config.redis_url.get_secret_value()
     _made = _Made(config, arq_redis_from_url(url, config.namespace))
     return {
@@ -103,10 +108,14 @@ async def startup(ctx: dict[str, Any]) -> None:
     # as it has not begun, later when it is drained.
     main = asyncio.current_task()
     assert main is not None  # noqa: S101 - a coroutine always runs in a task
-    for number in _SIGNALS:
-        asyncio.get_running_loop().add_signal_handler(number, main.cancel)
+
+    def end() -> None:
+        made.pool.give_up()  # arq has a last word for a Redis that may be away
+        main.cancel()
+
+    for number in SIGNALS:
+        asyncio.get_running_loop().add_signal_handler(number, end)
     try:
-        await require_rights(made.config)
         services = await stack.enter_async_context(
             open_services(made.config, WorkerSettings.executors, redis_state=made.pool.state)
         )
@@ -119,7 +128,6 @@ async def startup(ctx: dict[str, Any]) -> None:
             log.critical("the worker cannot start: %s", error)
         raise SystemExit(code) from None
     ctx["services"] = services
-    made.pool.be_patient()
     ending = Ending(ctx, services, made.pool, main)
     stack.push_async_callback(ending.close)
     ending.install()
@@ -167,13 +175,6 @@ async def _arq_has_finished() -> bool:
     return not pending
 
 
-def _end_process() -> None:
-    """Everything is settled and closed: nothing that still hangs is worth waiting for."""
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(0)
-
-
 def _leave_watch(*, reload: bool) -> None:
     """Begin this process anew, or end it.
 
@@ -212,7 +213,7 @@ class Ending:
     def install(self) -> None:
         """Handle the signals."""
         loop = asyncio.get_running_loop()
-        for number in _SIGNALS:
+        for number in SIGNALS:
             loop.add_signal_handler(number, self.drain)
 
     async def close(self) -> None:
@@ -245,9 +246,9 @@ class Ending:
             await stop(self._main)
             await shutdown(self._ctx)
         if not (await self._close_services() and finished):
-            _end_process()
+            end_process()
         # arq still asks a Redis that may be away, and Python waits for threads that may not end.
-        last = threading.Timer(_LAST_SECONDS, _end_process)
+        last = threading.Timer(_LAST_SECONDS, end_process)
         last.daemon = True
         last.start()
         # A single cancellation can get lost in what arq awaits; then it would poll for ever.

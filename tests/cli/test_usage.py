@@ -105,7 +105,7 @@ def test_an_unreachable_redis_is_named_without_its_password(
     """Setting and host are said, the password never is."""
     monkeypatch.setenv("UVIAN_DATABASE_URL", "postgresql://u:secret1@127.0.0.1:9/app")
     monkeypatch.setenv("UVIAN_REDIS_URL", "redis://:secret2@127.0.0.1:9/3")
-    for words in (["worker"], ["submit", "generation"], ["jobs", "cancel", "abcd"]):
+    for words in (["submit", "generation"], ["jobs", "cancel", "abcd"]):
         result = invoke(*words)
         assert result.exit_code == ExitCode.UNREACHABLE, result.output
         assert "Redis at 127.0.0.1:9/3 (UVIAN_REDIS_URL) is not reachable" in result.stderr

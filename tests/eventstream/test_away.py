@@ -337,7 +337,6 @@ async def test_arqs_loop_outlives_whatever_it_is_answered(
     """At each of its commands, also by refusals: stock arq goes on, and runs what waits."""
     monkeypatch.setattr(waking, "_BLOCK", 0.03)
     pool: WakingArqRedis = arq_redis_from_url(sick_url, "uvian", **QUICK)
-    pool.be_patient()
     redis = redis_from_url(sick_url, **QUICK)
     dispatcher, ran = Dispatcher(redis, "uvian"), []
 

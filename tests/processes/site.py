@@ -80,10 +80,17 @@ class Site:
         self, *arguments: str, settings: str = "tests.processes.settings.WorkerSettings", **env: str
     ) -> Worker:
         """Start a worker; it need not be ready yet."""
+        return self._run("arq", settings, *arguments, **env)
+
+    def command(self, *words: str, **env: str) -> Worker:
+        """Start a command of ``uvian`` that stays."""
+        return self._run("uvian_worker.cli", *words, **env)
+
+    def _run(self, module: str, *arguments: str, **env: str) -> Worker:
         log = self.folder / f"worker-{len(self.workers)}.log"
         with log.open("wb") as out:
             process = subprocess.Popen(
-                [sys.executable, "-m", "arq", settings, *arguments],
+                [sys.executable, "-m", module, *arguments],
                 cwd=ROOT,
                 env=self.environment(**env),
                 stdout=out,

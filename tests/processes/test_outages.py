@@ -6,12 +6,14 @@ import asyncio
 import signal
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import aiohttp
 import asyncpg
 import pytest
 
 from tests.adapters import Adapter, OverSupabase, over_postgres_only
+from tests.eventstream.sick import SickRedis
 from tests.processes.site import Site
 from tests.supabase.faults import html_502
 from uvian_worker.embedded import EmbeddedPostgres
@@ -80,6 +82,73 @@ async def test_one_that_waits_ends_when_it_is_told_to(site: Site) -> None:
     assert await asyncio.to_thread(worker.process.wait, 20) == 0, worker.said
     assert time.monotonic() - began < 5
     assert "Traceback" not in worker.said
+
+
+@over_postgres_only
+@pytest.mark.parametrize(
+    ("away", "sentence"),
+    [
+        ("refused", "is not reachable"),
+        ("silence", "does not answer"),
+        ("close", "closes connections before it has said a word"),
+    ],
+)
+async def test_started_while_redis_is_away_it_waits_and_begins(
+    site: Site, unused_tcp_port_factory: Callable[[], int], away: str, sentence: str
+) -> None:
+    """One line says so; it is alive and not ready; then it runs what is queued. Another ends when told."""
+    port, health = unused_tcp_port_factory(), unused_tcp_port_factory()
+    url = f"{site.redis.url.rpartition('@')[0]}@127.0.0.1:{port}/0"
+    proxy = SickRedis(site.redis.port)
+    async with proxy.struck(lambda _: True, away):
+        if away != "refused":
+            await proxy.start(port)
+        worker = site.start(UVIAN_REDIS_URL=url, UVIAN_HEALTH_PORT=str(health))
+        other = site.start(UVIAN_REDIS_URL=url)
+        await site.until(lambda: sentence in worker.said and "at a time" in other.said, worker)
+        assert await _status(health, "live") == 200
+        assert await _status(health, "ready") == 503
+        began = time.monotonic()
+        assert await asyncio.to_thread(other.terminate) == 0, other.said
+        assert time.monotonic() - began < 10
+    if away == "refused":
+        await proxy.start(port)
+    (row,) = await site.ended(await site.submit("noop"))
+    assert (row["status"], row["attempt"]) == ("completed", 0)
+    assert worker.said.count("jobs and events wait until it serves us") == 1, worker.said
+    assert "Traceback" not in worker.said + other.said
+    worker.kill()
+    await proxy.close()
+
+
+@over_postgres_only
+async def test_the_command_waits_as_arqs_does(site: Site, unused_tcp_port: int) -> None:
+    """``uvian worker`` where nobody is, neither Redis nor database: it waits, and ends with 0."""
+    worker = site.command(
+        "worker",
+        UVIAN_REDIS_URL="redis://127.0.0.1:1/0",
+        UVIAN_DATABASE_URL="postgresql://x@127.0.0.1:1/x",
+        UVIAN_HEALTH_PORT=str(unused_tcp_port),
+    )
+    await site.until(lambda: _warnings(worker.said), worker)
+    assert await _status(unused_tcp_port, "live") == 200
+    assert await asyncio.to_thread(worker.terminate) == 0, worker.said
+
+
+@over_postgres_only
+@pytest.mark.parametrize("command", ["worker", "gateway"])
+async def test_told_to_end_while_it_asks_for_the_first_time(site: Site, command: str) -> None:
+    """Nobody says a word, and the command has only begun to ask: it ends at once, with 0."""
+    proxy = SickRedis(site.redis.port)
+    await proxy.start()
+    async with proxy.struck(lambda _: True, "silence") as strike:
+        url = f"redis://127.0.0.1:{proxy.port}/0"
+        started = site.command(command, UVIAN_REDIS_URL=url, UVIAN_JWT_SECRETS="s" * 32)
+        async with asyncio.timeout(20):
+            await strike.hit.wait()
+        assert await asyncio.to_thread(started.terminate) == 0, started.said
+    assert started.said == ""
+    await proxy.close()
 
 
 @over_postgres_only

@@ -195,7 +195,6 @@ async def test_the_health_endpoint_tells_the_truth(site: Site) -> None:
     [
         ("postgres", {"UVIAN_REDIS_ULR": "x"}, "Did you mean UVIAN_REDIS_URL?"),
         ("postgres", {"UVIAN_LEASE": "3"}, "UVIAN_LEASE (3 s) must be at least"),
-        ("postgres", {"UVIAN_REDIS_URL": "redis://:hidden@127.0.0.1:1/0"}, "Redis at 127.0.0.1:1"),
         ("postgres", {"UVIAN_DATABASE_URL": ""}, "UVIAN_DATABASE_URL is not set"),
         ("supabase", {"UVIAN_SUPABASE_KEY": "sb_secret_hidden"}, "UVIAN_SUPABASE_KEY"),
         ("postgres", {"UVIAN_IMAGES": "supabase"}, "UVIAN_SUPABASE_KEY"),
@@ -205,11 +204,11 @@ async def test_the_health_endpoint_tells_the_truth(site: Site) -> None:
 async def test_a_failed_start_is_one_critical_line(
     site: Site, settings: dict[str, str], sentence: str
 ) -> None:
-    """What is wrong is said once, and no job is consumed; 2 is a setting, 3 a server that is away."""
+    """What is wrong is said once, and no job is consumed."""
     job_id = await site.submit("noop")
     worker = site.start(**settings)
     code = await asyncio.to_thread(worker.process.wait, 30)
-    assert code == 2 or (code and "127.0.0.1" in sentence + str(settings)), worker.said
+    assert code == 2, worker.said
     critical = [line for line in worker.said.splitlines() if "CRITICAL" in line]
     assert len(critical) == 1
     assert sentence in critical[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Site", "load_config", "open_site", "require_redis_url", "require_usable"]
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator
@@ -76,23 +77,18 @@ async def open_site(*, redis: bool = True) -> AsyncIterator[Site]:
 async def require_usable(config: Config) -> None:
     """Raise ``Fault`` or ``RepositoryError`` for what must be set right before a worker can start.
 
-    A database that is away is the worker's to wait for, and so is a Redis that says that it cannot
-    serve us at the moment.
+    What is away is the worker's to wait for: it says so meanwhile, and where it is asked for its health.
     """
     config.require_database()
-    await _require_redis(config, serving=False)
-    async with AsyncExitStack() as stack:
-        with contextlib.suppress(Transient):
+    with contextlib.suppress(Transient, TimeoutError):
+        async with asyncio.timeout(_SECONDS), AsyncExitStack() as stack:
+            await _redis_away(config)
             await Stores(config, stack).database()
 
 
 async def require_redis_url(config: Config) -> None:
     """Raise ``Fault`` for a setting that is wrong; a Redis that is away may come back."""
-    try:
-        await _require_redis(config)
-    except Fault as fault:
-        if fault.code is not ExitCode.UNREACHABLE:
-            raise
+    if (fault := await _redis_away(config)) is not None:
         log.warning("%s Jobs are taken all the same, and run when it is back.", fault.message)
 
 
@@ -103,11 +99,19 @@ async def _open_database(config: Config, stack: AsyncExitStack) -> Database:
         raise Fault(str(error), ExitCode.UNREACHABLE, hint=_next_step(config)) from error
 
 
-async def _require_redis(config: Config, *, serving: bool = True) -> None:
-    """Raise ``Fault``, with setting and host and without the password, unless Redis answers.
+async def _redis_away(config: Config) -> Fault | None:
+    """What makes Redis unreachable, if that is all that is wrong with it."""
+    try:
+        await _require_redis(config)
+    except Fault as fault:
+        if fault.code is not ExitCode.UNREACHABLE:
+            raise
+        return fault
+    return None
 
-    Without ``serving`` one that cannot serve us at the moment will do.
-    """
+
+async def _require_redis(config: Config) -> None:
+    """Raise ``Fault``, with setting and host and without the password, unless Redis serves us."""
     url = config.redis_url.get_secret_value()
     where = f"at {place(url)} (UVIAN_REDIS_URL)"
     quick = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
@@ -123,8 +127,6 @@ async def _require_redis(config: Config, *, serving: bool = True) -> None:
         await redis.ping()
         lacks = await missing_rights(redis, config.namespace)
     except RedisAway as away:
-        if away.passes and not serving:
-            return
         raise _fault_of(away, where) from away
     except ResponseError as error:
         raise Fault(f"Redis {where} refuses us: {error}", ExitCode.USAGE) from error
@@ -141,14 +143,10 @@ _START = "Start it or correct the setting; `uvian dev` brings one of its own."
 
 def _fault_of(away: RedisAway, where: str) -> Fault:
     if away.passes:
-        return Fault(f"Redis {where} {away}.", ExitCode.UNREACHABLE, hint="It may come back.")
-    if away.is_gone:
-        return Fault(f"Redis {where} {away}.", ExitCode.UNREACHABLE, hint=_START)
-    return Fault(
-        f"Redis {where} {away}.",
-        ExitCode.USAGE,
-        hint="Give user and password in UVIAN_REDIS_URL: redis://user:password@host:port/db",
-    )
+        hint = _START if away.is_gone else "It may come back."
+        return Fault(f"Redis {where} {away}.", ExitCode.UNREACHABLE, hint=hint)
+    form = "It reads redis://user:password@host:port/db, or rediss://… for TLS."
+    return Fault(f"Redis {where} {away}.", ExitCode.USAGE, hint=form)
 
 
 def _next_step(config: Config) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ExitCode", "Fault", "explained", "keep_traces", "run", "tell"]
+__all__ = ["ExitCode", "Fault", "ending_with_zero", "explained", "keep_traces", "run", "tell"]
 
 import asyncio
 import contextlib
@@ -53,6 +53,16 @@ async def _until_told(work: Coroutine[Any, Any, T]) -> T:
         with contextlib.suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, task.cancel)
     return await work
+
+
+@contextlib.contextmanager
+def ending_with_zero() -> Iterator[None]:
+    """For servers: being told to is how they end."""
+    try:
+        yield
+    except typer.Exit as ending:
+        told = ending.exit_code == ExitCode.INTERRUPTED
+        raise typer.Exit(ExitCode.OK if told else ending.exit_code) from None
 
 
 @contextlib.contextmanager

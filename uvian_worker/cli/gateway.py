@@ -4,9 +4,7 @@ from __future__ import annotations
 
 __all__ = ["gateway"]
 
-import typer
-
-from uvian_worker.cli.endings import ExitCode, run
+from uvian_worker.cli.endings import ending_with_zero, run
 
 
 def gateway() -> None:
@@ -18,13 +16,8 @@ def gateway() -> None:
 
     use_fast_loop()
     raise_file_limit()
-    try:
+    with ending_with_zero():
         run(_serve())
-    except typer.Exit as ending:
-        # Being told to is how this command ends.
-        raise typer.Exit(
-            ExitCode.OK if ending.exit_code == ExitCode.INTERRUPTED else ending.exit_code
-        ) from None
 
 
 async def _serve() -> None:

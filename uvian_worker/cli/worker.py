@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uvian_worker.cli.endings import explained, run
+from uvian_worker.cli.endings import ending_with_zero, explained, run
 
 
 def worker(
@@ -18,11 +18,14 @@ def worker(
 
     From then on it is the same as: arq uvian_worker.WorkerSettings
     """
-    run(_check())
+    from uvian_worker.runtime import end_when_told, use_fast_loop
+
+    with ending_with_zero():
+        run(_check())
+    end_when_told()
     with explained():
         from arq.worker import run_worker
 
-        from uvian_worker.runtime import use_fast_loop
         from uvian_worker.worker import WorkerSettings
 
         use_fast_loop()
@@ -30,8 +33,11 @@ def worker(
 
 
 async def _check() -> None:
+    from uvian_worker import logs
     from uvian_worker.cli.connect import require_usable
     from uvian_worker.config import Config
 
     # Not what `uvian dev` has written down: a worker belongs to the servers it was configured for.
-    await require_usable(Config.load())
+    config = Config.load()
+    await require_usable(config)
+    logs.configure(config.log_level, config.log_format)

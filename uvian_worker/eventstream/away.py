@@ -59,6 +59,7 @@ _NO_PASSWORD: Final = "NOPASSWORD"  # noqa: S105 - our name for what has no code
 _FULL_HOUSE: Final = "MAXCLIENTS"
 _GONE: Final = "GONE"
 _UPSTREAM: Final = "UPSTREAM"
+_TLS: Final = "TLS"
 
 #: What a state is called in a log and by ``/health/ready``; it follows "Redis at <host>:<port>".
 _WORDS: Final[Mapping[str, str]] = {
@@ -83,7 +84,9 @@ _WORDS: Final[Mapping[str, str]] = {
 #: Another name of the same state: a blocked read is ended by what the next command meets.
 _SAME: Final = {"UNBLOCKED": "READONLY", "UNKILLABLE": "BUSY", "ASK": "MOVED"}
 #: Only settings mend these: nobody waits for them who has never seen this Redis work.
-_SETTINGS: Final = frozenset({"MOVED", "NOAUTH", "NOPERM", "REFUSED", "WRONGPASS", _NO_PASSWORD})
+_SETTINGS: Final = frozenset(
+    {"MOVED", "NOAUTH", "NOPERM", "REFUSED", "WRONGPASS", _NO_PASSWORD, _TLS}
+)
 
 _CODE: Final = re.compile(r"-?([A-Z][A-Z0-9_]+)(?=[ :,.]|$)")
 #: Where the error of a command begins that a script (6.2, then 7) or a transaction hands on.
@@ -136,8 +139,8 @@ class RedisAway(Exception):
 
     @property
     def passes(self) -> bool:
-        """Whether a server that lives has said so: it will pass, without anybody's doing."""
-        return self.code != _GONE and self.code not in _SETTINGS
+        """Whether it may pass without anybody's doing; else only settings mend it."""
+        return self.code not in _SETTINGS
 
     @property
     def is_gone(self) -> bool:
@@ -179,7 +182,8 @@ def away_of_failure(error: BaseException, *, greeted: bool) -> RedisAway:
     """
     if isinstance(error, RedisAway):
         return error
-    return RedisUnusable(_words_of_failure(error, greeted=greeted))
+    code = _TLS if _is_about_tls(error) else _GONE
+    return RedisUnusable(_words_of_failure(error, greeted=greeted), code)
 
 
 def away_of_error(error: BaseException) -> RedisAway | None:
@@ -289,9 +293,23 @@ def _end_of(text: str) -> str:
     return sentence.removeprefix("NOPERM ").removeprefix("-NOPERM ").strip()[:160]
 
 
+def _is_about_tls(error: BaseException) -> bool:
+    """Whether one side speaks TLS and the other does not, or a certificate is not accepted.
+
+    A handshake that is cut short says nothing of settings.
+    """
+    match error:
+        case exceptions.InvalidResponse():
+            return "\\x15" in str(error) or "\x15" in str(error)
+        case ssl.SSLEOFError() | ssl.SSLZeroReturnError():
+            return False
+        case _:
+            return isinstance(error, ssl.SSLError)
+
+
 def _words_of_failure(error: BaseException, *, greeted: bool) -> str:  # noqa: PLR0911 - a table
     match error:
-        case exceptions.InvalidResponse() if "\\x15" in str(error) or "\x15" in str(error):
+        case exceptions.InvalidResponse() if _is_about_tls(error):
             return "speaks TLS: write rediss:// instead of redis:// in its URL"
         case exceptions.InvalidResponse():
             return "does not speak Redis' protocol"

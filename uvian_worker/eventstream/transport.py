@@ -56,14 +56,12 @@ class PatientRetry(Retry):
     """Retries a command until ``patience`` seconds have passed, and no longer once told to give up.
 
     redis-py counts retries, and counts them anew in every layer (command, connect): twelve of each
-    turned ten seconds into two minutes. ``outlasts`` waits longer for a server that lives and says
-    that it cannot serve us at the moment.
+    turned ten seconds into two minutes.
     """
 
-    def __init__(self, patience: float, *, outlasts: bool = False) -> None:
+    def __init__(self, patience: float) -> None:
         super().__init__(NoBackoff(), 0)
         self.patience = patience
-        self._outlasts = outlasts
         self._given_up = False
 
     def __deepcopy__(self, memo: object) -> Self:
@@ -85,17 +83,10 @@ class PatientRetry(Retry):
                 return await do()
             except self._supported_errors as error:
                 await fail(error)
-                if self._is_final(error, deadline):
+                if self._given_up or time.monotonic() >= deadline:
                     raise
             await asyncio.sleep(pause_before(tries, first=0.02))
             tries += 1
-
-    def _is_final(self, error: BaseException, deadline: float) -> bool:
-        if self._given_up:
-            return True
-        if self._outlasts and isinstance(error, RedisAway) and error.passes:
-            return False
-        return time.monotonic() >= deadline
 
 
 def redis_from_url(url: str, *, patience: float = 10.0, **options: Any) -> Redis:

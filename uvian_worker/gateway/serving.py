@@ -44,6 +44,9 @@ from uvian_worker.sweeper import Sweeper
 log = logging.getLogger("uvian.gateway")
 
 _MOST_READ: Final = 1024 * 1024  #: bytes of events that a cursor is answered with, else the state
+_FIRST_SECONDS: Final = (
+    3.0  #: that a database may take to answer before the gateway listens without it
+)
 _MEANWHILE: Final = "What needs it is answered 503 until it is back."
 _KEYS_SECONDS: Final = 3.0  #: that a request with a new key's token waits for the project's Auth
 _FINISH_SECONDS: Final = 10.0  #: that requests may take to end once we were told to
@@ -161,8 +164,9 @@ async def _tried(stores: Stores, database: Database, stack: AsyncExitStack) -> N
     """Raise for what the operator must set right. A database that is away is told of, and tried again
     beside the requests, which are answered 503 until it is back."""
     try:
-        await stores.try_database(database)
-    except Transient:
+        async with asyncio.timeout(_FIRST_SECONDS):
+            await stores.try_database(database)
+    except (Transient, TimeoutError):
         # An operator who finds something to set right by now finds a gateway that says so.
         ask, passing = partial(stores.try_database, database), (Transient, Misconfigured)
         later = when_there(ask, _MEANWHILE, passing=passing)
