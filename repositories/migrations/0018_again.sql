@@ -170,11 +170,6 @@ begin
     new.conversation_id := uvian._conversation_of(new.type, new.input);
     new.its_turn := new.conversation_id is null;  -- a chat gets in line
     if new.status = 'queued' then
-      perform uvian._require_allowed(new.type, new.input, null);
-      if not uvian._may_speak(new.type, new.conversation_id, new.user_id) then
-        raise exception using errcode = 'PT404', message = 'not_found',
-          detail = 'There is no such conversation, or the user takes no part in it.';
-      end if;
       new.run := 1;
       new.attempt := 0;
       new.admitted := new.its_turn;
@@ -185,9 +180,6 @@ begin
       raise exception using errcode = 'PT409', message = 'owner_is_fixed',
         detail = 'A job keeps its id, its user and its conversation; insert another one.';
     end if;
-    if new.status = 'queued' and old.status in ('completed', 'failed', 'cancelled') then
-      perform uvian._require_allowed(new.type, new.input, null);
-    end if;
     new.run := old.run;  -- the fence is nobody's to set
     new.attempt := old.attempt;
     new.cost := old.cost;
@@ -195,6 +187,13 @@ begin
     new.conversation_id := old.conversation_id;
     new.turn := old.turn;
     new.its_turn := old.its_turn;
+  end if;
+  if new.status = 'queued' and (tg_op = 'INSERT' or old.status in ('completed', 'failed', 'cancelled')) then
+    perform uvian._require_allowed(new.type, new.input, null);
+    if not uvian._may_speak(new.type, new.conversation_id, new.user_id) then
+      raise exception using errcode = 'PT404', message = 'not_found',
+        detail = 'There is no such conversation, or the user takes no part in it.';
+    end if;
   end if;
   return new;
 end $$;

@@ -8,6 +8,7 @@ import uuid
 from decimal import Decimal
 from typing import Any
 
+import asyncpg
 import pytest
 
 from repositories import errors
@@ -224,6 +225,9 @@ async def test_a_removed_member_retries_nothing(world: World) -> None:
     with pytest.raises(errors.Refused) as refused:
         await world.retry(job, 1, member)
     assert refused.value.code == "not_found"
+    with pytest.raises(asyncpg.PostgresError, match="not_found"):  # nor does a hand for them
+        await world.hand.execute("update uvian.jobs set status = 'queued'")
+    assert (await world.row(job))["status"] == "cancelled"
 
 
 # ─── gone ────────────────────────────────────────────────────────────────────────────────────────

@@ -132,7 +132,7 @@ def price(
     ],
     as_json: _Json = False,
 ) -> None:
-    """Say what a job of a type costs. Jobs that were made before keep their price."""
+    """Say what a job of a type costs. What waits or runs keeps its price; a retry has the new one."""
     run(_change(type_, {"price": None if amount == "none" else _price(amount)}, as_json))
 
 

@@ -248,6 +248,7 @@ def job_operations(database: Database, client: Client, types: JobTypes) -> Seque
                 "unknown_type",
                 "type_disabled",
                 "not_allowed",
+                "input_too_large",
                 "insufficient_credits",
                 "too_many_queued",
             ),

@@ -124,6 +124,7 @@ def message_operations(database: Database, client: Client, types: JobTypes) -> S
                 "not_found",
                 "conversation_busy",
                 "message_too_large",
+                "input_too_large",
                 "invalid_message",
                 "type_not_open",
                 "type_disabled",
