@@ -17,6 +17,7 @@ import io
 import math
 import re
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -24,7 +25,7 @@ from typing import Final
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 _LEAST_SECONDS = 0.25  # of CPU time, for the smallest picture
-_MOST_CHUNKS = 100_000  # of a PNG: one of 4096² in rows of its own has 4,096
+_MOST_CHUNKS = 100_000  # of a PNG or JPEG: one of 4096² in rows of its own has 4,096
 _MOST_SCANS = 100  # of a JPEG: encoders write 10, those that try hard 30
 
 
@@ -154,30 +155,44 @@ def _essence(content: bytes) -> bytes:
     if content.startswith((b"GIF87a", b"GIF89a")):
         return _gif_frame(content)
     if content.startswith(b"\xff\xd8\xff"):
-        _check_scans(content)
+        return _jpeg_picture(content)
     return content
 
 
 _PIXELS_OF_PNG = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
 _OLD_EXIF = b"Raw profile type exif\0"  # where it was kept before eXIf
 _OLD_EXIF_BYTES = 256 * 1024
+_TEXT_BYTES = 1024 * 1024  # of a text, unpacked: Pillow refuses a picture for a longer one
 
 
 def _png_chunks(content: bytes) -> Iterator[bytes]:
     """What the pixels of the first frame are made of, chunk by chunk."""
-    at, seen = 8, 0
+    at, seen, old_exif = 8, 0, False
     while at + 8 <= len(content):
         length, kind = struct.unpack_from(">I4s", content, at)
         end = at + length + 12
-        if kind in _PIXELS_OF_PNG or (
-            length <= _OLD_EXIF_BYTES and content.startswith(_OLD_EXIF, at + 8)
-        ):
+        if kind in _PIXELS_OF_PNG:
             yield content[at:end]
+        elif not old_exif and content.startswith(_OLD_EXIF, at + 8):
+            old_exif = True  # the first: thousands cost time
+            if length <= _OLD_EXIF_BYTES and _is_short(kind, content[at + 8 : end - 4]):
+                yield content[at:end]
         at, seen = end, seen + 1
         if kind == b"IEND":
             return
         if seen > _MOST_CHUNKS:
             raise UnsafeImageError(f"the PNG has more than {_MOST_CHUNKS:,} parts")
+
+
+def _is_short(kind: bytes, text: bytes) -> bool:
+    """Whether a text stays within what Pillow takes once it is unpacked."""
+    if kind != b"zTXt":
+        return kind == b"tEXt"  # nobody has written it as iTXt
+    try:
+        packed = text[len(_OLD_EXIF) + 1 :]
+        return len(zlib.decompressobj().decompress(packed, _TEXT_BYTES + 1)) <= _TEXT_BYTES
+    except zlib.error:
+        return False
 
 
 def _gif_frame(content: bytes) -> bytes:
@@ -200,16 +215,34 @@ def _gif_frame(content: bytes) -> bytes:
 _JPEG_MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
 
 
-def _check_scans(content: bytes) -> None:
-    """A progressive JPEG may go over all its pixels as often as it likes, for a few bytes each time."""
-    at, scans = 2, 0
+_JPEG_END, _JPEG_SCAN, _JPEG_ALONE = b"\xd9", b"\xda", b"\x01\xd8"  # those alone have no length
+_JPEG_EXIF = b"Exif\0\0"
+#: COM, and what applications add; but JFIF (E0) and Adobe (EE), which say what the colours are.
+_JPEG_METADATA = b"\xfe\xe1\xe2\xe3\xe4\xe5\xe6\xe7\xe8\xe9\xea\xeb\xec\xed\xef"
+
+
+def _jpeg_picture(content: bytes) -> bytes:
+    """The picture without metadata, but for its first EXIF.
+
+    A progressive one may go over all its pixels as often as it likes, for a few bytes each time.
+    """
+    parts, kept, at = [], 0, 2
+    seen, scans, exif = 0, 0, False
     while found := _JPEG_MARKER.search(content, at):
-        at, marker = found.end(), found[1]
-        if marker == b"\xd9":  # the end of the image
-            return
-        if marker == b"\xda":
-            scans += 1
-            if scans > _MOST_SCANS:
-                raise UnsafeImageError(f"the JPEG has more than {_MOST_SCANS} scans")
-        if marker not in b"\x01\xd8":  # those have no length
-            at += int.from_bytes(content[at : at + 2])
+        at, marker, seen = found.end(), found[1], seen + 1
+        if marker == _JPEG_END:
+            break
+        if marker in _JPEG_ALONE:
+            continue
+        scans += marker == _JPEG_SCAN
+        if scans > _MOST_SCANS or seen > _MOST_CHUNKS:
+            what = f"{_MOST_SCANS} scans" if scans > _MOST_SCANS else f"{_MOST_CHUNKS:,} parts"
+            raise UnsafeImageError(f"the JPEG has more than {what}")
+        if marker in _JPEG_METADATA:
+            if not exif and content.startswith(_JPEG_EXIF, at + 2):
+                exif = True
+            else:
+                parts.append(content[kept : found.start()])
+                kept = at + int.from_bytes(content[at : at + 2])
+        at += int.from_bytes(content[at : at + 2])
+    return b"".join((*parts, content[kept:]))

@@ -25,7 +25,7 @@ from repositories.errors import DataError, PictureRefused, Refused
 from repositories.images import is_image_path
 from tests.executors.bench import JOB, USER, Bench, MemoryJobs, Model, Pictures, picture
 from tests.executors.fetching.internet import Internet, plain
-from tests.executors.imaging.bombs import comments, progressive
+from tests.executors.imaging.bombs import BOMBS, progressive
 from tests.executors.imaging.processes import begun, children, is_alive, until
 
 CONCEPT = str(uuid.UUID(int=21))
@@ -330,7 +330,7 @@ async def test_sizes_of_originals(
 @pytest.mark.parametrize(
     ("original", "reason"),
     [
-        (comments(2_000_000), "decoding the image takes more time than is allowed"),
+        (BOMBS["JPEG, 30 MB of nothing"](), "decoding the image takes more time than is allowed"),
         (progressive(64, 64, 500), "the JPEG has more than 100 scans"),
     ],
     ids=["time", "scans"],

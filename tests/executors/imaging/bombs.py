@@ -67,6 +67,12 @@ def comments(count: int) -> bytes:
     return raw[:2] + b"\xff\xfe\x00\x02" * count + raw[2:]
 
 
+def tables(count: int) -> bytes:
+    """A JPEG that says so often how it is quantised."""
+    raw = saved(Image.new("RGB", (64, 64)), "JPEG")
+    return raw[:2] + (b"\xff\xdb\x00\x43\x00" + b"\1" * 64) * count + raw[2:]
+
+
 def segments(kind: int, label: bytes, data: bytes, *, count: int = 1) -> bytes:
     """A JPEG with so many application segments."""
     raw = saved(Image.new("RGB", (64, 64)), "JPEG")
@@ -142,6 +148,9 @@ BOMBS: dict[str, Callable[[], bytes]] = {
     "JPEG, 500 scans": partial(progressive, 2048, 2048, 500),
     "JPEG, 100,000 scans": partial(progressive, 8192, 512, 100_000),
     "JPEG, two million comments": partial(comments, 2_000_000),
+    "JPEG, 30 MB of nothing": lambda: b"\xff\xd8" + b"\xff" * (30 << 20),
+    "JPEG, 400,000 tables": lambda: tables(400_000),
+    "JPEG, 90,000 tables": lambda: tables(90_000),
     "JPEG, 100,000 EXIFs": lambda: segments(1, b"Exif\0\0", bytes(60), count=100_000),
     "JPEG, a million profiles": lambda: segments(2, b"ICC_PROFILE\0\1\1", b"", count=1_000_000),
     "JPEG, an EXIF that claims 60,000 entries": lambda: segments(
@@ -203,6 +212,25 @@ def _laden_jpeg() -> bytes:
     )
 
 
+def _photoshop_jpeg() -> bytes:
+    """What several editors have left behind: each with its thumbnails, profile and history."""
+    raw = _laden_jpeg()
+    blocks = (b"Photoshop 3.0\0" + b"8BIM\x04\x04\0\0\0\0\0\0" * 5000)[:65_533]
+    parts = [(0xED, blocks)] * 200 + [(0xE1, b"Exif\0\0" + _exif(5000))] * 50
+    parts += [(0xFE, b"layer")] * 20_000
+    laden = b"".join(
+        b"\xff" + bytes([kind]) + struct.pack(">H", len(body) + 2) + body for kind, body in parts
+    )
+    start = raw.index(b"\xff\xdb")  # behind the EXIF that counts
+    return raw[:start] + laden + raw[start:]
+
+
+def _old_exif_too_large() -> bytes:
+    raw = saved(_PICTURE, "PNG")
+    text = chunk(b"zTXt", b"Raw profile type exif\0\0" + zeros(1 << 22))
+    return raw[:33] + text * 3 + raw[33:]
+
+
 def _laden_webp() -> bytes:
     return saved(
         _PICTURE,
@@ -225,7 +253,9 @@ def _laden_gif(size: int = 4_000_000) -> bytes:
 LADEN: dict[str, tuple[Callable[[], bytes], bool]] = {
     "PNG": (_laden_png, True),
     "PNG with EXIF as it was written before": (_old_exif_png, True),
+    "PNG with an old EXIF that is too large": (_old_exif_too_large, False),
     "JPEG": (_laden_jpeg, True),
+    "JPEG with what editors leave behind": (_photoshop_jpeg, True),
     "WebP": (_laden_webp, True),
     "GIF": (_laden_gif, False),
 }
