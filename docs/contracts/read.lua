@@ -10,6 +10,7 @@ local LOG = NAMESPACE .. ':log:' .. TOPIC
 local PREFIX = '{"id":"'
 local KEEP = 24 * 60 * 60 * 1000
 local PAGE, CHUNK = 512 * 1024, 100 -- bytes of a page, and events that are looked at in one go
+local FAR = 1e15 -- no topic has as many events; beyond 1e19 Redis would take the id for an error
 local LONG = 500 -- events; who comes late to more is told the state instead
 
 local topic = redis.call('HMGET', KEY, 'epoch', 'seq', 'last', 'complete', 'run', 'sealed')
@@ -92,7 +93,7 @@ if CURSOR == epoch .. '-0-0' then
   if first_is_there() then return events_after(0) end
 else
   local position = tonumber(string.match(CURSOR, '^%w+%-(%d+)%-%w+$') or '0')
-  if position > 0 and still_there(position) then return events_after(position) end
+  if position > 0 and position < FAR and still_there(position) then return events_after(position) end
 end
 if kind == 'user' or not whole then return expired() end
 return snapshot()

@@ -111,7 +111,19 @@ async def test_the_same_seq_used_twice_is_noticed(
     assert isinstance(answer, Snapshot)
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "0-0-0", "-1-1-1", "a-999-b", "A" * 300, "é-1-a"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "nonsense",
+        "0-0-0",
+        "-1-1-1",
+        "a-999-b",
+        "A" * 300,
+        "é-1-a",
+        f"a-{'9' * 27}-b",
+        f"a-{2**64}-b",
+    ],
+)
 async def test_a_cursor_nobody_issued_is_not_resumed(
     publisher: Publisher, reader: Reader, cursor: str
 ) -> None:
