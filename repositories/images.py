@@ -138,6 +138,16 @@ class UserImages:
             stored.append(answer)
         return stored
 
+    async def get_stored(self, path: str) -> bytes:
+        """The bytes of what an earlier run has stored, for a result that will name it; as ``get``.
+
+        It is registered as if it were stored anew: a removal that has begun meanwhile is waited for,
+        and one that has not does not begin.
+        """
+        if self._is_own(path):
+            await self.register(path)
+        return await self.get(path)
+
     async def get(self, path: str) -> bytes:
         """The bytes; raises ``NotFound``, for another user's path as for a missing one."""
         if not self._is_own(path):

@@ -110,7 +110,7 @@ async def stored_image(job: JobContext[Any], *, name: str, asked: str) -> Prepar
     path = saved["path"]
     try:
         made = GeneratedImage(
-            await job.services.images.get(path),
+            await job.services.images.get_stored(path),
             saved["provider"],
             saved["model"],
             saved["seed"],

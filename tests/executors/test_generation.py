@@ -266,6 +266,25 @@ async def test_a_stored_base_image_of_no_use_is_drawn_again(bench: Bench, damage
     assert decode(await bench.pictures.get(settled["output"]["image_path"])).size == (256, 256)
 
 
+async def test_a_base_image_that_is_being_removed_is_drawn_again(bench: Bench) -> None:
+    """Its job failed an hour ago and runs again in that moment: the new row would name nothing."""
+    bench.pictures.fails = _from(1, RuntimeError("x"))
+    await bench.run()
+    bench.pictures.fails = lambda _: None
+    path, register = bench.images[0].path, bench.jobs.register_file
+    bench.jobs.files.clear()
+
+    async def removed_first(job: str, run: int, wanted: str) -> bool:
+        if path not in bench.jobs.files:  # it is waited for, by whoever says that it is needed
+            await bench.pictures.delete([path])
+        return await register(job, run, wanted)
+
+    bench.jobs.register_file = removed_first  # type: ignore[method-assign]
+    settled = await bench.run()
+    assert settled["outcome"] == "completed"
+    assert await bench.pictures.get(settled["output"]["image_path"])
+
+
 async def test_a_changed_input_gets_its_own_picture(bench: Bench) -> None:
     """A hand changes what is asked and queues the job again: the old picture is not what it asks."""
     bench.pictures.fails = _from(1, RuntimeError("x"))
