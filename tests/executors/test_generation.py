@@ -266,7 +266,9 @@ async def test_a_stored_base_image_of_no_use_is_drawn_again(bench: Bench, damage
     assert decode(await bench.pictures.get(settled["output"]["image_path"])).size == (256, 256)
 
 
-async def test_a_base_image_that_is_being_removed_is_drawn_again(bench: Bench) -> None:
+async def test_a_base_image_that_is_being_removed_is_drawn_again(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its job failed an hour ago and runs again in that moment: the new row would name nothing."""
     bench.pictures.fails = _from(1, RuntimeError("x"))
     await bench.run()
@@ -279,7 +281,7 @@ async def test_a_base_image_that_is_being_removed_is_drawn_again(bench: Bench) -
             await bench.pictures.delete([path])
         return await register(job, run, wanted)
 
-    bench.jobs.register_file = removed_first  # type: ignore[method-assign]
+    monkeypatch.setattr(bench.jobs, "register_file", removed_first)
     settled = await bench.run()
     assert settled["outcome"] == "completed"
     assert await bench.pictures.get(settled["output"]["image_path"])
