@@ -179,7 +179,7 @@ def in_our_words(cause: BaseException) -> ExecutorError | None:
             return cause
         case repository_errors.NotFound():
             return NotFound()
-        case repository_errors.Transient():
+        case repository_errors.Transient() | repository_errors.Misconfigured():
             return StorageUnavailable(retry_after=getattr(cause, "retry_after", 0.0))
         case repository_errors.PictureRefused():
             return StorageRefused()

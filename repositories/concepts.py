@@ -11,7 +11,7 @@ from typing import Any
 
 from repositories.backoff import pause_before
 from repositories.database import Database, Filter, Order, is_id
-from repositories.errors import NotFound, Transient
+from repositories.errors import WAITED_FOR, NotFound
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class UserConcepts:
         while True:
             try:
                 answer = await self.database.call("store_concept", request=request)
-            except Transient:
+            except WAITED_FOR:
                 await asyncio.sleep(pause_before(tries))
                 tries += 1
             else:

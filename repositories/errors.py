@@ -20,6 +20,7 @@ RepositoryError
 from __future__ import annotations
 
 __all__ = [
+    "WAITED_FOR",
     "Conflict",
     "DataError",
     "Misconfigured",
@@ -36,6 +37,8 @@ __all__ = [
     "Transient",
     "Unavailable",
 ]
+
+from typing import Final
 
 
 class RepositoryError(Exception):
@@ -68,6 +71,10 @@ class Permanent(RepositoryError):
 
 class Misconfigured(Permanent):
     """Something the operator must set right; the message says what."""
+
+
+#: While work that was paid for is in our hands: a password that was changed is set right as well, later.
+WAITED_FOR: Final = (Transient, Misconfigured)
 
 
 class SchemaMissing(Misconfigured):

@@ -37,8 +37,9 @@ class _Waiting(NamedTuple):
 class Lane:
     """Collects items into calls; ``call`` takes a batch and answers one value per item, in order.
 
-    Transient faults are retried with jitter until ``close`` (the functions are idempotent, and a
-    job that is done must not be lost because Postgres restarts). On a timeout, and on whatever one item
+    What passes, and what the operator must set right, is retried with jitter until ``close`` (the
+    functions are idempotent, and a job that is done must not be lost because Postgres restarts or a
+    password was changed). On a timeout, and on whatever one item
     may be guilty of, the batch is halved until that one stands alone: what it was is its own to hear,
     or to wait for.
     """
@@ -107,7 +108,7 @@ class Lane:
                     waiting.answer.set_result(answer)
         except (errors.Permanent, errors.TimedOut) as error:
             if len(batch) == 1 or isinstance(error, errors.Misconfigured):
-                _give(batch, error)  # … or it is no item's fault
+                _give(batch, error)  # … or it is no item's fault, and the lane closes
                 return
             half = len(batch) // 2
             await self._send(batch[:half])
@@ -120,7 +121,7 @@ class Lane:
         while True:
             try:
                 return await self._call(items)
-            except errors.Transient as error:
+            except errors.WAITED_FOR as error:
                 if isinstance(error, errors.TimedOut) and len(items) > 1:
                     raise
                 if self._closing and attempt >= 3:

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from repositories.backoff import pause_before
-from repositories.errors import Misconfigured, RepositoryError, StoreAway, Transient
+from repositories.errors import WAITED_FOR, Misconfigured, RepositoryError, StoreAway
 
 T = TypeVar("T")
 
@@ -35,8 +35,6 @@ _LOST_SHARE: Final = 0.1
 
 #: Away for so long it is worth a line in the log.
 _REMARKABLE: Final = 1.0
-
-_Faults = (Transient, Misconfigured)
 
 
 class Outage:
@@ -140,7 +138,7 @@ class Patience:
                 call.asked_at = clock()
                 try:
                     answer = await ask()
-                except _Faults as error:
+                except WAITED_FOR as error:
                     self._fails(call, error)
                     await asyncio.sleep(pause_before(tries, first=_FIRST, longest=_LONGEST))
                     tries += 1

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import asyncpg
 import psutil
 import pytest
 from redis.asyncio import Redis
@@ -202,6 +203,33 @@ async def test_started_while_postgres_is_away_it_answers_503_and_then_begins(
     finally:
         if how == "hanging":
             _bring_back(own_postgres, how)
+
+
+@over_postgres_only
+async def test_a_password_that_was_changed_is_503_until_it_is_set_right(
+    own_postgres: EmbeddedPostgres, world: World, redis_url: str, tmp_path: Path
+) -> None:
+    """It is no client's business, and no fault of the program that a trace would explain."""
+    async with opened(world, config_of(world.adapter, redis_url, tmp_path)) as site:
+        await site.open()
+        user = await site.user()
+        async with _administrator(own_postgres) as postgres:
+            await postgres.execute("alter role uvian_migrator nologin")
+            await postgres.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'uvian_migrator'"
+            )
+            for path in ("/v1/jobs", "/v1/credits"):
+                reply = await user.get(path)
+                assert (reply.status, reply.code) == (503, "unavailable")
+            await postgres.execute("alter role uvian_migrator login")
+        assert (await user.get("/v1/jobs")).status == 200
+
+
+@contextlib.asynccontextmanager
+async def _administrator(server: EmbeddedPostgres) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(server.dsn)
+    yield connection
+    await connection.close()
 
 
 def _take_away(server: EmbeddedPostgres, how: str) -> None:

@@ -8,6 +8,7 @@ import signal
 import time
 from collections import Counter
 
+import asyncpg
 import pytest
 from redis.asyncio import Redis
 
@@ -144,6 +145,26 @@ async def test_connections_to_postgres_are_cut_under_load(site: Site) -> None:
     )
     kinds = Counter(kind for kind, _ in await site.entries())
     assert kinds == {"grant": 1, "reserve": 60, "charge": 60}
+
+
+@over_postgres_only
+async def test_a_password_that_was_changed_costs_no_work(
+    site: Site, own_postgres: EmbeddedPostgres
+) -> None:
+    """What was done meanwhile waits until the worker is let in again, and is settled then: run once."""
+    await site.worker()
+    jobs = [await site.submit("wait", seconds=1) for _ in range(5)]
+    await site.reaches(jobs[-1], "processing")
+    administrator = await asyncpg.connect(own_postgres.dsn)
+    await administrator.execute("alter role uvian_migrator nologin")
+    await administrator.execute(
+        "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'uvian_migrator'"
+    )
+    await asyncio.sleep(3)
+    await administrator.execute("alter role uvian_migrator login")
+    await administrator.close()
+    rows = await site.ended(*jobs)
+    assert {(row["status"], row["run"], row["attempt"]) for row in rows} == {("completed", 1, 0)}
 
 
 async def test_postgres_crashes_under_load(site: Site, own_postgres: EmbeddedPostgres) -> None:

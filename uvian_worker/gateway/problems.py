@@ -11,7 +11,14 @@ from typing import Any, Final, NamedTuple
 from pydantic import ValidationError
 from redis.exceptions import RedisError
 
-from repositories.errors import DataError, NotFound, Refused, StatementTooSlow, Transient
+from repositories.errors import (
+    DataError,
+    Misconfigured,
+    NotFound,
+    Refused,
+    StatementTooSlow,
+    Transient,
+)
 from uvian_worker.calls import DatabaseAway, JobRefused
 from uvian_worker.gateway.auth import InvalidToken, KeysAway
 from uvian_worker.scrubbing import scrubbed
@@ -140,7 +147,7 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
             return Problem("invalid_input", _NOT_STORED)
         case Transient() | StatementTooSlow() | DatabaseAway() | OSError() | TimeoutError():
             return Problem("unavailable")
-        case RedisError():  # whatever it says: what needs it cannot be had at the moment
+        case RedisError() | Misconfigured():  # the operator reads why in the log
             return Problem("unavailable")
         case _:
             return Problem("internal_error")

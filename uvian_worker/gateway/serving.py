@@ -18,7 +18,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from repositories.database import Database
-from repositories.errors import Misconfigured, Transient
+from repositories.errors import WAITED_FOR, Transient
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.dispatch import Dispatcher
@@ -168,8 +168,8 @@ async def _tried(stores: Stores, database: Database, stack: AsyncExitStack) -> N
             await stores.try_database(database)
     except (Transient, TimeoutError):
         # An operator who finds something to set right by now finds a gateway that says so.
-        ask, passing = partial(stores.try_database, database), (Transient, Misconfigured)
-        later = when_there(ask, _MEANWHILE, passing=passing)
+        ask = partial(stores.try_database, database)
+        later = when_there(ask, _MEANWHILE, passing=WAITED_FOR)
         stack.push_async_callback(stop, asyncio.create_task(later, name="first answer"))
 
 
