@@ -72,6 +72,7 @@ create table uvian.concept_variations (
   image_path text not null,
   width integer not null check (width > 0),
   height integer not null check (height > 0),
+  kept boolean not null default false,  -- as its concept: charged for
   created_at timestamptz not null default now(),
   unique (concept_id, position)
 );

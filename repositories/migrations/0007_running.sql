@@ -175,8 +175,8 @@ set search_path = ''
 as $$
 declare
   c uvian.concepts := jsonb_populate_record(null::uvian.concepts, made -> 'concept');
-  continues boolean := exists (select from uvian.concepts o
-                               where o.id = c.id and o.kept and o.image_path = c.image_path);
+  paid integer[] := array(select v.position from uvian.concepts o join uvian.concept_variations v on v.concept_id = o.id
+                          where o.id = c.id and o.image_path = c.image_path and v.kept);
 begin
   insert into uvian.concepts as o (id, user_id, job_id, run, parent_id, logo_description,
       theme_description, image_path, width, height, details)
@@ -193,10 +193,10 @@ begin
       detail = 'The concept id belongs to another job.';
   end if;
   delete from uvian.concept_variations v
-    where v.concept_id = c.id and (not continues or v.position in (
+    where v.concept_id = c.id and (v.position <> all (paid) or v.position in (
       select (m ->> 'position')::integer from jsonb_array_elements(made -> 'variations') m));
-  insert into uvian.concept_variations (id, concept_id, user_id, position, name, palette, image_path, width, height)
-    select v.id, c.id, owner, v.position, v.name, v.palette, v.image_path, v.width, v.height
+  insert into uvian.concept_variations (id, concept_id, user_id, position, name, palette, image_path, width, height, kept)
+    select v.id, c.id, owner, v.position, v.name, v.palette, v.image_path, v.width, v.height, v.position = any (paid)
     from jsonb_populate_recordset(null::uvian.concept_variations, made -> 'variations') v;
 end $$;
 

@@ -192,7 +192,7 @@ declare
   made jsonb := coalesce(nullif(v.result -> 'variations', 'null'), '[]');
   earlier bigint := (
     select count(*) from uvian.concepts c join uvian.concept_variations o on o.concept_id = c.id
-    where c.job_id = v.job_id and c.kept and c.image_path = v.result -> 'concept' ->> 'image_path'
+    where c.job_id = v.job_id and o.kept and c.image_path = v.result -> 'concept' ->> 'image_path'
       and not exists (select from jsonb_array_elements(made) m where (m ->> 'position')::integer = o.position));
 begin
   return v.charge * (1 + jsonb_array_length(made) + earlier) / (1 + jsonb_array_length(made));
@@ -217,11 +217,19 @@ begin
                    and c.id = (partial.result -> 'concept' ->> 'parent_id')::uuid) then partial.result
       else jsonb_set(partial.result, '{concept,parent_id}', 'null') end);
   end loop;
-  update uvian.concepts c set kept = true
-    from unnest(verdicts) v
-    where c.job_id = v.job_id and c.run = v.run and not c.kept
-      and (v.status = 'completed' or (v.status = 'cancelled' and v.result ? 'concept'));
-  delete from uvian.concepts c using unnest(verdicts) v where c.job_id = v.job_id and not c.kept;
+  if exists (select from unnest(verdicts) v join uvian.concepts c on c.job_id = v.job_id) then
+    with charged as (
+      update uvian.concepts c set kept = true
+        from unnest(verdicts) v
+        where c.job_id = v.job_id and c.run = v.run
+          and (v.status = 'completed' or (v.status = 'cancelled' and v.result ? 'concept'))
+        returning c.id
+    )
+    update uvian.concept_variations o set kept = true from charged c where o.concept_id = c.id and not o.kept;
+    delete from uvian.concepts c using unnest(verdicts) v where c.job_id = v.job_id and not c.kept;
+    delete from uvian.concept_variations o using uvian.concepts c, unnest(verdicts) v
+      where c.job_id = v.job_id and o.concept_id = c.id and not o.kept;
+  end if;
   -- A job that failed may be asked for again: its picture from the model waits for that, unseen.
   update uvian.files f
     set check_at = now() + case when v.status = 'failed' then interval '1 hour' else interval '0' end

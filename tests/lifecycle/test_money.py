@@ -141,6 +141,30 @@ async def test_a_retry_takes_no_picture_away(
     assert await broken(world) == {}
 
 
+@pytest.mark.parametrize("ending", ["failed", "lost"])
+async def test_what_a_failed_retry_has_added_is_not_given_away(
+    world: World, user: str, ending: str
+) -> None:
+    """Seven pictures are paid for; the run that had stored all eight ends without a charge."""
+    job = await world.started(user)
+    await register(world, job, *(f"u/{n}" for n in range(8)))
+    await world.settle(job, "cancelled", **pictures(job, 7))
+    again = await world.claim((await world.retry(job, 1))["job"])
+    await world.call(
+        "store_concept", worker="w1", job_id=job["id"], run=2, **_rows(pictures(job, 8))
+    )
+    if ending == "failed":
+        await world.settle(again, "failed")
+    else:
+        await world.cancel(again)
+        await world.lose(again)
+    assert await world.account(user) == (Decimal(93), Decimal(0))
+    assert await world.hand.fetchval("select count(*) from uvian.concept_variations") == 6
+    await world.hand.execute("update uvian.files set check_at = now()")
+    assert await unnamed(world) == ["u/7"]
+    assert await broken(world) == {}
+
+
 @pytest.mark.parametrize(("price", "rest"), [(PRICE, 1), (PRICE + 4, 5), (3, 0)])
 async def test_a_retry_holds_the_rest_alone(world: World, price: int, rest: int) -> None:
     """Who has what is left to pay can have the rest made, also after the price has changed."""
