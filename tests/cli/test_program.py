@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uvian_worker.cli.program import program
+from uvian_worker.cli.program import as_called, program
 
 
 @pytest.fixture
@@ -86,3 +86,16 @@ def test_a_module_without_its_script(environment: Path, monkeypatch: pytest.Monk
     (environment / "uvian").unlink()
     assert program() == f"'{environment}/python' -m uvian_worker.cli"
     assert typed(program()) == "it is me: -m uvian_worker.cli jobs list"
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_commands_of_a_sentence_are_as_this_shell_finds_them() -> None:
+    """Whatever a next step names can be typed; a schema or a bucket of our name is none."""
+    ours = "'a b/.venv/bin/uvian'"
+    assert (
+        as_called("Grant some: uvian credits grant x 1") == f"Grant some: {ours} credits grant x 1"
+    )
+    assert as_called("See `uvian jobs list`.") == f"See `{ours} jobs list`."
+    assert as_called("uvian chat …") == f"{ours} chat …"
+    for sentence in ("The schema uvian is missing.", "no bucket uvian-images", "in uvian.jobs"):
+        assert as_called(sentence) == sentence

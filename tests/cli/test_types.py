@@ -111,6 +111,7 @@ def test_prices_are_set_and_taken_away(uvian: Uvian) -> None:
         done = uvian.document("types", "price", "refinement", amount, "--json")["type"]
         assert done["price"] == price
     assert uvian("types", "price", "refinement", "2").stdout.count("2 credits") == 1
+    assert "; 1 credit;" in uvian("types", "price", "refinement", "1").stdout
 
 
 @pytest.mark.parametrize("adapter", ["postgres"], indirect=True)

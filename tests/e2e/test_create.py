@@ -150,18 +150,18 @@ async def test_what_is_missing_is_said_where_it_is_missing(visit: Visit) -> None
 async def test_who_has_too_few_credits_hears_how_many_it_takes(site: Site, visit: Visit) -> None:
     """The price beside the button, the numbers in the refusal, and the balance above after a success."""
     async with site.priced("generation", "2.5"):
-        visitor = await visit(await site.person("4"))
+        visitor = await visit(await site.person("3.5"))
         visitor.allowed.append("402")
         page = await visitor.open()
-        await expect(page.locator(".credits")).to_have_text("4 credits")
+        await expect(page.locator(".credits")).to_have_text("3.5 credits")
         await expect(page.locator(".cost")).to_have_text("2.5 credits")
         await visitor.submit("A first", "Blue", palettes=1)
         await visitor.has_result()
-        await expect(page.locator(".credits")).to_have_text("1.5 credits")
+        await expect(page.locator(".credits")).to_have_text("1 credit")
         await page.get_by_label("What shall it show?").fill("A second")
         await page.get_by_role("button", name="Create concept").click()
         alert = page.get_by_role("alert").filter(has_text="not enough credits")
-        await expect(alert).to_contain_text("This costs 2.5, and you have 1.5.")
+        await expect(alert).to_contain_text("This costs 2.5, and you have 1.")
 
 
 async def test_a_failure_names_its_stage_and_the_next_step(visit: Visit) -> None:

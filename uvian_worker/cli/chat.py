@@ -151,7 +151,7 @@ def _conclude(screen: Console, answered: Answered) -> None:
     """How the answer ended, in one line."""
     from rich.text import Text
 
-    from uvian_worker.cli.output import credits_text, duration
+    from uvian_worker.cli.output import credits_said, duration
 
     job, stored = answered.job, answered.stored
     if job.status == "failed":
@@ -164,7 +164,7 @@ def _conclude(screen: Console, answered: Answered) -> None:
     if stored is not None and stored.usage is not None:
         facts.append(f"{stored.usage['completion_tokens']} tokens")
     if float(job.cost):
-        facts.append(f"{credits_text(job.cost)} credits")
+        facts.append(credits_said(job.cost))
     line = Text(" · ".join(facts), style="dim")
     if job.status == "cancelled":
         kept = "kept as far as it came" if stored else "nothing of it was written"

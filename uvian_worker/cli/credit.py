@@ -53,7 +53,7 @@ async def _grant(user: str, amount: str, reference: str | None, as_json: bool) -
     from repositories.errors import Refused
     from uvian_worker.cli.connect import open_site
     from uvian_worker.cli.lookup import refusal, user_id_of
-    from uvian_worker.cli.output import console, credits_text, print_json
+    from uvian_worker.cli.output import console, credits_said, credits_text, print_json
     from uvian_worker.client import JobRefused
 
     value = _amount(amount)
@@ -69,7 +69,7 @@ async def _grant(user: str, amount: str, reference: str | None, as_json: bool) -
         print_json({"account": _account_document(account), "reference": reference})
         return
     console().print(
-        f"[green]✓[/] {credits_text(value)} credits granted; "
+        f"[green]✓[/] {credits_said(value)} granted; "
         f"the balance is [bold]{credits_text(account.balance)}[/]."
     )
 

@@ -93,13 +93,17 @@ def tell(fault: Fault) -> None:
     from rich.console import Console
     from rich.text import Text
 
+    from uvian_worker.cli.program import as_called
+
     console = Console(stderr=True, highlight=False)
     flows = not console.is_terminal  # a pipe has no width
     if _Traces.wanted and sys.exc_info()[0] is not None:
         console.print(Text(scrubbed_trace(*sys.exc_info())), soft_wrap=True)
     console.print(Text.assemble(("✗ ", "bold red"), scrubbed(fault.message)), soft_wrap=flows)
     if fault.hint:
-        console.print(Text.assemble(("→ ", "cyan"), scrubbed(fault.hint)), soft_wrap=flows)
+        console.print(
+            Text.assemble(("→ ", "cyan"), scrubbed(as_called(fault.hint))), soft_wrap=flows
+        )
 
 
 def _translated(error: Exception) -> Fault:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from uvian_worker.cli.endings import ExitCode, run
+from uvian_worker.cli.program import program
 
 if TYPE_CHECKING:
     from repositories.database import Row
@@ -165,7 +166,9 @@ def _tell_cancelled(row: Row, was_over: bool) -> None:
         what = "was cancelled before" if was_over else "cancelled"
         screen.print(Text.assemble(("✓ ", "green"), f"{row['id']} {what}"))
     elif status == "processing":
-        screen.print("Its worker was asked to stop and has not yet; see: uvian watch " + row["id"])
+        screen.print(
+            f"Its worker was asked to stop and has not yet; see: {program()} watch {row['id']}"
+        )
     else:
         ended = Text.assemble("It had ended before: ", status_text(status))
         screen.print(ended)

@@ -13,7 +13,7 @@ from typing import Any
 from repositories.database import Filter, Row
 from uvian_worker.cli.connect import Site
 from uvian_worker.cli.endings import ExitCode, Fault
-from uvian_worker.cli.output import credits_text
+from uvian_worker.cli.output import credits_said, credits_text
 from uvian_worker.client import JobRefused
 
 _NEW_USER = (
@@ -100,16 +100,20 @@ def _words(
     code: str, details: dict[str, Any], type_: str, user: str, known: Iterable[str]
 ) -> tuple[str, str]:
     """Sentence and next step; a code of a newer schema speaks for itself."""
-    cost, balance = (credits_text(details.get(name) or 0) for name in ("cost", "balance"))
+    cost, balance = details.get("cost") or 0, credits_text(details.get("balance") or 0)
+    price = credits_said(cost)
     limit = details.get("limit")
     sentences = {
         "unknown_type": (f"There is no job type {type_!r}.", nearest(type_, known)),
         "unknown_user": (f"There is no user {user} in auth.users.", _NEW_USER),
         "insufficient_credits": (
-            f"The job costs {cost} credits; the balance is {balance}.",
-            f"Grant some: uvian credits grant {user} {cost if details.get('cost') else '…'}",
+            f"The job costs {price}; the balance is {balance}.",
+            f"Grant some: uvian credits grant {user} {credits_text(cost) if cost else '…'}",
         ),
-        "cost_exceeds_max": (f"The job costs {cost} credits: more than --max-cost.", ""),
+        "cost_exceeds_max": (
+            f"The job costs {price}: more than --max-cost.",
+            "",
+        ),
         "too_many_queued": (
             f"This user has {limit} jobs of this type waiting: no more are accepted.",
             f"Wait for some to start, or raise it: uvian types limit {type_ or '…'} --queued …",

@@ -6,6 +6,7 @@ __all__ = [
     "STATUS_STYLES",
     "ago",
     "console",
+    "credits_said",
     "credits_text",
     "duration",
     "print_json",
@@ -89,3 +90,9 @@ def credits_text(amount: Any) -> str:
     """An amount without the zeros nobody asked for."""
     value = Decimal(str(amount)).normalize()
     return f"{value:f}"
+
+
+def credits_said(amount: Any) -> str:
+    """An amount in a sentence: ``1 credit``, ``2.5 credits``."""
+    number = credits_text(amount)
+    return f"{number} credit" if number == "1" else f"{number} credits"

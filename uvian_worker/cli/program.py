@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-__all__ = ["program"]
+__all__ = ["as_called", "program"]
 
 import os
+import re
 import shlex
 import shutil
 import sys
 from pathlib import Path
+from typing import Final
+
+#: Where a sentence gives a command: alone, after a colon, or in quotes.
+_COMMAND: Final = re.compile(r"(?:^|(?<=[:→] )|(?<=`))uvian (?=[a-z-])", re.MULTILINE)
+
+
+def as_called(sentence: str) -> str:
+    """The commands in it, as this shell finds them."""
+    return _COMMAND.sub(lambda _: f"{program()} ", sentence)
 
 
 def program(*, elsewhere: bool = False) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from uvian_worker.cli.endings import ExitCode, Fault, explained, run
+from uvian_worker.cli.program import program
 from uvian_worker.scrubbing import keep_secret
 
 if TYPE_CHECKING:
@@ -258,7 +259,7 @@ def _print_export(report: ExportReport) -> None:
         screen.print(
             Text.assemble(
                 ("→ ", "cyan"),
-                "It shows no notices. What the platform refused: uvian migrate --status",
+                f"It shows no notices. What the platform refused: {program()} migrate --status",
             ),
             soft_wrap=True,
         )
@@ -273,7 +274,7 @@ def _print_unexported(folder: Path, pending: list[str]) -> None:
     for label in pending:
         screen.print(Text.assemble(("· ", "yellow"), label, ("  not exported", "yellow")))
     if pending:
-        step = f"Run: uvian migrate --export {folder}"
+        step = f"Run: {program()} migrate --export {folder}"
         screen.print(Text.assemble(("→ ", "cyan"), step), soft_wrap=True)
     else:
         screen.print(Text(f"{folder} has all of this release."), soft_wrap=True)
@@ -309,6 +310,6 @@ def _print_status(found: SchemaStatus) -> None:
     screen = console()
     screen.print(table)
     if found.pending:
-        screen.print(Text.assemble(("→ ", "cyan"), "Run: uvian migrate"))
+        screen.print(Text.assemble(("→ ", "cyan"), f"Run: {program()} migrate"))
     elif found.needs_release is not None:
         screen.print(Text.assemble(("→ ", "cyan"), f"Install uvian-worker {found.needs_release}"))

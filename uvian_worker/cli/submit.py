@@ -121,9 +121,9 @@ def _document(type_: str, handle: JobHandle) -> dict[str, Any]:
 def _tell(type_: str, handle: JobHandle) -> None:
     from rich.text import Text
 
-    from uvian_worker.cli.output import console, credits_text, status_text
+    from uvian_worker.cli.output import console, credits_said, status_text
 
-    cost = f", {credits_text(handle.cost)} credits reserved" if handle.cost else ""
+    cost = f", {credits_said(handle.cost)} reserved" if handle.cost else ""
     line = Text.assemble(("✓ ", "green"), type_, " ", (handle.id, "bold"), " ")
     line.append_text(status_text(handle.status))
     again = "" if handle.created else " (this --key made it before)"
@@ -210,7 +210,7 @@ async def _adopt_row(site: Site, job: WatchedJob) -> Row:
 def _conclusion(job: WatchedJob) -> Any:
     from rich.text import Text
 
-    from uvian_worker.cli.output import STATUS_STYLES, credits_text, duration
+    from uvian_worker.cli.output import STATUS_STYLES, credits_said, duration
 
     mark = {"completed": "✓", "failed": "✗"}.get(job.status, "○")
     text = Text.assemble((f"{mark} {job.status}", STATUS_STYLES[job.status]))
@@ -220,7 +220,7 @@ def _conclusion(job: WatchedJob) -> Any:
     elif job.ms is not None:
         text.append(f" in {duration(job.ms)}")
     if float(job.cost):
-        text.append(f", {credits_text(job.cost)} credits charged")
+        text.append(f", {credits_said(job.cost)} charged")
     for warning in job.warnings:
         text.append(f"\n! {warning['message']}", style="yellow")
     if job.result_id:

@@ -19,6 +19,7 @@ from repositories.job_types import JobTypeSettings
 from uvian_worker.cli.output import (
     ago,
     console,
+    credits_said,
     credits_text,
     duration,
     status_text,
@@ -74,7 +75,7 @@ def print_types(types: Sequence[JobTypeSettings]) -> None:
 
 def described(settings: JobTypeSettings) -> str:
     """What the operator says of a type, as the end of a sentence."""
-    price = "free" if not settings.price else f"{credits_text(settings.price)} credits"
+    price = "free" if not settings.price else credits_said(settings.price)
     limits = [
         f"{'any number' if most is None else most} {doing}"
         for most, doing in (
@@ -176,7 +177,7 @@ def _facts(row: Row) -> list[tuple[str, str]]:
     if row["status"] == "processing":
         facts.append(("progress", f"{row['progress']:.0%} {row['progress_message'] or ''}"))
     if row["cost"]:
-        facts.append(("cost", f"{credits_text(row['cost'])} credits"))
+        facts.append(("cost", credits_said(row["cost"])))
     for name, column in (
         ("result", "result_id"),
         ("key", "idempotency_key"),

@@ -16,6 +16,12 @@ export function credits(amount) {
   return plain.includes(".") ? plain.replace(/\.?0+$/, "") : plain;
 }
 
+/** The same in words: "1 credit", "2.5 credits". */
+export function creditsSaid(amount) {
+  const plain = credits(amount);
+  return plain === "1" ? "1 credit" : `${plain} credits`;
+}
+
 /** Whether a decimal is 0. */
 export function isNothing(amount) {
   return !/[1-9]/.test(String(amount ?? "0"));

@@ -1,7 +1,7 @@
 /** The bar at the top: where one is, whether what is shown is live, what one may spend, day or night. */
 
 import { attribute, fill, h, text } from "./dom.js";
-import { credits, isNothing } from "./format.js";
+import { credits, creditsSaid, isNothing } from "./format.js";
 import { icon } from "./icons.js";
 
 export const TABS = [
@@ -74,9 +74,10 @@ export class Header {
     // Where nothing was ever booked nothing has a price, and a 0 would only worry people.
     this.#credits.hidden = account === null || account.version === 0;
     if (account === null) return;
+    const word = creditsSaid(account.balance).split(" ")[1];
     const held = isNothing(account.reserved) ? "" : `, ${credits(account.reserved)} held by open jobs`;
-    this.#credits.title = `${credits(account.balance)} credits to spend${held}`;
-    fill(this.#credits, h("b", {}, credits(account.balance)), h("span", { class: "credits-word" }, " credits"));
+    this.#credits.title = `${creditsSaid(account.balance)} to spend${held}`;
+    fill(this.#credits, h("b", {}, credits(account.balance)), h("span", { class: "credits-word" }, ` ${word}`));
   }
 }
 

@@ -1,7 +1,7 @@
 /** One job's result while it is made: stages, base image, variations; and what can be done with it. */
 
 import { arrange, attribute, fill, h, text } from "../dom.js";
-import { duration, number } from "../format.js";
+import { creditsSaid, duration, number } from "../format.js";
 import { icon } from "../icons.js";
 import { JobState } from "../job.js";
 import { endedBadly, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
@@ -280,6 +280,6 @@ function factsOf(job) {
     ["Style", style],
     ["Seed", seed],
     ["Done to it", job.output?.operations?.join(", ")],
-    ["Cost", price && (price === "Free" ? price : `${price} credits`)],
+    ["Cost", price && (price === "Free" ? price : creditsSaid(price))],
   ];
 }

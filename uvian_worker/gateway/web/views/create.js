@@ -2,7 +2,7 @@
 
 import { newKey } from "../api.js";
 import { fill, h, text } from "../dom.js";
-import { credits, isNothing, shortened } from "../format.js";
+import { creditsSaid, isNothing, shortened } from "../format.js";
 import { Canvas } from "./canvas.js";
 import { area, choice, field, mark, range, tell } from "./fields.js";
 import { Gallery } from "./gallery.js";
@@ -123,7 +123,7 @@ class GenerationForm {
         logo_description: asked.logo_description || "…",
         theme_description: asked.theme_description || "…",
       });
-      text(this.cost, isNothing(cost) ? "" : `${credits(cost)} credits`);
+      text(this.cost, isNothing(cost) ? "" : creditsSaid(cost));
     } catch {
       text(this.cost, ""); // the answer to the request itself will tell
     }
