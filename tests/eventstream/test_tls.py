@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from uvian_worker.eventstream.away import RedisAway
 from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.eventstream.rights import missing_rights
 
 
 def _name(text: str) -> x509.Name:
@@ -133,3 +134,27 @@ def test_a_word_that_is_none_is_refused() -> None:
     """When the URL is read, not with the first command."""
     with pytest.raises(ValueError, match="none, optional or required"):
         redis_from_url("rediss://127.0.0.1:1/0?ssl_cert_reqs=maybe")
+
+
+async def test_a_start_without_tls_is_told_to_use_it(encrypted: Encrypted) -> None:
+    """The server hangs up on plain words, as one that is away does: who starts looks again, with TLS."""
+    redis = redis_from_url(f"redis://127.0.0.1:{encrypted.port}/0", patience=0)
+    with pytest.raises(RedisAway, match="write rediss://") as told:
+        await missing_rights(redis, "uvian")
+    assert not told.value.passes
+    await redis.aclose()
+
+
+async def test_who_only_hangs_up_is_away() -> None:
+    """A proxy before a Redis that is away: it may come back."""
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
+    redis = redis_from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", patience=0)
+    with pytest.raises(RedisAway, match="closes connections") as told:
+        await missing_rights(redis, "uvian")
+    assert told.value.passes
+    await redis.aclose()
+    server.close()

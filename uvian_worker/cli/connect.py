@@ -124,7 +124,6 @@ async def _require_redis(config: Config) -> None:
             hint="It reads redis://[user:password@]host:port/db, or rediss://… for TLS.",
         ) from error
     try:
-        await redis.ping()
         lacks = await missing_rights(redis, config.namespace)
     except RedisAway as away:
         raise _fault_of(away, where) from away

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 __all__ = [
     "FAULTS",
+    "SPEAKS_TLS",
     "RedisAway",
     "RedisDenied",
     "RedisRefuses",
@@ -87,6 +88,9 @@ _SAME: Final = {"UNBLOCKED": "READONLY", "UNKILLABLE": "BUSY", "ASK": "MOVED"}
 _SETTINGS: Final = frozenset(
     {"MOVED", "NOAUTH", "NOPERM", "REFUSED", "WRONGPASS", _NO_PASSWORD, _TLS}
 )
+
+#: Words and code of one that expects TLS where we do not speak it.
+SPEAKS_TLS: Final = ("speaks TLS: write rediss:// instead of redis:// in its URL", _TLS)
 
 _CODE: Final = re.compile(r"-?([A-Z][A-Z0-9_]+)(?=[ :,.]|$)")
 #: Where the error of a command begins that a script (6.2, then 7) or a transaction hands on.
@@ -310,7 +314,7 @@ def _is_about_tls(error: BaseException) -> bool:
 def _words_of_failure(error: BaseException, *, greeted: bool) -> str:  # noqa: PLR0911 - a table
     match error:
         case exceptions.InvalidResponse() if _is_about_tls(error):
-            return "speaks TLS: write rediss:// instead of redis:// in its URL"
+            return SPEAKS_TLS[0]
         case exceptions.InvalidResponse():
             return "does not speak Redis' protocol"
         case ssl.SSLCertVerificationError():

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 __all__ = ["missing_rights"]
 
+import asyncio
 import contextlib
+import ssl
 from typing import Any, Final
 
 from redis.asyncio import Redis
+from redis.asyncio.connection import SSLConnection
 
-from uvian_worker.eventstream.away import RedisDenied
+from uvian_worker.eventstream.away import SPEAKS_TLS, RedisAway, RedisDenied, RedisUnusable
 from uvian_worker.eventstream.keys import Keys
 
 _SECONDS: Final = 1.0
@@ -22,9 +25,18 @@ _SECONDS: Final = 1.0
 async def missing_rights(redis: Redis, namespace: str) -> str | None:
     """What the user of this client lacks, and how it is given; None when it has all.
 
-    Everything is tried, on keys that are removed. Raises what a Redis that is away raises.
+    Everything is tried, on keys that are removed. Raises what a Redis that is away raises; one that
+    hangs up because it speaks TLS is told apart from one that is away.
     """
-    denied = [await _denied_channel(redis, namespace), *await _denied_commands(redis, namespace)]
+    try:
+        denied = [
+            await _denied_channel(redis, namespace),
+            *await _denied_commands(redis, namespace),
+        ]
+    except RedisAway as away:
+        if away.is_gone and await _speaks_tls(redis):
+            raise RedisUnusable(*SPEAKS_TLS) from away
+        raise
     texts = [str(error) for error in denied if error is not None]
     if not texts:
         return None
@@ -34,6 +46,23 @@ async def missing_rights(redis: Redis, namespace: str) -> str | None:
         f"the Redis user {user!r} lacks {', '.join(lacks)}. All it needs: ACL SETUSER {user} "
         f"~{namespace}:* &{namespace}:* +@all -@admin -@dangerous +info"
     )
+
+
+async def _speaks_tls(redis: Redis) -> bool:
+    """Whether TLS is spoken where we did not: a Redis hangs up on the first plain word, as a proxy does."""
+    pool = redis.connection_pool
+    host, port = (pool.connection_kwargs.get(name) for name in ("host", "port"))
+    if host is None or issubclass(pool.connection_class, SSLConnection):
+        return False
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told it
+    try:
+        async with asyncio.timeout(_SECONDS):
+            _, writer = await asyncio.open_connection(host, port or 6379, ssl=context)
+    except OSError:  # also an SSLError and a TimeoutError
+        return False
+    writer.transport.abort()
+    return True
 
 
 async def _denied_commands(redis: Redis, namespace: str) -> list[RedisDenied]:
