@@ -206,6 +206,7 @@ set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin 
 as $$
 declare
   partial record;
+  theirs uuid[];
 begin
   for partial in
     select v.job_id, v.run, j.user_id, v.result from unnest(verdicts) v
@@ -217,18 +218,19 @@ begin
                    and c.id = (partial.result -> 'concept' ->> 'parent_id')::uuid) then partial.result
       else jsonb_set(partial.result, '{concept,parent_id}', 'null') end);
   end loop;
-  if exists (select from unnest(verdicts) v join uvian.concepts c on c.job_id = v.job_id) then
+  theirs := array(select c.id from unnest(verdicts) v
+                  cross join lateral (select o.id from uvian.concepts o where o.job_id = v.job_id offset 0) c);
+  if cardinality(theirs) > 0 then
     with charged as (
       update uvian.concepts c set kept = true
         from unnest(verdicts) v
-        where c.job_id = v.job_id and c.run = v.run
+        where c.id = any (theirs) and c.job_id = v.job_id and c.run = v.run
           and (v.status = 'completed' or (v.status = 'cancelled' and v.result ? 'concept'))
         returning c.id
     )
     update uvian.concept_variations o set kept = true from charged c where o.concept_id = c.id and not o.kept;
-    delete from uvian.concepts c using unnest(verdicts) v where c.job_id = v.job_id and not c.kept;
-    delete from uvian.concept_variations o using uvian.concepts c, unnest(verdicts) v
-      where c.job_id = v.job_id and o.concept_id = c.id and not o.kept;
+    delete from uvian.concept_variations o where o.concept_id = any (theirs) and not o.kept;
+    delete from uvian.concepts c where c.id = any (theirs) and not c.kept;
   end if;
   -- A job that failed may be asked for again: its picture from the model waits for that, unseen.
   update uvian.files f
