@@ -198,10 +198,10 @@ def test_what_is_no_secret_stays(text: str) -> None:
 
 def test_a_long_line_costs_little() -> None:
     """A megabyte of anything, since errors quote what they were given."""
-    began = time.perf_counter()
+    began = time.process_time()
     for text in ("a.b-" * 250_000, "x" * 1_000_000, "://:" * 250_000, "bearer " * 150_000):
         scrubbed(text)
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 10  # a regular expression that backtracks takes minutes
 
 
 def test_an_error_that_nobody_foresaw_leaves_a_trace_without_secrets(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +192,9 @@ def test_a_worker_under_arq_runs_what_is_submitted_and_watched(
     events = [orjson.loads(line) for line in lines.output.splitlines()]
     assert [event["seq"] for event in events] == list(range(1, len(events) + 1))
     assert [events[0]["type"], events[-1]["type"]] == ["job.queued", "job.completed"]
-    failed = programs.uvian(*words, "num_palettes=99")
+    another = f"concept_id={uuid.uuid4()}"
+    words = ["submit", "refinement", another, "refinement_prompt=red", "--user", uvian.user_id]
+    failed = programs.uvian(*words, "--watch")
     assert failed.ends() == 1
     assert "✗ failed:" in failed.output
     assert "Traceback" not in failed.output

@@ -26,7 +26,7 @@ NOW = datetime.now(UTC)
         (1, NOW - timedelta(seconds=5), True, "a worker"),
         (3, NOW - timedelta(seconds=5), True, "a worker"),
         (1, NOW, False, "its turn: other jobs of this user come first"),
-        (3, NOW + timedelta(seconds=90), True, "its next try at "),
+        (3, NOW + timedelta(hours=1), True, "its next try at "),
         (1, NOW + timedelta(days=3), True, "its time at "),
     ],
 )

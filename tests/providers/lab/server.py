@@ -336,11 +336,18 @@ class Exchange:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         if compressed:
             response.headers["Content-Encoding"] = "gzip"
-        squeeze = zlib.compressobj(9, zlib.DEFLATED, 31).compress if compressed else bytes
+        compressor = zlib.compressobj(9, zlib.DEFLATED, 31)
+
+        def squeezed(content: bytes) -> bytes:
+            # Flushed: the compressor would keep gigabytes to itself, and we the loop.
+            return compressor.compress(content) + compressor.flush(zlib.Z_SYNC_FLUSH)
+
+        written = squeezed if compressed else bytes
         await response.prepare(self.request)
-        await response.write(squeeze(b'data: {"'))
+        await response.write(written(b'data: {"'))
         while True:
-            await response.write(squeeze(b"x" * 65536))
+            await response.write(written(b"x" * 65536))
+            await asyncio.sleep(0)
 
 
 async def _body(request: web.Request) -> Any:
