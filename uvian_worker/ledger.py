@@ -100,8 +100,9 @@ class SchemaStatus:
                 f"{self.needs_release} or newer; this is {self.release}. Upgrade this installation."
             )
         if self.changed:
+            differ = "differs" if len(self.changed) == 1 else "differ"
             raise Misconfigured(
-                f"{', '.join(self.changed)} differs from what was applied to this database. An "
+                f"{', '.join(self.changed)} {differ} from what was applied to this database. An "
                 "applied migration is never edited: restore the file (reinstall uvian-worker) and "
                 "put the change into a new one."
             )
