@@ -28,7 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xfail(reason=DIFFERENCES[item.name], strict=True))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def postgres_server(_servers: Path) -> Iterator[EmbeddedPostgres]:
     """PostgreSQL 17, which new projects of Supabase have, with ``jit`` on as there."""
     if not POSTGRES_17.exists():
@@ -39,7 +39,7 @@ def postgres_server(_servers: Path) -> Iterator[EmbeddedPostgres]:
         yield server
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def clones(postgres_server: EmbeddedPostgres) -> Iterator[Clones]:
     """Databases of that server."""
     clones = Clones(postgres_server)
@@ -47,7 +47,7 @@ def clones(postgres_server: EmbeddedPostgres) -> Iterator[Clones]:
     clones.close()
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def database_template(clones: Clones) -> Clones:
     """Migrated there."""
     clones.prepare()
