@@ -141,3 +141,23 @@ async def test_postgres_that_is_away_is_named(settings: dict[str, Any]) -> None:
         with pytest.raises(Unavailable, match=r"127\.0\.0\.1:9/app \(UVIAN_DATABASE_URL\)") as said:
             await Stores(Config.load({}, **away), stack).database()
     assert "hidden" not in str(said.value)
+
+
+async def test_a_storage_that_says_nothing_holds_up_no_start(
+    settings: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It accepts, and never answers: chats need no pictures, and a gateway has to listen."""
+    monkeypatch.setattr("uvian_worker.stores._BUCKET_SECONDS", 0.2)
+
+    async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.close()
+
+    server = await asyncio.start_server(deaf, "127.0.0.1", 0)
+    settings["supabase_url"] = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with AsyncExitStack() as stack:
+        config = Config.load({}, **settings, database="postgres", images="supabase")
+        async with asyncio.timeout(10):
+            assert isinstance(await Stores(config, stack).images(), SupabaseImages)
+    assert "Storage does not answer" in caplog.text
+    server.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["Stores", "calls_over", "place", "require_schema", "schema_status"]
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 from datetime import datetime
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 
 log = logging.getLogger("uvian.images")
+
+_BUCKET_SECONDS = 5.0  #: that a start waits to hear whether the bucket is there
 
 
 class Stores:
@@ -81,10 +84,12 @@ class Stores:
         if config.images == "supabase":
             bucket = await self.bucket()
             try:
-                await bucket.require_bucket()
-            except Transient as error:
+                async with asyncio.timeout(_BUCKET_SECONDS):
+                    await bucket.require_bucket()
+            except (Transient, TimeoutError) as error:
                 # Chats need no pictures, and jobs that do wait for them as they would an hour later.
-                log.warning("the image store is away at the start, jobs wait for it: %s", error)
+                said = str(error) or "Storage does not answer"
+                log.warning("the image store is away at the start, jobs wait for it: %s", said)
             return bucket
         folder = LocalImages(
             config.images_dir,
