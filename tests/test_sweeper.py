@@ -332,3 +332,15 @@ async def test_a_first_start_warns_of_nothing(
     await client.aclose()
     (warning,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert "3 queued jobs are dispatched again" in warning.getMessage()
+
+
+async def test_a_database_that_is_away_is_one_line_in_the_log(
+    ward: Ward, redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One when the sweeps begin to fail, one when they no longer do; every two seconds was a flood."""
+    healer = ward.healer(redis_url, interval=0.02)
+    healer.faulty.script = iter([Fault.REFUSED] * 6)
+    with caplog.at_level(logging.INFO, logger="uvian.sweeper"):
+        healer.sweeper.start()
+        await eventually(lambda: "sweeps again, after" in caplog.text)
+    assert caplog.text.count("sweep failed, trying again: the call did not arrive") == 1

@@ -58,6 +58,7 @@ class Sweeper:
         self._redis_lost_at: str | None = None
         self._brought_back = 0  #: dispatches that a Redis without its data makes necessary again
         self._last: float | None = None
+        self._failing: tuple[str, float] | None = None  #: the kind of error, and since when
 
     def start(self) -> None:
         """Begin; starting twice is fine."""
@@ -92,14 +93,29 @@ class Sweeper:
 
     async def _sweep_safely(self) -> bool:
         try:
-            return await self.sweep()
+            has_more = await self.sweep()
         except RepositoryError as error:
-            log.warning("sweep failed, trying again: %s", error)
+            self._note_failure(error)
         except FAULTS as error:  # it was said
             log.debug("sweep failed, trying again: %s", error)
         except Exception:
             log.exception("sweep failed, trying again")
+        else:
+            self._note_success()
+            return has_more
         return False
+
+    def _note_failure(self, error: RepositoryError) -> None:
+        """One line when it begins to fail in a way, and none until that changes."""
+        kind, since = type(error).__name__, time.monotonic()
+        if self._failing is None or self._failing[0] != kind:
+            log.warning("sweep failed, trying again: %s", error)
+        self._failing = (kind, self._failing[1] if self._failing else since)
+
+    def _note_success(self) -> None:
+        if self._failing is not None:
+            log.info("sweeps again, after %.1f s", time.monotonic() - self._failing[1])
+            self._failing = None
 
     async def sweep(self) -> bool:
         """One sweep; whether there is more to do at once.
