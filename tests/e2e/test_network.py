@@ -79,6 +79,21 @@ async def test_a_gateway_that_ends_and_returns_costs_nothing(
     await expect(creating.page.locator(".picture.is-sharp")).to_have_count(8)
 
 
+async def test_pictures_wait_for_a_gateway_that_is_away(visit: Visit) -> None:
+    """Longer than a picture that is broken is tried again: nobody has to load it by hand."""
+    visitor = await visit()
+    visitor.allowed += [r"net::ERR_FAILED"]
+    page = await visitor.open()
+    await visitor.submit("A kite in the wind", "Sky and chalk", palettes=1)
+    await visitor.has_result()
+    await page.route("**/v1/files/sign", lambda route: route.abort())
+    await page.reload()
+    await page.wait_for_timeout(4000)
+    await expect(page.locator(".picture.is-sharp, .picture.is-missing")).to_have_count(0)
+    await page.unroute("**/v1/files/sign")
+    await expect(page.locator(".picture.is-sharp")).to_have_count(2)
+
+
 async def test_what_cannot_be_sent_is_kept_and_sent_again(site: Site, visit: Visit) -> None:
     """A message typed offline stays with its reason; sending it again sends it once."""
     visitor = await visit()

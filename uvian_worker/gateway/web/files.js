@@ -18,7 +18,7 @@ export class Files {
     if (url) this.#known.set(path, { url, until: Date.now() + 9 * 60_000 });
   }
 
-  /** The address of a picture; null where there is none. */
+  /** The address of a picture; null where there is none, undefined while nobody can say. */
   url(path) {
     const known = this.#known.get(path);
     if (known !== undefined && known.until > Date.now()) return Promise.resolve(known.url);
@@ -43,7 +43,7 @@ export class Files {
     const wanted = [...this.#wanted].slice(0, MOST);
     for (const [path] of wanted) this.#wanted.delete(path);
     if (this.#wanted.size > 0) this.#timer = setTimeout(() => this.#ask(), 0);
-    let urls = {};
+    let urls = null;
     try {
       const answer = await this.#api.sign(wanted.map(([path]) => path));
       urls = answer.urls;
@@ -51,8 +51,9 @@ export class Files {
         this.#known.set(path, { url, until: Date.parse(answer.expires_at) - MARGIN_MS });
       }
     } catch {
-      // The picture's place says that it is not there, and offers to try again.
+      // The gateway is away: whoever asked waits for it.
     }
-    for (const [path, resolves] of wanted) for (const resolve of resolves) resolve(urls[path] ?? null);
+    const answered = (path) => (urls === null ? undefined : (urls[path] ?? null));
+    for (const [path, resolves] of wanted) for (const resolve of resolves) resolve(answered(path));
   }
 }

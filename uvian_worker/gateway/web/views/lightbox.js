@@ -128,8 +128,8 @@ export class Lightbox {
 
   async #offerDownload(picture, name) {
     const url = await this.#parts.files.url(picture.path);
-    attribute(this.#download, "hidden", url === null ? "" : null);
-    if (url === null) return;
+    attribute(this.#download, "hidden", url ? null : "");
+    if (!url) return;
     const file = `${shortened(this.#job.input?.logo_description ?? "concept", 40)} - ${name}.${picture.path.split(".").at(-1)}`;
     const address = new URL(url, document.baseURI);
     // Another origin decides by itself what a link downloads; Supabase Storage takes the name like this.

@@ -1,6 +1,9 @@
 /** A picture that is there at once as a blur, then sharp; and says so when it cannot be had. */
 
+import { pauseBefore } from "../backoff.js";
 import { attribute, fill, h } from "../dom.js";
+
+const MOST_WAITS = 12; // about a minute for a gateway that is away
 
 export class Picture {
   #files;
@@ -8,6 +11,7 @@ export class Picture {
   #preview = h("img", { class: "picture-preview", alt: "", hidden: true });
   #image = h("img", { class: "picture-image", decoding: "async" });
   #tries = 0;
+  #waits = 0;
 
   constructor(files, alt) {
     this.#files = files;
@@ -25,7 +29,7 @@ export class Picture {
     }
     if (path === this.#path) return;
     this.#path = path;
-    this.#tries = 0;
+    this.#tries = this.#waits = 0;
     this.element.classList.remove("is-sharp", "is-missing");
     this.element.style.setProperty("--ratio", `${width} / ${height}`);
     attribute(this.#image, "width", width);
@@ -42,8 +46,11 @@ export class Picture {
     const path = this.#path;
     const url = await this.#files.url(path);
     if (path !== this.#path) return;
-    if (url === null) this.#failed();
-    else this.#image.src = url;
+    if (url === undefined && this.#waits < MOST_WAITS) {
+      this.#waits += 1;
+      setTimeout(() => path === this.#path && this.#fetch(), pauseBefore(this.#waits, 400, 8000));
+    } else if (url) this.#image.src = url;
+    else this.#failed();
   }
 
   #failed() {
@@ -60,7 +67,7 @@ export class Picture {
       event.stopPropagation();
       event.preventDefault();
       note.remove();
-      this.#tries = 0;
+      this.#tries = this.#waits = 0;
       this.element.classList.remove("is-missing");
       this.#fetch();
     });
