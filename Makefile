@@ -24,7 +24,7 @@ dev: setup  ## everything up until Ctrl-C, with the URLs to connect
 test: unit database processes  ## every test that pip alone can run
 
 unit: setup  ## tests without servers
-	@$(PYTEST) -n 2 --dist worksteal -m 'not database and not processes and not e2e and not real' $(ARGS)
+	@$(PYTEST) -n 3 --dist worksteal -m 'not database and not processes and not e2e and not real' $(ARGS)
 
 database: setup  ## tests on a real Postgres and a real Redis
 	@$(PYTEST) -n 3 --dist loadscope -m database $(ARGS)

@@ -44,6 +44,18 @@ collect_ignore = [] if find_spec("playwright") else ["e2e"]
 pytest.register_assert_rewrite("tests.contracts")
 
 
+#: Suites whose mark stands in the file of each of their tests (`database` also comes with a fixture).
+_MARKED_IN_FILES = ("processes", "e2e")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files that never name the suite's mark are not imported: all others took a while of its time."""
+    suite = config.option.markexpr
+    if suite not in _MARKED_IN_FILES or not collection_path.name.startswith("test_"):
+        return None
+    return None if f"mark.{suite}" in collection_path.read_text() else True
+
+
 @pytest.fixture(scope="session")
 def _servers() -> Iterator[Path]:
     with server_folder() as folder:
