@@ -16,6 +16,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.chaos.place import Place
+from tests.chaos.proxy import Proxy
 
 Fault = Callable[[Place], Awaitable[None]]
 
@@ -96,14 +97,12 @@ async def redis_cut(place: Place) -> None:
 
 async def redis_answers_lost(place: Place) -> None:
     """Work is done whose answer is never heard."""
-    await _losing(place, to="to_redis")
+    await _losing(place, place.to_redis)
 
 
 async def redis_slow(place: Place) -> None:
     """50 ms each way."""
-    place.to_redis.delay = 0.05
-    await asyncio.sleep(place.chance.uniform(1, 3))
-    place.to_redis.delay = 0.0
+    await _slowed(place, place.to_redis)
 
 
 # ─── Postgres ────────────────────────────────────────────────────────────────────────────────────
@@ -157,14 +156,12 @@ async def postgres_cut(place: Place) -> None:
 
 async def postgres_answers_lost(place: Place) -> None:
     """Transactions are committed whose answer is never heard."""
-    await _losing(place, to="to_postgres")
+    await _losing(place, place.to_postgres)
 
 
 async def postgres_slow(place: Place) -> None:
     """50 ms each way."""
-    place.to_postgres.delay = 0.05
-    await asyncio.sleep(place.chance.uniform(1, 3))
-    place.to_postgres.delay = 0.0
+    await _slowed(place, place.to_postgres)
 
 
 # ─── workers ─────────────────────────────────────────────────────────────────────────────────────
@@ -221,8 +218,13 @@ async def _stopped(pid: int, seconds: float) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
-async def _losing(place: Place, *, to: str) -> None:
-    proxy = getattr(place, to)
+async def _slowed(place: Place, proxy: Proxy) -> None:
+    proxy.delay = 0.05
+    await asyncio.sleep(place.chance.uniform(1, 3))
+    proxy.delay = 0.0
+
+
+async def _losing(place: Place, proxy: Proxy) -> None:
     proxy.losing = 0.2
     await asyncio.sleep(place.chance.uniform(1, 3))
     proxy.losing = 0.0
