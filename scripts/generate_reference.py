@@ -30,30 +30,17 @@ IN_WORDS = {
     "images": "where the database is: `supabase` with `UVIAN_DATABASE=supabase`, else `local`",
 }
 
-#: The settings that the README shows; the rest is in `.env.example`.
+#: The settings that the README shows: the first ones to know. All of them are in `.env.example`.
 IN_README = (
     "redis_url",
     "database_url",
-    "database_direct_url",
     "database",
     "supabase_url",
     "supabase_key",
     "images",
-    "images_dir",
-    "namespace",
     "max_jobs",
     "image_model",
     "chat_model",
-    "openai_api_key",
-    "openai_base_url",
-    "cpu_threads",
-    "health_port",
-    "gateway_port",
-    "gateway_origins",
-    "jwt_secrets",
-    "log_level",
-    "log_format",
-    "drain_grace",
 )
 
 

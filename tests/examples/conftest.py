@@ -1,4 +1,4 @@
-"""The example package, installed as a wheel would be, without pip and without a network."""
+"""The examples: a site for them, and the package installed as a wheel would be, without pip or network."""
 
 from __future__ import annotations
 
@@ -6,12 +6,16 @@ import importlib
 import shutil
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.adapters import OverPostgres
 from tests.cli.conftest import folder, programs, uvian
+from tests.processes.site import Site, opened
+from tests.servers import REDIS_BINARY, CleanDatabase
+from uvian_worker.embedded import EmbeddedRedis
 
 __all__ = ["EXAMPLE", "folder", "install", "installed", "programs", "uvian"]
 
@@ -43,3 +47,11 @@ def installed(
     importlib.invalidate_caches()
     yield target
     sys.modules.pop("uvian_greeting", None)
+
+
+@pytest.fixture
+async def site(database: CleanDatabase, tmp_path: Path) -> AsyncIterator[Site]:
+    """Postgres and Redis; no worker yet."""
+    with EmbeddedRedis(tmp_path / "redis", binary=REDIS_BINARY) as redis:
+        async with opened(OverPostgres(database), redis, tmp_path) as site:
+            yield site

@@ -15,10 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from tests.adapters import OverPostgres
-from tests.processes.site import PATIENCE, Site, opened
-from tests.servers import REDIS_BINARY, CleanDatabase
-from uvian_worker.embedded import EmbeddedRedis
+from tests.processes.site import PATIENCE, Site
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "fastapi"
@@ -49,14 +46,6 @@ class Api:
         """A WebSocket of this job."""
         url = f"{self.url}/concepts/{job_id}/live"
         return self.session.ws_connect(url, params=query, headers={"X-User-Id": user})
-
-
-@pytest.fixture
-async def site(database: CleanDatabase, tmp_path: Path) -> AsyncIterator[Site]:
-    """Postgres and Redis; no worker yet."""
-    with EmbeddedRedis(tmp_path / "redis", binary=REDIS_BINARY) as redis:
-        async with opened(OverPostgres(database), redis, tmp_path) as site:
-            yield site
 
 
 @pytest.fixture
@@ -132,9 +121,3 @@ async def test_what_is_refused_has_its_code(api: Api) -> None:
     await api.site.price("generation", "5", balance="1")
     refused = await api.post("/concepts", api.site.user_id, ASKED)
     assert refused == (422, {"detail": "insufficient_credits"})
-
-
-def test_the_readme_shows_the_code_that_is_tested() -> None:
-    """Word for word."""
-    code = (EXAMPLE / "app.py").read_text()
-    assert f"```python\n{code}```" in (ROOT / "README.md").read_text()

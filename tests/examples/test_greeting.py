@@ -37,11 +37,11 @@ def test_without_the_package_the_type_is_unknown() -> None:
     assert "greeting" not in Registry.load().types
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/adding-an-executor.md"])
-def test_the_documentation_shows_the_code_that_is_tested(page: str) -> None:
+def test_the_documentation_shows_the_code_that_is_tested() -> None:
     """Word for word, as Python."""
     code = (EXAMPLE / "uvian_greeting.py").read_text()
-    assert f"```python\n{code}```" in (ROOT / page).read_text()
+    page = (ROOT / "docs" / "adding-an-executor.md").read_text()
+    assert f"```python\n{code}```" in page
 
 
 @asynccontextmanager
