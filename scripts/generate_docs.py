@@ -122,7 +122,7 @@ def keys_table(*names: str) -> str:
 def events_page() -> str:
     """docs/contracts/events.md."""
     sections = "\n".join(event_section(cls) for cls in events.EVENT_TYPES.values())
-    endings = ", ".join(f"`{name}`" for name in sorted(events.ENDINGS))
+    terminal = ", ".join(f"`{name}`" for name in sorted(events.ENDINGS))
     messages = "\n".join(
         f"### `{cls.type}`\n\n{first_line(cls)}\n\n{fields_table(cls)}\n"
         for cls in control.CONTROL_TYPES.values()
@@ -131,25 +131,25 @@ def events_page() -> str:
 
 # Events
 
-Every fact that happens to a job is appended to a log per topic on Redis, and published beside it.
-Whoever subscribes to a channel sees facts as they happen, in any language; whoever comes late or
-drops out reads the log from a cursor. The names below have the default namespace `uvian`
-(`UVIAN_NAMESPACE`).
+An event is a fact that happened to a job. It is appended to the event log of its topics on Redis, and
+published on their channels, in one call. A subscriber to a channel receives events as they happen, in any
+language. A reader that comes late or drops out reads the log from its cursor. The names below have the
+default namespace `uvian` (`UVIAN_NAMESPACE`).
 
 ## Topics and channels
 
 {
         table(
-            ("topic", "what it tells", "channel"),
+            ("topic", "its events", "channel"),
             [
                 (
                     "`job:<job id>`",
-                    "one job, its messages included",
+                    "those of one job, with its messages",
                     f"`{KEYS.channel('job:<job id>')}`",
                 ),
                 (
                     "`user:<user id>`",
-                    "all jobs of a user (without message events), and the credits",
+                    "those of all jobs of a user, without messages; the credits",
                     f"`{KEYS.channel('user:<user id>')}`",
                 ),
                 (
@@ -167,53 +167,56 @@ Each message on a channel, and each entry of the log, is one JSON object:
 
 {fields_table(Envelope)}
 
-Fields may be added: ignore those you do not know.
+A later release may add fields: ignore those that you do not know.
 
 ## What you may rely on
 
-- **In order, without gaps.** `seq` grows by one in each topic. Pub/sub alone promises nothing, so a
-  jump in `seq`, another epoch, or a subscription that was confirmed again means: read from your cursor.
-- **Once.** An event that is sent again after a lost reply is not appended again. `key` is the same in
-  every topic, for those who follow several.
-- **Fenced.** `run` never falls within a job: a worker that was overtaken cannot append any more. Compare
-  runs of one `job_id` alone: a conversation and a user have many jobs, each with runs of its own. Where
-  Redis has lost its data the fence is lost with it, and the epoch is another one.
-- **Sealed.** After {endings} nothing of that run follows. A job that is retried goes on in the same
-  topic with `job.requeued` and a higher `run`.
+- **In order, without gaps.** `seq` grows by one in each topic. Pub/sub alone does not guarantee that a
+  message arrives. So read from your cursor when `seq` jumps, when the epoch changes, and when your
+  subscription was confirmed again.
+- **Once.** An event that is published again after a lost reply is not appended again. `key` is the same in
+  every topic, so that a reader of several topics can recognise an event.
+- **Fenced.** `run` never decreases within a job: a worker whose run was overtaken cannot append any more.
+  Compare runs of one `job_id` only, because a conversation and a user have many jobs. When Redis loses its
+  data it loses the fence too, and the epoch changes.
+- **Sealed.** {
+        terminal
+    } are the terminal events: no event of that run follows. A job that is retried
+  continues in the same topic with `job.requeued` and a higher `run`.
 - **Kept** for 24 hours after the last event of a topic, and for the last 10,000 events. The log of a
   small job takes 7.5 kB until then; 4.4 kB with `stream-node-max-bytes 1024` in the server's settings.
-- **Best effort.** Postgres has the job. If Redis loses its data, events of the past are gone, no job
-  is, and the reader is told (`expired`).
+- **Not the truth.** Postgres has the job. When Redis loses its data, past events are gone, but no job is,
+  and the reader receives `expired`.
 
 ## Cursors
 
-The `id` of an envelope is its cursor, `<epoch>-<seq>-<check>`. It is opaque: hand it back as it is. The
-epoch changes when Redis restarts, fails over or is flushed; `check` is a random number of that one
-entry. A cursor is continued only where its entry is still there, so a write that Redis lost and another
-that took its `seq` are never mistaken for each other.
+The `id` of an envelope is its cursor, `<epoch>-<seq>-<check>`. Treat it as opaque and send it back
+unchanged. The epoch changes when Redis restarts, fails over or is flushed. `check` is a random number of
+that one entry. A reader continues from a cursor only while its entry is still in the log. So when Redis
+lost an event and another one took its `seq`, no reader mistakes one for the other.
 
-Reading a topic has three answers:
+A read of a topic has one of three answers:
 
 {
         table(
-            ("answer", "when", "do"),
+            ("answer", "when", "what to do"),
             [
                 (
                     "`resume`",
-                    "the entry of the cursor is still there; or a newcomer to a job whose log is whole",
+                    "the entry of the cursor is in the log; or there is no cursor, and the log of the job is complete",
                     "apply the events, follow from the cursor",
                 ),
                 (
                     "`snapshot`",
                     (
-                        "the log does not reach back, but the state is known; or a newcomer to a "
-                        "conversation, or to a job of more than 500 events"
+                        "the log does not reach back to the cursor, but the state is known; or there is no cursor, "
+                        "and the topic is a conversation or a job of more than 500 events"
                     ),
-                    "forget what you knew, apply the envelopes in `state`, follow from the cursor",
+                    "discard what you knew, apply the envelopes in `state`, follow from the cursor",
                 ),
                 (
                     "`expired`",
-                    "neither; or a newcomer to a user's topic; or nothing is known of the topic",
+                    "neither of them; or there is no cursor, and the topic is a user's; or the topic is not known",
                     (
                         "read the rows **after** this answer, apply what is in `state` (messages in flight), "
                         "follow from the cursor"
@@ -223,48 +226,48 @@ Reading a topic has three answers:
         )
     }
 
-`ended` is true where the job's latest run has ended. The state of a job is its latest status and
-progress, the latest event of each stage and image, its `message.completed`, and for a message in flight
-its `message.started` (if known) and a `message.snapshot` with the text so far. A conversation's state is
-its messages in flight: those that are complete are rows.
+`ended` is true when the job's latest run has ended. The state of a job consists of its latest status and
+progress, the latest event of each stage and image, and its `message.completed`. For a message that is
+being written it has `message.started` (if known) and a `message.snapshot` with the text so far. The state
+of a conversation consists of the messages that are being written; complete messages are rows.
 
-To follow without missing anything: subscribe first, wait for the confirmation, then read, then apply
-what you hear where its `seq` is the next one. In Python `uvian_worker.eventstream.reader.Reader` does all
-this. Elsewhere run [`read.lua`](read.lua) (`{READ_SCRIPT.sha}`):
+To follow a topic without a gap: subscribe, wait for the confirmation, read, then apply each event that you
+receive if its `seq` is the next one. In Python `uvian_worker.eventstream.reader.Reader` does this. In other
+languages run [`read.lua`](read.lua) (`{READ_SCRIPT.sha}`):
 
 ```
-EVALSHA {
-        READ_SCRIPT.sha
-    } 0 uvian <topic> <cursor or ""> <at most so many events> <16 random hex digits>
+EVALSHA {READ_SCRIPT.sha} 0 uvian <topic> <cursor or ""> <limit of events> <16 random hex digits>
 → [kind, cursor, ended 0|1, more 0|1, run, entries]
 ```
 
-`entries` are envelopes; of `snapshot` and `expired` they are pairs of a field and an envelope,
-`message:<id>` paired with `text:<id>` for the text so far. With `more` = 1 read on from the last envelope.
+`entries` are envelopes. In a `snapshot` or `expired` they are pairs of a field and an envelope;
+`message:<id>` comes with `text:<id>`, the text so far. When `more` is 1, read on from the last envelope.
 
 ## Messages
 
-A message is `message.started`, then `message.delta`s whose `offset` is the length of the text before
-them in UTF-8 bytes, then `message.completed` with length and hash of what is stored, together with the
-ending of its job. A client does this, and has the bytes of the row in the end:
+A message begins with `message.started`. Then each `message.delta` has as `offset` the length of the text
+before it, in UTF-8 bytes. `message.completed` has the length and the hash of the stored text, and is
+published together with the terminal event of its job. A client that follows this table has in the end the
+bytes of the row:
 
-{table(("event", "the text"), MESSAGES)}
+{table(("event", "what happens to the text"), MESSAGES)}
 
-An answer that its user stopped is completed with `status` `cancelled`. The id of an answer follows from its
-job's id (`uvian._answer_id`): every run writes the same message, and the settlement stores it once.
-Pieces come 20 ms apart at most, the first one at once; under load, or when Redis was away, they are larger.
-In Python `uvian_worker.eventstream.assembler.MessageAssembler` keeps these rules.
+An answer that its user stopped is completed with the `status` `cancelled`. The id of an answer is computed
+from the id of its job (`uvian._answer_id`): every run writes the same message, and the settlement stores it
+once. The first delta is published at once and the next ones every 20 ms. Under load, and after Redis was
+away, a delta has more text. In Python `uvian_worker.eventstream.assembler.MessageAssembler` follows these
+rules.
 
 ## Event types
 
 {sections}
 ## Control
 
-Messages to workers, on the channel `{
+Control messages to workers are published on the channel `{
         KEYS.control
-    }`: `{{"type": …}}` and the fields. A worker that was not
-connected has missed them. So a cancellation must be in the row first (`cancel_job`), and a pause stands
-in `{KEYS.paused}` as well.
+    }` as `{{"type": …}}` with the
+fields below. A worker that is not connected misses them. So write a cancellation into the row first
+(`cancel_job`), and a pause into `{KEYS.paused}`.
 
 {messages}
 ## Keys
@@ -273,18 +276,18 @@ in `{KEYS.paused}` as well.
 """
 
 
-_MISSED = "anywhere else something was missed: wait for one of the next three"
-_LONG = "where that is null (more than 64 kB) compare `length` and `sha256`, and read the row if they differ"
+_MISSED = "if it is not, an event was missed: wait for one of the next three"
+_LONG = "if that is null (more than 64 kB), compare `length` and `sha256`, and read the row if they differ"
 
 MESSAGES = [
     ("`message.started`", "is empty"),
-    ("`message.delta`", f"grows, where `offset` is its length in UTF-8 bytes; {_MISSED}"),
-    ("`message.snapshot`", "is this: the log had lost what came before"),
+    ("`message.delta`", f"grows, if `offset` is its length in UTF-8 bytes; {_MISSED}"),
+    ("`message.snapshot`", "is replaced by this one: the log had lost an earlier part"),
     (
         "`message.reset`",
-        "is void: another run begins the answer again; with `final` there will be none",
+        "is discarded: another run begins the answer again; with `final` there will be no answer",
     ),
-    ("`message.completed`", f"is its `text`; {_LONG}"),
+    ("`message.completed`", f"is replaced by its `text`; {_LONG}"),
 ]
 
 PAYLOAD_SCHEMA = {
@@ -326,10 +329,10 @@ ARGUMENTS = [
 ]
 
 ANSWERS = {
-    Dispatched.QUEUED: "it is in the queue, `job.queued` was appended, a worker was woken",
-    Dispatched.WAITING: "it was in the queue already",
-    Dispatched.CLAIMING: "a worker took it less than 5 s ago",
-    Dispatched.FENCED: "a later run of the job was seen",
+    Dispatched.QUEUED: "the run is in the queue, `job.queued` was appended, and a worker was woken",
+    Dispatched.WAITING: "the run was in the queue already",
+    Dispatched.CLAIMING: "a worker took the run less than 5 s ago",
+    Dispatched.FENCED: "the event log has a later run of the job",
     Dispatched.SEALED: "this run has ended",
 }
 
@@ -341,22 +344,22 @@ def enqueue_page() -> str:
 
 # Enqueuing from any language
 
-A job is a row in Postgres, made by `uvian.create_jobs` (or `submit_job`, or by hand). Dispatching it on
-Redis only spares the wait: a row that nobody dispatched is found within 3 seconds. So
+A job is a row in Postgres. `uvian.create_jobs` creates it, or `submit_job`, or a manual edit. The dispatch on
+Redis only saves time: the sweep finds a row that nobody dispatched within 3 seconds.
 
-1. call `create_jobs` with an id of your own; for each job it answers the row with its `run`, and whether
-   to dispatch it now;
-2. dispatch those with the script below;
-3. if Redis is away, go on: the sweeper dispatches them when it is back.
+1. Call `create_jobs` with an id of your own. For each job it returns the row with its `run`, and says whether
+   to dispatch it now.
+2. Dispatch those runs with the script below.
+3. If Redis is away, continue: the sweep dispatches them when Redis is back.
 
-In Python `uvian_worker.client.Client` does all this, and `uvian_worker.dispatch.Dispatcher` step 2.
-In TypeScript [clients/typescript](../../clients/typescript) does.
+`uvian_worker.client.Client` does all of this in Python (`uvian_worker.dispatch.Dispatcher` does step 2), and
+[clients/typescript](../../clients/typescript) in TypeScript.
 
 ## The script
 
-[`dispatch.lua`](dispatch.lua), SHA-1 `{DISPATCH_SCRIPT.sha}`. Send these very bytes: it writes
-arq's payload, moves the score, appends the event and wakes a worker in one call, and running it twice
-is a no-op. A copy that does less will lose jobs in ways that are tested here.
+[`dispatch.lua`](dispatch.lua), SHA-1 `{DISPATCH_SCRIPT.sha}`. Send these bytes unchanged. In one
+call the script writes arq's payload and its score, appends the event and wakes a worker; a second call with
+the same run does nothing. A script that does less loses jobs.
 
 ```
 EVALSHA {DISPATCH_SCRIPT.sha} 0 <namespace> <server> <random> <seven arguments per job> …
@@ -364,11 +367,11 @@ EVALSHA {DISPATCH_SCRIPT.sha} 0 <namespace> <server> <random> <seven arguments p
 
 {table(("ARGV", "name", "value"), ARGUMENTS)}
 
-One job or a hundred; the answer is an array with one word per job:
+A call takes one job or a hundred. It returns an array with one word for each job:
 
 {table(("answer", "meaning"), answers)}
 
-On `NOSCRIPT` send the text with `EVAL` and the same arguments. After a timeout repeat the call.
+When Redis answers `NOSCRIPT`, send the text with `EVAL` and the same arguments. After a timeout, repeat the call.
 In TypeScript, with ioredis:
 
 ```ts
@@ -395,11 +398,11 @@ export async function dispatch(redis: Redis, job: Job): Promise<string> {{
 
 {keys_table("queue", "wake", "claiming", "topic", "log", "state")}
 
-The id is `<job id>:<run>`, so that nothing left of one run can block the next. Its score is the time it
-is due, in milliseconds of Redis' clock; for a job that is due, less its priority in seconds. Workers
-compare it with that clock too, whatever their own says. `{KEYS.arq(ARQ_JOB)}<id>` has the payload, for 7 days
-beyond its time; `{KEYS.arq(ARQ_IN_PROGRESS)}<id>` and `{KEYS.arq(ARQ_RETRY)}<id>`, which a killed worker may
-have left, are removed.
+The id is `<job id>:<run>`, so that nothing that is left of one run can block the next. Its score is the time
+at which it is due, in milliseconds of Redis' clock; a job that is due now gets its priority in seconds
+subtracted. Workers compare the score with Redis' clock, not with their own. `{KEYS.arq(ARQ_JOB)}<id>` has the payload, until
+7 days after that time. The script removes `{KEYS.arq(ARQ_IN_PROGRESS)}<id>` and `{KEYS.arq(ARQ_RETRY)}<id>`,
+which a killed worker may have left.
 
 The payload is JSON, never pickle:
 
@@ -409,19 +412,19 @@ The payload is JSON, never pickle:
 
 ## Permissions
 
-An ACL user for worker, gateway and API needs the keys and the channels of the namespace, no others:
+Worker, gateway and API need an ACL user with the keys and the channels of the namespace, and no others:
 
 ```
 {ACL_USER}
 ```
 
-A worker, and a command, that finds a right missing says which, in one line. `INFO` may be missing: then a
-restart of Redis that kept the data is told from the same Redis by the random bits of a cursor alone.
+When a permission is missing, the worker or command names it in one line. `INFO` is optional. Without it only
+the random bits of a cursor show that Redis was restarted.
 
-Databases by number and TLS (`rediss://`) work: the certificate must be of an authority that is trusted, and
-of the host in the URL (`?ssl_ca_certs=/path` names your own authority, `?ssl_check_hostname=false` and
-`?ssl_cert_reqs=none` look at less). Redis Cluster does not: one call appends to several
-topics, whose keys would lie on different nodes.
+Numbered databases and TLS (`rediss://`) work. A certificate must come from a trusted authority and name the
+host of the URL. `?ssl_ca_certs=/path` names your own authority; `?ssl_check_hostname=false` and
+`?ssl_cert_reqs=none` check less. Redis Cluster does not work: one call appends to several topics, whose keys
+would be on different nodes.
 """
 
 
