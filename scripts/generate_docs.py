@@ -203,20 +203,26 @@ A read of a topic has one of three answers:
             [
                 (
                     "`resume`",
-                    "the entry of the cursor is in the log; or there is no cursor, and the log of the job is complete",
+                    (
+                        "the entry of the cursor is in the log; or there is no cursor, "
+                        "and the log of the job is complete"
+                    ),
                     "apply the events, follow from the cursor",
                 ),
                 (
                     "`snapshot`",
                     (
-                        "the log does not reach back to the cursor, but the state is known; or there is no cursor, "
-                        "and the topic is a conversation or a job of more than 500 events"
+                        "the log does not reach back to the cursor, but the state is known; or there is no "
+                        "cursor, and the topic is a conversation or a job of more than 500 events"
                     ),
                     "discard what you knew, apply the envelopes in `state`, follow from the cursor",
                 ),
                 (
                     "`expired`",
-                    "neither of them; or there is no cursor, and the topic is a user's; or the topic is not known",
+                    (
+                        "neither of them; or there is no cursor, and the topic is a user's; "
+                        "or the topic is not known"
+                    ),
                     (
                         "read the rows **after** this answer, apply what is in `state` (messages in flight), "
                         "follow from the cursor"
@@ -371,8 +377,8 @@ A call takes one job or a hundred. It returns an array with one word for each jo
 
 {table(("answer", "meaning"), answers)}
 
-When Redis answers `NOSCRIPT`, send the text with `EVAL` and the same arguments. After a timeout, repeat the call.
-In TypeScript, with ioredis:
+When Redis answers `NOSCRIPT`, send the text with `EVAL` and the same arguments. After a timeout, repeat
+the call. In TypeScript, with ioredis:
 
 ```ts
 import {{ createHash, randomBytes }} from "node:crypto";
@@ -400,8 +406,9 @@ export async function dispatch(redis: Redis, job: Job): Promise<string> {{
 
 The id is `<job id>:<run>`, so that nothing that is left of one run can block the next. Its score is the time
 at which it is due, in milliseconds of Redis' clock; a job that is due now gets its priority in seconds
-subtracted. Workers compare the score with Redis' clock, not with their own. `{KEYS.arq(ARQ_JOB)}<id>` has the payload, until
-7 days after that time. The script removes `{KEYS.arq(ARQ_IN_PROGRESS)}<id>` and `{KEYS.arq(ARQ_RETRY)}<id>`,
+subtracted. Workers compare the score with Redis' clock, not with their own.
+`{KEYS.arq(ARQ_JOB)}<id>` has the payload, until 7 days after that time.
+The script removes `{KEYS.arq(ARQ_IN_PROGRESS)}<id>` and `{KEYS.arq(ARQ_RETRY)}<id>`,
 which a killed worker may have left.
 
 The payload is JSON, never pickle:

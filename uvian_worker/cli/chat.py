@@ -32,25 +32,31 @@ class OnBusy(StrEnum):
 
 def chat(
     question: Annotated[
-        str | None, typer.Argument(help="Ask this alone; without it, one after the other.")
+        str | None,
+        typer.Argument(help="One question. Without it you are asked for one after the other."),
     ] = None,
     *,
-    user: Annotated[str | None, typer.Option(help="Who asks: an id from auth.users.")] = None,
-    conversation: Annotated[
-        str | None, typer.Option(help="Go on with this one; its last messages are shown.")
+    user: Annotated[
+        str | None, typer.Option(help="The user who asks: an id from auth.users.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="As the provider names it.")] = None,
-    system: Annotated[str | None, typer.Option(help="What the model is told first.")] = None,
+    conversation: Annotated[
+        str | None, typer.Option(help="Continue this one; its last messages are shown.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="A model, by the name that the provider gives it.")
+    ] = None,
+    system: Annotated[str | None, typer.Option(help="The system prompt for the model.")] = None,
     on_busy: Annotated[
-        OnBusy, typer.Option(help="While another question is answered: wait, be refused, stop it.")
+        OnBusy,
+        typer.Option(help="If another question is being answered: wait, be refused, or stop it."),
     ] = OnBusy.ENQUEUE,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print one JSON document; needs a QUESTION.")
     ] = False,
 ) -> None:
-    """Ask, and read the answer while it is written. Ctrl-C stops an answer; what there is is kept.
+    """Chat with a model. Ctrl-C stops an answer; what was written so far is stored.
 
-    At the prompt Ctrl-C and Ctrl-D end the conversation. A pipe is a question too:
+    At the prompt Ctrl-C and Ctrl-D end the conversation. Text from a pipe is the question:
     git diff | uvian chat --system "You review code."
     """
     if question is None and not sys.stdin.isatty():

@@ -1,4 +1,4 @@
-"""``uvian credits``: balances and their books."""
+"""``uvian credits``: balances and the credit ledger."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def grant(
     reference: Annotated[
         str | None,
         typer.Option(
-            help=r"The payment or reason; the same one is granted once.  \[default: a new one]"
+            help=r"The payment or reason. The same reference counts once.  \[default: a new one]"
         ),
     ] = None,
     as_json: _Json = False,
@@ -39,10 +39,12 @@ def grant(
 @app.command()
 def show(
     user: _User,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="Lines of the books.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=500, help="How many entries of the credit ledger.")
+    ] = 20,
     as_json: _Json = False,
 ) -> None:
-    """Show what a user may spend, and the newest lines of the books."""
+    """Show the balance of a user, and the newest entries of the credit ledger."""
     run(_show(user, limit, as_json))
 
 

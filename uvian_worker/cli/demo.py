@@ -39,19 +39,19 @@ def demo(
     *,
     prompt: Annotated[str, typer.Option(help="What the mark shows.")] = PROMPT,
     theme: Annotated[str, typer.Option(help="Its colours and mood.")] = THEME,
-    refine: Annotated[
-        str, typer.Option(help="What shall be different about it then.")
-    ] = REFINEMENT,
+    refine: Annotated[str, typer.Option(help="What the refinement changes.")] = REFINEMENT,
     ask: Annotated[
         str | None,
-        typer.Option(help=r"What is asked then.  \[default: colours for the concept]"),
+        typer.Option(help=r"The question of the chat.  \[default: colours for the concept]"),
     ] = None,
     only: Annotated[
         Part | None,
-        typer.Option(help="`generation`, `refinement` or `chat` alone (of the newest concept)."),
+        typer.Option(help="Only `generation`, `refinement` or `chat` (of the newest concept)."),
     ] = None,
     palettes: Annotated[int, typer.Option(min=1, max=12, help="How many variations.")] = 7,
-    size: Annotated[int, typer.Option(min=256, max=2048, help="Pixels, width and height.")] = 1024,
+    size: Annotated[
+        int, typer.Option(min=256, max=2048, help="Width and height in pixels.")
+    ] = 1024,
     seed: Annotated[
         int | None, typer.Option(min=0, help="The same seed draws the same marks.")
     ] = None,
@@ -67,8 +67,8 @@ def demo(
 ) -> None:
     """Make a concept, refine it and talk about it, on a real Postgres and a real Redis.
 
-    Nothing needs to be installed or configured: servers, schema, user and worker are made in
-    ./.uvian and stopped again. A second run works at once.
+    You need to install or configure nothing. Servers, schema, user and worker are created in ./.uvian
+    and stopped at the end. You can run it again at once.
     """
     from uvian_worker.demo import DemoOrder
 

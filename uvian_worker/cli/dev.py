@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def dev() -> None:
-    """Run Postgres, Redis, a worker and a gateway here until Ctrl-C, and say how to connect.
+    """Run Postgres, Redis, a worker and a gateway here until Ctrl-C, and print how to connect.
 
-    Other commands in this folder then find the servers by themselves. Nothing is written outside
-    of ./.uvian; your .env counts for the worker, except for where its servers are.
+    Other commands in this folder find these servers by themselves. Everything is written to ./.uvian.
+    The worker uses your .env, except for the addresses of its servers.
     """
     try:
         run(_dev())

@@ -10,7 +10,7 @@ from uvian_worker.cli.endings import ending_with_zero, run
 def gateway() -> None:
     """Run a gateway: jobs, conversations and live events for signed-in users.
 
-    SIGTERM and Ctrl-C end it in good order: requests finish, live clients are asked to come again.
+    After SIGTERM or Ctrl-C it finishes its requests, asks live clients to reconnect, and exits with 0.
     """
     from uvian_worker.runtime import raise_file_limit, use_fast_loop
 

@@ -27,7 +27,7 @@ class _Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-_Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how it begins.")]
+_Job = Annotated[str, typer.Argument(metavar="JOB", help="Its id, or the beginning of it.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
@@ -39,19 +39,19 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
     as_json: _Json = False,
 ) -> None:
-    """The newest jobs first."""
+    """List jobs, the newest first."""
     run(_list(user, status, type_, limit, as_json))
 
 
 @app.command()
 def show(job_id: _Job, as_json: _Json = False) -> None:
-    """One job: its stages, its error, what it made and cost."""
+    """Show one job: its stages, its error, its result and its cost."""
     run(_show(job_id, as_json))
 
 
 @app.command()
 def cancel(job_id: _Job, as_json: _Json = False) -> None:
-    """End a job: at once while it waits, within a second while it runs. Its credits come back."""
+    """Cancel a job: at once while it waits, within a second while it runs. Its credits are released."""
     raise typer.Exit(run(_cancel(job_id, as_json)))
 
 
@@ -59,11 +59,12 @@ def cancel(job_id: _Job, as_json: _Json = False) -> None:
 def retry(
     job_id: _Job,
     watching: Annotated[
-        bool, typer.Option("--watch", "-w", help="Stay until it has ended; 1 when it failed.")
+        bool,
+        typer.Option("--watch", "-w", help="Wait until it has ended; exit code 1 if it failed."),
     ] = False,
     as_json: _Json = False,
 ) -> None:
-    """Run a failed or cancelled job again; what finished stages made is used again."""
+    """Run a failed or cancelled job again. Results of finished stages are used again."""
     raise typer.Exit(run(_retry(job_id, watching, as_json)))
 
 

@@ -33,37 +33,37 @@ def migrate(
         typer.Option(
             "--export",
             metavar="DIR",
-            help="Write what DIR lacks for the Supabase CLI; asks no database.",
+            help="Write what is missing in DIR, for the Supabase CLI; needs no database.",
         ),
     ] = None,
     bootstrap: Annotated[
         bool,
         typer.Option(
             "--bootstrap",
-            help="First supply what Supabase brings; for a plain Postgres, as its superuser.",
+            help="First create what Supabase has (roles, auth); for a plain Postgres, as its superuser.",
         ),
     ] = False,
     status: Annotated[
         bool,
         typer.Option(
             "--status",
-            help="Change nothing; say what is pending (then exit code 2; with --export: in DIR) or lacking.",
+            help="Only show what is pending (exit code 2 if anything is) or missing; with --export: in DIR.",
         ),
     ] = False,
     url: Annotated[
         str | None,
         typer.Option(
-            help="Another connection than UVIAN_DATABASE_URL, e.g. of the schema's owner."
+            help="Use this connection instead of UVIAN_DATABASE_URL, e.g. as the schema's owner."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
 ) -> None:
-    """Bring the schema uvian up to date, by either of two routes; they end alike and may be mixed.
+    """Bring the schema uvian up to date. There are two ways with the same result; you may mix them.
 
-    uvian migrate: applies what is pending, over a direct or session connection. Then it makes what the
-    project lacks beside the schema (bucket, policy, publication), as far as it may.
+    uvian migrate: applies what is pending, over a direct or session connection. Then it creates what the
+    project needs beside the schema (bucket, policy, publication), as far as its role may.
 
-    uvian migrate --export supabase/migrations: writes it there, for `supabase db push` to apply.
+    uvian migrate --export supabase/migrations: writes what is pending there; `supabase db push` applies it.
     """
     if bootstrap and status:
         raise typer.BadParameter("--status changes nothing: leave out --bootstrap.")

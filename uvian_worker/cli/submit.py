@@ -31,21 +31,24 @@ def submit(
         ),
     ] = None,
     user: Annotated[
-        str | None, typer.Option(help="Whose job it is: an id from auth.users.")
+        str | None, typer.Option(help="The owner of the job: an id from auth.users.")
     ] = None,
     key: Annotated[
-        str | None, typer.Option(help="Idempotency key: the same one makes one job.")
+        str | None, typer.Option(help="Idempotency key: the same key makes one job.")
     ] = None,
-    priority: Annotated[int, typer.Option(help="Seconds of head start.")] = 0,
+    priority: Annotated[
+        int, typer.Option(help="Seconds by which it moves forward in the queue.")
+    ] = 0,
     max_cost: Annotated[
-        float | None, typer.Option(min=0, help="Refuse when it costs more credits.")
+        float | None, typer.Option(min=0, help="Refuse the job if it costs more credits.")
     ] = None,
     watching: Annotated[
-        bool, typer.Option("--watch", "-w", help="Stay until it has ended; 1 when it failed.")
+        bool,
+        typer.Option("--watch", "-w", help="Wait until it has ended; exit code 1 if it failed."),
     ] = False,
     as_json: _Json = False,
 ) -> None:
-    """Create a job, reserve its credits, wake a worker.
+    """Create a job, reserve its credits and wake a worker.
 
     uvian submit generation logo_description="A fox" theme_description="autumn" --watch
     """
@@ -55,7 +58,7 @@ def submit(
 
 
 def watch(
-    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id, or how it begins.")],
+    job_id: Annotated[str, typer.Argument(metavar="JOB", help="Its id, or the beginning of it.")],
     as_json: Annotated[bool, typer.Option("--json", help="One line of JSON per event.")] = False,
 ) -> None:
     """Show a job live until it has ended; exit code 1 when it failed or was cancelled."""

@@ -25,16 +25,16 @@ app = typer.Typer(
 _Type = Annotated[str, typer.Argument(metavar="TYPE", help="generation, …")]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _Queued = Annotated[
-    str | None, typer.Option(metavar="N|none", help="Jobs that may wait, of each user.")
+    str | None, typer.Option(metavar="N|none", help="How many jobs of one user may wait.")
 ]
 _Running = Annotated[
-    str | None, typer.Option(metavar="N|none", help="Jobs that may run at a time, of each user.")
+    str | None, typer.Option(metavar="N|none", help="How many jobs of one user may run at a time.")
 ]
 
 
 @app.command("list")
 def list_(as_json: _Json = False) -> None:
-    """All types: to whom they are open, what they cost, what limits they have."""
+    """List all types: who may use them, what they cost, which limits they have."""
     run(_list(as_json))
 
 
@@ -42,24 +42,22 @@ def list_(as_json: _Json = False) -> None:
 def open_(
     type_: _Type,
     price: Annotated[
-        str | None, typer.Option(help="Credits for each job; 0 is free, and that is meant.")
+        str | None, typer.Option(help="Credits for each job; 0 makes it free.")
     ] = None,
     queued: _Queued = None,
     running: _Running = None,
     anonymous: Annotated[
         bool | None,
         typer.Option(
-            "--anonymous/--no-anonymous", help="For anonymous sign-ins too, or not for them."
+            "--anonymous/--no-anonymous", help="Whether anonymous sign-ins may use it too."
         ),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask, whatever is missing.")
-    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
     as_json: _Json = False,
 ) -> None:
-    """Let signed-in users ask for jobs of a type.
+    """Let signed-in users create jobs of a type.
 
-    Without a price, or without a limit, it says so and asks; a script says what is meant.
+    If the type has no price or no limit, the command asks first; a script gives the options instead.
     """
     changes: dict[str, Any] = {"enabled": True, "browser": True}
     if price is not None:
@@ -77,11 +75,11 @@ def open_(
 def close(
     type_: _Type,
     everybody: Annotated[
-        bool, typer.Option("--all", help="Switch it off: your own API may not ask for it either.")
+        bool, typer.Option("--all", help="Switch it off for everybody, your own API included.")
     ] = False,
     as_json: _Json = False,
 ) -> None:
-    """Let no user ask for jobs of a type any more. What waits or runs is finished."""
+    """Let no user create jobs of a type any more. Jobs that wait or run are finished."""
     changes = {"browser": False, **({"enabled": False} if everybody else {})}
     run(_change(type_, changes, as_json))
 
@@ -92,24 +90,25 @@ def limit(
     queued: _Queued = None,
     running: _Running = None,
     input_bytes: Annotated[
-        int | None, typer.Option(min=1, help="How large an input may be.")
+        int | None, typer.Option(min=1, help="How many bytes an input may have.")
     ] = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            help="A model that may be asked for, or none for any; the first is the default."
-        ),
+        typer.Option(help="A model that jobs may name, or none for any; the first is the default."),
     ] = None,
     max_tokens: Annotated[
-        str | None, typer.Option(metavar="N|none", help="Tokens of an answer, at most.")
+        str | None, typer.Option(metavar="N|none", help="The most tokens that an answer may have.")
     ] = None,
     system_prompt: Annotated[
         str | None,
-        typer.Option(metavar="TEXT|none", help="What a model is told first; jobs bring none then."),
+        typer.Option(
+            metavar="TEXT|none",
+            help="The system prompt for the model; jobs may not bring their own then.",
+        ),
     ] = None,
     as_json: _Json = False,
 ) -> None:
-    """Limit what jobs of a type may ask for. It holds at every door, and in the worker."""
+    """Limit what jobs of a type may do. The limits hold at every entry, and in the worker."""
     changes: dict[str, Any] = _limits(queued, running)
     if input_bytes is not None:
         changes["max_input_bytes"] = input_bytes
@@ -128,11 +127,11 @@ def limit(
 def price(
     type_: _Type,
     amount: Annotated[
-        str, typer.Argument(help="Credits for each job; 0 is free, none takes it away.")
+        str, typer.Argument(help="Credits for each job; 0 makes it free, none removes the price.")
     ],
     as_json: _Json = False,
 ) -> None:
-    """Say what a job of a type costs. What waits or runs keeps its price; a retry has the new one."""
+    """Set the price of a job type. Jobs that wait or run keep their price; a retry has the new one."""
     run(_change(type_, {"price": None if amount == "none" else _price(amount)}, as_json))
 
 

@@ -1,4 +1,4 @@
-"""``uvian worker``: what ``arq uvian_worker.WorkerSettings`` does, after a look around."""
+"""``uvian worker``: checks settings, Redis and schema, then ``arq uvian_worker.WorkerSettings``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from uvian_worker.cli.endings import ending_with_zero, explained, run
 
 
 def worker(
-    burst: Annotated[bool, typer.Option("--burst", help="Run what waits, then end.")] = False,
+    burst: Annotated[
+        bool, typer.Option("--burst", help="Run the jobs that wait, then stop.")
+    ] = False,
 ) -> None:
     """Run a worker, after checking settings, Redis and schema.
 
-    From then on it is the same as: arq uvian_worker.WorkerSettings
+    After these checks it is the same as: arq uvian_worker.WorkerSettings
     """
     from uvian_worker.runtime import end_when_told, use_fast_loop
 
