@@ -31,10 +31,10 @@ from benchmarks.gateway_speech import Speech
 from benchmarks.result import Result
 from benchmarks.site import ROOT, Site, quantile, site, wait_until
 from uvian_worker.client import Client
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import conversation_topic, user_topic
-from uvian_worker.eventstream.reader import Reader
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.reader import Reader
+from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.redis.keys import conversation_topic, user_topic
 
 JOBS = 200
 WARM_UP = 20

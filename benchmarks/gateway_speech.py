@@ -64,8 +64,8 @@ class Speech:
 async def _tell(speech: Speech) -> None:
     from executors.events import JobRef  # noqa: PLC0415 - see above
     from executors.stages.message_stream import LONGEST_ANSWER, MessageStream, Pace  # noqa: PLC0415
-    from uvian_worker.eventstream.connection import redis_from_url  # noqa: PLC0415
-    from uvian_worker.eventstream.publisher import Publisher  # noqa: PLC0415
+    from uvian_worker.events.publisher import Publisher  # noqa: PLC0415
+    from uvian_worker.redis.connection import redis_from_url  # noqa: PLC0415
 
     redis = redis_from_url(speech.redis)
     publisher, pace = Publisher(redis, "uvian"), Pace()

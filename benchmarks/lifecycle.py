@@ -15,9 +15,9 @@ import asyncpg
 from benchmarks.site import Site
 from repositories.database import Database
 from uvian_worker.config import Config
-from uvian_worker.dispatch import Dispatch, Dispatcher
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.stores import Stores
+from uvian_worker.process.stores import Stores
+from uvian_worker.queue.dispatch import Dispatch, Dispatcher
+from uvian_worker.redis.connection import redis_from_url
 
 BATCH = 200
 

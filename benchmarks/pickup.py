@@ -17,8 +17,8 @@ from redis import Redis
 
 from benchmarks.result import Result
 from benchmarks.site import Site, median, quantile, site, wait_until
-from uvian_worker.dispatch import Dispatch, Dispatcher
-from uvian_worker.eventstream.connection import redis_from_url
+from uvian_worker.queue.dispatch import Dispatch, Dispatcher
+from uvian_worker.redis.connection import redis_from_url
 
 JOBS = 150
 IDLE_SECONDS = 10.0

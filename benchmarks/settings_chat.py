@@ -15,9 +15,9 @@ from redis.asyncio import Redis
 from executors.base import BaseExecutor, JobContext, JobInput
 from executors.chat import ChatExecutor
 from executors.providers.base import ChatDelta, ChatMessage
-from uvian_worker import providers
 from uvian_worker.config import Config
-from uvian_worker.worker import WorkerSettings
+from uvian_worker.worker import models as providers
+from uvian_worker.worker.settings import WorkerSettings
 
 __all__ = ["WorkerSettings"]
 

@@ -10,8 +10,8 @@ from arq import func
 from pydantic import BaseModel
 
 from executors.base import BaseExecutor, JobContext, JobInput
-from uvian_worker.tasks import run_job
-from uvian_worker.worker import WorkerSettings
+from uvian_worker.worker.settings import WorkerSettings
+from uvian_worker.worker.tasks import run_job
 
 __all__ = ["WorkerSettings"]
 

@@ -20,8 +20,8 @@ from pathlib import Path
 import asyncpg
 from redis import Redis
 
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 ROOT = Path(__file__).parents[1]
 #: As for the tests: a folder with `initdb` and `postgres`, of a server that compiles plans for instance.

@@ -26,7 +26,7 @@ from executors.imaging.codec import EncodedImage, encode_png
 from executors.imaging.colour import hex_srgb, srgb_to_oklab
 from executors.imaging.palettes import harmonies
 from executors.imaging.recolour import Artwork
-from executors.providers.marks.draw import draw_mark, seed_for
+from executors.providers.offline.marks.draw import draw_mark, seed_for
 
 SIDE = 2048  # pixels
 PALETTES = 7

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from repositories.backoff import pause_before
 from repositories.database import Database, Filter, Order, is_id
 from repositories.errors import WAITED_FOR, NotFound
+from uvian_common.backoff import pause_before
 
 
 @dataclass(frozen=True, slots=True)

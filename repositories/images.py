@@ -1,6 +1,6 @@
 """The ImageStore port: pictures in, signed URLs out, content-addressed.
 
-``repositories.local_images`` keeps it on a folder; Supabase Storage follows. Both pass
+``repositories.local.images`` keeps it on a folder; Supabase Storage follows. Both pass
 ``tests/contracts/image_store.py``.
 
 A path is ``<user id>/<sha256 of the content>.<extension>``, and nothing else is a path: whatever

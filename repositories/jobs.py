@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from repositories.backoff import pause_before
 from repositories.database import Database, Filter, Order, Row
 from repositories.lanes import Lane
+from uvian_common.backoff import pause_before
 
 
 @dataclass(frozen=True, slots=True)

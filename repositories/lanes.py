@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from repositories import errors
-from repositories.backoff import pause_before
+from uvian_common.backoff import pause_before
 
 log = logging.getLogger("uvian.lanes")
 

@@ -15,8 +15,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
-from repositories.backoff import pause_before
 from repositories.errors import WAITED_FOR, Misconfigured, RepositoryError, StoreAway
+from uvian_common.backoff import pause_before
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ import ssl
 import asyncpg
 
 from repositories import errors
-from repositories.database_faults import Fault, fault_of
+from uvian_common.database_errors import Fault, fault_of
 
 
 def translated(error: Exception) -> errors.RepositoryError:  # noqa: PLR0911 - a table

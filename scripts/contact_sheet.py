@@ -23,7 +23,7 @@ from executors.imaging.codec import decode, encode_webp
 from executors.imaging.palettes import Palette, harmonies
 from executors.imaging.recolour import Artwork
 from executors.providers.base import GeneratedImage
-from executors.providers.local import LocalImageModel
+from executors.providers.offline.images import LocalImageModel
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "images"
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.text import Text
 
 from uvian_worker.cli.demo import PROMPT, REFINEMENT, THEME, conclude, introduce, look_back
-from uvian_worker.demo import DemoOrder, run_demo
+from uvian_worker.local.demo import DemoOrder, run_demo
 
 OUTPUT = Path(__file__).parent.parent / "docs" / "images" / "demo.svg"
 COLUMNS = 100

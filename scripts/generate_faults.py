@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from executors.providers.http import Patience, Timeouts  # noqa: E402 — the project may not be installed
+from executors.providers.transport.http import Patience, Timeouts  # noqa: E402 — the project may not be installed
 from tests.providers.cases import MAX_ATTEMPTS, PRICE, Case, Ending  # noqa: E402
 from tests.providers.lab.server import BY_NAME  # noqa: E402
 from tests.providers.table import TABLE  # noqa: E402

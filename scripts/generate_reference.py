@@ -21,8 +21,8 @@ sys.path.insert(0, str(ROOT))
 
 import typer.main  # noqa: E402 — the project may not be installed
 
-from uvian_worker import config  # noqa: E402
 from uvian_worker.cli import app  # noqa: E402
+from uvian_worker.config import settings as config  # noqa: E402
 
 #: Defaults that depend on the machine or on another setting, in words.
 IN_WORDS = {
@@ -104,7 +104,7 @@ def env_example() -> str:
     lines = [
         "# Settings of uvian-worker: copy to .env and change what you need.",
         "# What is commented out has the default shown; the environment wins over this file.",
-        "# Written by scripts/generate_reference.py from uvian_worker/config.py.",
+        "# Written by scripts/generate_reference.py from uvian_worker/config/settings.py.",
     ]
     section = None
     for setting in settings():

@@ -17,10 +17,10 @@ sys.path.insert(0, str(ROOT))
 from generate_docs import fields_of, first_line  # noqa: E402 — a neighbour of this script
 
 from executors import events  # noqa: E402 — the project may not be installed
-from repositories import database_faults as faults  # noqa: E402
-from repositories.backoff import DOUBLINGS  # noqa: E402
-from uvian_worker.dispatch import DISPATCH_SCRIPT  # noqa: E402
-from uvian_worker.eventstream.envelope import Envelope  # noqa: E402
+from uvian_common import database_errors as faults  # noqa: E402
+from uvian_common.backoff import DOUBLINGS  # noqa: E402
+from uvian_worker.events.envelope import Envelope  # noqa: E402
+from uvian_worker.queue.dispatch import DISPATCH_SCRIPT  # noqa: E402
 
 CLIENT = "clients/typescript/src"
 PAGE = "uvian_worker/gateway/web"
@@ -125,13 +125,13 @@ def script_file() -> str:
 
 
 def backoff_file(*, typed: bool) -> str:
-    """How ``repositories/backoff.py`` waits, for the client (typed) and for the page."""
+    """How ``uvian_common/backoff.py`` waits, for the client (typed) and for the page."""
     number, luck = (": number", ": () => number") if typed else ("", "")
     return f"""{NOTE}
 
 /**
  * Milliseconds to wait after `tries` earlier pauses: `first`, doubled each time up to `longest`. The upper
- * half is random, so that those who failed together do not come back together. As `repositories/backoff.py`.
+ * half is random, so that those who failed together do not come back together. As `uvian_common/backoff.py`.
  */
 export function pauseBefore(
   tries{number},
@@ -146,7 +146,7 @@ export function pauseBefore(
 
 
 def faults_file(*, typed: bool) -> str:
-    """``repositories/database_faults.py``, for the client."""
+    """``uvian_common/database_errors.py``, for the client."""
     fault, text, number, yes, table, asked = (
         (
             ": Fault",
@@ -164,7 +164,7 @@ def faults_file(*, typed: bool) -> str:
     union = f"export type Fault ={kinds};\n\n" if typed else ""
     return f"""{NOTE}
 
-/** What a database's answer means, as repositories/database_faults.py reads it. */
+/** What a database's answer means, as uvian_common/database_errors.py reads it. */
 {union}/** By code, or by how codes begin; the longest entry decides. */
 const CODES{table} = new Map([
 {codes}]);

@@ -15,7 +15,7 @@ import redis
 from tests.adapters import ADAPTERS, Adapter, OverPostgres, OverSupabase
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase, Clones, server_folder
 from tests.supabase.platform import Platform
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedPostgres, EmbeddedRedis
 
 # A developer's own settings must neither help nor hurt; asyncpg reads PGHOST and its like.
 for _name in [name for name in os.environ if name.startswith(("UVIAN_", "PG"))]:

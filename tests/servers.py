@@ -29,8 +29,8 @@ from typing import Any
 
 import asyncpg
 
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 # Read before conftest scrubs the environment.
 POSTGRES_BINARIES = os.environ.get("UVIAN_TEST_POSTGRES")

@@ -25,8 +25,7 @@ from tests.supabase.faults import (
     truncate,
 )
 from tests.supabase.platform import Platform
-from uvian_worker import calls
-from uvian_worker.client import Client, DatabaseAway, JobRefused, NotSetUp
+from uvian_worker.client import Client, DatabaseAway, JobRefused, NotSetUp, calls
 
 pytestmark = pytest.mark.database
 

@@ -21,7 +21,7 @@ from fakeredis import FakeAsyncRedis as FakeRedis
 
 from tests.adapters import Adapter
 from uvian_worker.client import Client, DatabaseAway, JobRefused
-from uvian_worker.embedded import EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedRedis
 
 ROOT = Path(__file__).parents[1]
 USER = str(uuid.uuid4())
@@ -396,7 +396,7 @@ async def test_following_a_job_that_has_ended(client: Client, redis_url: str) ->
     """Whoever comes late gets everything, and an end; after the log is gone, ``Expired``."""
     from redis.asyncio import Redis
 
-    from uvian_worker.eventstream.reader import Expired
+    from uvian_worker.events.reader import Expired
 
     job = await client.submit(USER, "noop", {})
     await client.cancel(job.id)

@@ -14,13 +14,11 @@ import asyncpg
 import pytest
 from postgrest import APIError
 
-import repositories.database_faults
-import uvian_worker.database_faults
 from repositories import errors
-from repositories.database_faults import CODES, Fault, fault_of, fault_of_answer
 from repositories.sqlstates import translated as over_asyncpg
-from repositories.supabase_errors import translated as over_the_api
-from uvian_worker import calls
+from repositories.supabase.errors import translated as over_the_api
+from uvian_common.database_errors import CODES, Fault, fault_of, fault_of_answer
+from uvian_worker.client import calls
 
 ROOT = Path(__file__).parents[1]
 
@@ -95,12 +93,6 @@ READ: dict[Fault, tuple[type[errors.RepositoryError], type[Exception] | None]] =
 }
 
 
-def test_the_two_tables_are_one_to_the_letter() -> None:
-    """What a team's API loads may not import ``repositories``: it has the same file."""
-    theirs, ours = uvian_worker.database_faults.__file__, repositories.database_faults.__file__
-    assert Path(theirs).read_text() == Path(ours).read_text()
-
-
 @pytest.mark.parametrize("states", ["08006", "25006", "40001", "40003", "40P01", "42804", "53100"])
 def test_what_passes_is_away(states: str) -> None:
     """The states of the platform's own troubles, one by one."""
@@ -162,9 +154,7 @@ def test_every_answer_is_read_alike_by_worker_and_client() -> None:
         worker, client = READ[fault]
         error = APIError({"code": code, "message": message, "details": details, "hint": None})
         assert type(over_the_api(error)) is worker, (code, message, details)
-        said = calls._meaning(
-            uvian_worker.database_faults.Fault(fault), message, details, "create_jobs"
-        )
+        said = calls._meaning(fault, message, details, "create_jobs")
         assert type(said) is (client or type(None)), (code, message, details)
 
 

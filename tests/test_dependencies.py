@@ -1,4 +1,4 @@
-"""What the three packages import is what the project says it needs: nothing comes by way of others."""
+"""What our packages import is what the project says it needs: nothing comes by way of others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from importlib.metadata import packages_distributions
 from pathlib import Path
 
 _ROOT = Path(__file__).resolve().parents[1]
-_OURS = ("uvian_worker", "executors", "repositories")
+_OURS = ("uvian_worker", "executors", "repositories", "uvian_common")
 _PROJECT = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
 #: Needed without being imported, and why.
 _UNSEEN = {

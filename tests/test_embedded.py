@@ -25,9 +25,9 @@ import pytest
 import redis
 
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY
-from uvian_worker import embedded
-from uvian_worker.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedRedis
-from uvian_worker.server_process import ServerProcess
+from uvian_worker.local import embedded
+from uvian_worker.local.embedded import EmbeddedError, EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.local.server_process import ServerProcess
 
 pytestmark = pytest.mark.processes
 
@@ -36,7 +36,7 @@ _root_only = pytest.mark.skipif(os.geteuid() != 0, reason="root alone can change
 #: Starts a server, says who is who, and waits to be killed.
 _OWNER = """
 import sys, time
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedPostgres, EmbeddedRedis
 kind, folder, binary = sys.argv[1:]
 made = EmbeddedRedis(folder, binary=binary or None, persistent=True) if kind == "redis" else (
     EmbeddedPostgres(folder, binaries=binary or None))
@@ -402,7 +402,7 @@ class TestPrivacy:
             prefix = ["setpriv", "--reuid=nobody", "--regid", str(nobody.pw_gid), "--clear-groups"]
             prefix += ["--inh-caps=+dac_override", "--ambient-caps=+dac_override"]
             script = (
-                "import os, sys; from uvian_worker.embedded import *\n"
+                "import os, sys; from uvian_worker.local.embedded import *\n"
                 "with EmbeddedPostgres(sys.argv[1]) as server:\n"
                 "    print(os.geteuid(), os.stat(f'/proc/{server.pid}').st_uid)"
             )

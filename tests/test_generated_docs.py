@@ -17,11 +17,11 @@ from redis.asyncio import Redis
 from executors import events
 from tests.dispatch.jobs import dispatch_of
 from tests.redis_servers import Backend, own_redis
-from uvian_worker.dispatch import DISPATCH_SCRIPT, Dispatched, Dispatcher, Taker
-from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.eventstream.control import CONTROL_TYPES, CancelJob, Control
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Reader, Resume
+from uvian_worker.events.control import CONTROL_TYPES, CancelJob, Control
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Reader, Resume
+from uvian_worker.local.embedded import EmbeddedRedis
+from uvian_worker.queue.dispatch import DISPATCH_SCRIPT, Dispatched, Dispatcher, Taker
 
 __all__ = ["own_redis"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import aiohttp
 import pytest
 
-from uvian_worker import health
-from uvian_worker.dispatch import Dispatcher
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.health import HealthServer
+from uvian_worker.process import health
+from uvian_worker.process.health import HealthServer
+from uvian_worker.queue.dispatch import Dispatcher
+from uvian_worker.redis.connection import redis_from_url
 
 
 @pytest.fixture

@@ -16,10 +16,10 @@ import pytest
 from executors.refinement import RefinementInput
 from executors.registry import BUILT_IN, Registry
 from tests.adapters import Adapter
-from uvian_worker.calls import DatabaseAway, JobRefused
 from uvian_worker.client import Client
-from uvian_worker.inputs import Inputs
-from uvian_worker.schemas import mistakes_of, sentence_of
+from uvian_worker.client.calls import DatabaseAway, JobRefused
+from uvian_worker.client.inputs import Inputs
+from uvian_worker.client.schemas import mistakes_of, sentence_of
 
 USER = str(uuid.uuid4())
 NUMBER = {"properties": {"n": {"type": "integer"}}, "required": ["n"]}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from uvian_worker.config import Config
-from uvian_worker.local_servers import LocalServers
+from uvian_worker.local.servers import LocalServers
 
 
 @pytest.mark.parametrize(

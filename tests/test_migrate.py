@@ -12,8 +12,8 @@ import pytest
 
 from repositories.errors import Misconfigured, NotGranted, SchemaMissing, TimedOut, Unavailable
 from tests.servers import CleanDatabase, Clones
-from uvian_worker import migrate as module
-from uvian_worker.migrate import (
+from uvian_worker.schema import migrate as module
+from uvian_worker.schema.migrate import (
     Migration,
     MigrationFailed,
     bootstrap,

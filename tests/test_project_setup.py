@@ -10,7 +10,7 @@ import pytest
 from repositories.errors import Unavailable
 from tests.adapters import Adapter
 from uvian_worker.config import Config
-from uvian_worker.project_setup import say_what_is_missing
+from uvian_worker.process.project_setup import say_what_is_missing
 
 LOST = """
     delete from storage.buckets where id = 'uvian-images';

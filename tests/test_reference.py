@@ -11,7 +11,7 @@ from types import ModuleType
 import pytest
 from pydantic import SecretStr
 
-from uvian_worker.cli.endings import ExitCode
+from uvian_worker.cli.errors import ExitCode
 from uvian_worker.config import Config
 
 ROOT = Path(__file__).parents[1]

@@ -38,14 +38,14 @@ def test_a_worker_under_arqs_command_has_the_fast_loop() -> None:
 
 def test_who_imports_us_keeps_their_own_loop() -> None:
     """An API, a team's tests: what loop they run is not ours to say."""
-    imported = "import arq.cli, uvian_worker.worker, uvian_worker.client"
+    imported = "import arq.cli, uvian_worker.worker.settings, uvian_worker.client"
     assert told(f"{imported}; {_TELL}") != "uvloop"
 
 
 def test_what_was_loaded_is_never_looked_through_again() -> None:
     """Garbage of before is collected first: it would stay for ever."""
     code = (
-        "import gc, weakref; from uvian_worker.runtime import keep_out_of_collections\n"
+        "import gc, weakref; from uvian_worker.process.runtime import keep_out_of_collections\n"
         "class Knot: pass\n"
         "knot = Knot(); knot.itself = knot; gone = weakref.ref(knot); del knot\n"
         "keep_out_of_collections(); print(gone() is None and gc.get_freeze_count() > 1000)"

@@ -15,12 +15,13 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from repositories.errors import Permanent
-from uvian_worker import logs, scrubbing
-from uvian_worker.cli.endings import ExitCode, Fault, keep_traces, tell
+from uvian_common import scrubbing
+from uvian_common.scrubbing import HIDDEN, keep_secret, scrubbed
+from uvian_worker.cli.errors import ExitCode, Fault, keep_traces, tell
 from uvian_worker.config import Config
-from uvian_worker.gateway.problems import Problem
-from uvian_worker.health import postgres_state
-from uvian_worker.scrubbing import HIDDEN, keep_secret, scrubbed
+from uvian_worker.gateway.http.problems import Problem
+from uvian_worker.process import logs
+from uvian_worker.process.health import postgres_state
 
 #: A secret for every setting that holds one; what stands in a URL is its password.
 PASSWORD = "p@ss/w:rd#1 'x'"
@@ -128,7 +129,7 @@ def process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     """A process that has read its settings; afterwards none has."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(scrubbing, "_known", [])
-    monkeypatch.setattr("uvian_worker.cli.endings._Traces.wanted", False)
+    monkeypatch.setattr("uvian_worker.cli.errors._Traces.wanted", False)
     factory = logging.getLogRecordFactory()
     Config.load({}, **SECRETS)
     yield
@@ -208,7 +209,7 @@ def test_an_error_that_nobody_foresaw_leaves_a_trace_without_secrets(tmp_path: P
     """Of the command itself, before any of its own handling."""
     code = (
         "import sys, uvian_worker.cli as cli\n"
-        "from uvian_worker.scrubbing import keep_secret\n"
+        "from uvian_common.scrubbing import keep_secret\n"
         "keep_secret(['redis://:hidden-word@h'])\n"
         "def broken(): raise ValueError('redis://:hidden-word@h and hidden-word')\n"
         "cli.app = broken\n"

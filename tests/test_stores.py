@@ -12,15 +12,15 @@ import asyncpg
 import pytest
 
 from repositories.errors import Misconfigured, SchemaMissing, Unavailable
-from repositories.local_images import LocalImages
-from repositories.postgres import PostgresDatabase
-from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import connect_supabase
-from repositories.supabase_images import SupabaseImages
+from repositories.local.images import LocalImages
+from repositories.postgres.database import PostgresDatabase
+from repositories.supabase.client import connect_supabase
+from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase.images import SupabaseImages
 from tests.servers import CleanDatabase
 from tests.supabase.platform import Platform
 from uvian_worker.config import Config
-from uvian_worker.stores import Stores
+from uvian_worker.process.stores import Stores
 
 pytestmark = pytest.mark.database
 
@@ -68,7 +68,7 @@ async def test_a_process_has_one_client(
         made.append(connect_supabase(url, key))
         return made[-1]
 
-    monkeypatch.setattr("repositories.supabase_client.connect_supabase", connect)
+    monkeypatch.setattr("repositories.supabase.client.connect_supabase", connect)
     async with AsyncExitStack() as stack:
         opened = Stores(Config.load({}, **settings, database="supabase"), stack)
         database, _ = await opened.database(), await opened.images()
@@ -147,7 +147,7 @@ async def test_a_storage_that_says_nothing_holds_up_no_start(
     settings: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It accepts, and never answers: chats need no pictures, and a gateway has to listen."""
-    monkeypatch.setattr("uvian_worker.stores._BUCKET_SECONDS", 0.2)
+    monkeypatch.setattr("uvian_worker.process.stores._BUCKET_SECONDS", 0.2)
 
     async def deaf(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(-1)

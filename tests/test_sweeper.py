@@ -20,14 +20,14 @@ from repositories.jobs import JobRepository
 from tests.adapters import Adapter
 from tests.redis_servers import eventually, own_redis
 from tests.runner.faults import Fault, FaultyDatabase
-from uvian_worker.dispatch import Dispatcher
-from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.eventstream.keys import Keys, job_topic
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Reader
-from uvian_worker.followups import Messenger
-from uvian_worker.sweeper import SETTLED, Sweeper
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Reader
+from uvian_worker.local.embedded import EmbeddedRedis
+from uvian_worker.queue.dispatch import Dispatcher
+from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.redis.keys import Keys, job_topic
+from uvian_worker.sweep.outbox import Messenger
+from uvian_worker.sweep.sweeper import SETTLED, Sweeper
 
 __all__ = ["own_redis"]
 

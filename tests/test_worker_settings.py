@@ -46,7 +46,7 @@ def test_who_looks_at_the_settings_class_reads_no_environment(tmp_path: Path) ->
         "import asyncio, sys, arq.cli, uvian_worker\n"
         "before = sys.excepthook, asyncio.get_event_loop_policy()\n"
         "from uvian_worker import WorkerSettings\n"
-        "from uvian_worker.worker import WorkerSettings\n"
+        "from uvian_worker.worker.settings import WorkerSettings\n"
         + "\n".join(_LOOKS.values())
         + "\nassert (sys.excepthook, asyncio.get_event_loop_policy()) == before\n"
     )

@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from uvian_worker.client import Client
-    from uvian_worker.worker import WorkerSettings
+    from uvian_worker.worker.settings import WorkerSettings
 
 __version__ = "0.1.0"
 
 
 def __getattr__(name: str) -> Any:
     if name == "WorkerSettings":
-        from uvian_worker.packages import require_own_packages  # noqa: PLC0415 - only a worker asks
+        from uvian_worker.process.packages import require_own_packages  # noqa: PLC0415 - only a worker asks
 
         require_own_packages()
-        from uvian_worker.worker import WorkerSettings  # noqa: PLC0415 - reads the environment
+        from uvian_worker.worker.settings import WorkerSettings  # noqa: PLC0415 - reads the environment
 
         return WorkerSettings
     if name == "Client":

@@ -15,8 +15,8 @@ import orjson
 
 from tests.chaos.place import Place
 from tests.processes.test_chats import Browser
-from uvian_worker.calls import DatabaseAway
 from uvian_worker.client import Client
+from uvian_worker.client.calls import DatabaseAway
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from tests.chaos.proxy import Proxy
 from tests.processes.site import Site, Worker
 from tests.processes.site import opened as opened_site
 from tests.servers import CleanDatabase
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 WORKERS = 3
 _GIVE_UP = 60.0  #: seconds after which a job that a killed worker had counts as lost

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from tests.chaos.load import PRICES, Load
 from tests.lifecycle.invariants import INVARIANTS
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import Keys, job_topic
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.redis.keys import Keys, job_topic
 
 _QUIET = 90.0  #: seconds until everything that was asked for has to have ended
 _KEYS = Keys("uvian")

@@ -16,19 +16,19 @@ from executors.base import JobServices
 from executors.chat import ChatExecutor
 from executors.events import Appended, Event, JobRef
 from executors.registry import Registry
-from executors.runner import Runner
+from executors.running.runner import Runner
 from repositories.conversations import UserConversations
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository
 from repositories.messages import Message, MessageRepository, UserMessages
-from repositories.postgres import PostgresDatabase
+from repositories.postgres.database import PostgresDatabase
 from tests.chat.model import STOP, ScriptedModel, Step
 from uvian_worker.client import Client, PostedMessage
-from uvian_worker.eventstream.assembler import AssembledMessage, MessageAssembler
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.publisher import Publisher
+from uvian_worker.events.assembler import AssembledMessage, MessageAssembler
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.redis.keys import Keys
 
 NOTHING: Any = None  #: a service that a chat does not use
 

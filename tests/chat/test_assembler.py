@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from uvian_worker.eventstream.assembler import MessageAssembler
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.reader import Expired, Snapshot
+from uvian_worker.events.assembler import MessageAssembler
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.reader import Expired, Snapshot
 
 
 class Topic:

@@ -13,15 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors import endings
-from executors.endings import endings_of, told_answer
 from executors.events import JobRef, JobStarted
+from executors.running import terminal_events as endings
+from executors.running.terminal_events import endings_of, told_answer
 from executors.stages.message_stream import MessageStream, Pace
 from repositories.messages import answer_id
-from uvian_worker.eventstream.assembler import AssembledMessage, MessageAssembler
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Expired, Reader, Resume, Snapshot
+from uvian_worker.events.assembler import AssembledMessage, MessageAssembler
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Expired, Reader, Resume, Snapshot
 
 JOB = "11111111-1111-4111-8111-111111111111"
 MESSAGE = answer_id(JOB)

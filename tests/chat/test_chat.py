@@ -20,7 +20,7 @@ from tests.chat.conftest import NOTHING, Chats, shown
 from tests.chat.model import STOP
 from tests.redis_servers import eventually
 from uvian_worker.client import JobRefused
-from uvian_worker.followups import Messenger
+from uvian_worker.sweep.outbox import Messenger
 
 pytestmark = pytest.mark.database
 

@@ -12,8 +12,8 @@ from rich.cells import cell_len
 from rich.console import Console
 
 from tests.cli.test_watching import event
-from uvian_worker.cli.answer import AnswerView, Wrapped, printable
-from uvian_worker.watching import WatchedJob
+from uvian_worker.cli.terminal.answer import AnswerView, Wrapped, printable
+from uvian_worker.events.job_view import WatchedJob
 
 _TEXT = (
     "A word, then another one; „Grüße“ 漢字かな交じり文 x\n\n"

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from tests.cli.conftest import Programs, Uvian
-from uvian_worker.cli.endings import ExitCode
+from uvian_worker.cli.errors import ExitCode
 
 _ROOT = Path(__file__).parents[2]
 _NOBODY = "00000000-0000-4000-8000-0000000000aa"

@@ -10,8 +10,8 @@ import pytest
 
 from tests.cli.conftest import Uvian
 from tests.servers import CleanDatabase
-from uvian_worker.cli.endings import ExitCode
-from uvian_worker.ledger import load
+from uvian_worker.cli.errors import ExitCode
+from uvian_worker.schema.history import load
 
 pytestmark = pytest.mark.database
 

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from tests.cli.test_watching import a_run, event, heard, image
-from uvian_worker.contact_sheet import Shown, lay_out
-from uvian_worker.watching import WatchedJob
+from uvian_worker.events.job_view import WatchedJob
+from uvian_worker.local.contact_sheet import Shown, lay_out
 
 
 def laid_out(job: WatchedJob, folder: Path, *more: Shown) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from executors.generation import GenerationInput
-from uvian_worker.cli.endings import ExitCode, Fault
+from uvian_worker.cli.errors import ExitCode, Fault
 from uvian_worker.cli.inputs import check_fields, parse_input
 
 _SCHEMA = GenerationInput.model_json_schema()

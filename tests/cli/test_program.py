@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uvian_worker.cli.program import as_called, program
+from uvian_worker.cli.terminal.program import as_called, program
 
 
 @pytest.fixture

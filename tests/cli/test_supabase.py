@@ -11,15 +11,15 @@ import orjson
 import pytest
 from typer.testing import Result
 
-from repositories.supabase_client import connect_supabase
-from repositories.supabase_images import SupabaseImages
+from repositories.supabase.client import connect_supabase
+from repositories.supabase.images import SupabaseImages
 from tests.cli.conftest import Programs, Uvian
 from tests.servers import CleanDatabase
 from tests.supabase.faults import Action, empty_400, html_502, lose_reply, reset
 from tests.supabase.platform import Platform
-from uvian_worker.cli.endings import ExitCode
+from uvian_worker.cli.errors import ExitCode
 from uvian_worker.config import Config
-from uvian_worker.local_servers import LocalServers
+from uvian_worker.local.servers import LocalServers
 
 pytestmark = pytest.mark.database
 

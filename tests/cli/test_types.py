@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.cli.conftest import Programs, Uvian
-from uvian_worker.cli.endings import ExitCode
+from uvian_worker.cli.errors import ExitCode
 
 pytestmark = pytest.mark.database
 

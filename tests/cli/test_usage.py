@@ -12,9 +12,9 @@ from typer.testing import CliRunner, Result
 
 from repositories.errors import TimedOut, Unavailable
 from uvian_worker import __version__
-from uvian_worker.calls import DatabaseAway
 from uvian_worker.cli import app
-from uvian_worker.cli.endings import ExitCode, explained
+from uvian_worker.cli.errors import ExitCode, explained
+from uvian_worker.client.calls import DatabaseAway
 
 _NO_USER = "00000000-0000-4000-8000-0000000000aa"
 
@@ -209,7 +209,7 @@ def test_debug_shows_the_stack_trace(folder: Path) -> None:
 def test_every_part_of_the_demo_can_be_had_alone() -> None:
     """What ``--only`` offers is what there is."""
     from uvian_worker.cli.demo import Part
-    from uvian_worker.demo import PARTS, STAGES
+    from uvian_worker.local.demo import PARTS, STAGES
 
     assert [part.value for part in Part] == list(PARTS)
     assert set(STAGES) >= set(PARTS)

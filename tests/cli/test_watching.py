@@ -10,12 +10,12 @@ from PIL import Image
 from rich.console import Console
 
 from executors.imaging.codec import preview
-from uvian_worker.cli.output import duration
-from uvian_worker.cli.pixels import draw
-from uvian_worker.cli.view import JobView
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.reader import Expired, Snapshot
-from uvian_worker.watching import WatchedJob
+from uvian_worker.cli.terminal.output import duration
+from uvian_worker.cli.terminal.pixels import draw
+from uvian_worker.cli.terminal.view import JobView
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.job_view import WatchedJob
+from uvian_worker.events.reader import Expired, Snapshot
 
 _PREVIEW = preview(Image.new("RGB", (64, 64), "#d7263d"))
 _STAGES = [{"name": "asking", "label": "Asking", "status": "completed", "ms": 250.0}]

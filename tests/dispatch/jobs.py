@@ -13,10 +13,10 @@ from typing import Any, cast
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 
-from uvian_worker.dispatch import Dispatch
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.lane import stop
-from uvian_worker.waking import WakingArqRedis, deserialize, serialize
+from uvian_worker.events.lane import stop
+from uvian_worker.queue.arq_adapter import WakingArqRedis, deserialize, serialize
+from uvian_worker.queue.dispatch import Dispatch
+from uvian_worker.redis.keys import Keys
 
 QUEUE = Keys("uvian").queue
 _numbers = itertools.count(1)

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.dispatch.jobs import RunningWorker, dispatch_of, soon
 from tests.redis_servers import Backend, eventually
-from uvian_worker import store_clock, waking
-from uvian_worker.dispatch import Dispatcher
-from uvian_worker.store_clock import StoreClock
+from uvian_worker.queue import arq_adapter as waking
+from uvian_worker.queue.dispatch import Dispatcher
+from uvian_worker.redis import clock as store_clock
+from uvian_worker.redis.clock import StoreClock
 
 
 class SkewedTime:

@@ -22,15 +22,15 @@ from executors import events
 from tests.dispatch.jobs import QUEUE, dispatch_of, soon
 from tests.eventstream.events import append
 from tests.redis_servers import Backend
-from uvian_worker import dispatch
-from uvian_worker.dispatch import Dispatch, Dispatched, Dispatcher, Taker
-from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.eventstream import connection, keys
-from uvian_worker.eventstream.connection import RedisAway
-from uvian_worker.eventstream.keys import Keys, split_arq_id
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Reader, Resume
-from uvian_worker.waking import deserialize
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Reader, Resume
+from uvian_worker.local.embedded import EmbeddedRedis
+from uvian_worker.queue import dispatch
+from uvian_worker.queue.arq_adapter import deserialize
+from uvian_worker.queue.dispatch import Dispatch, Dispatched, Dispatcher, Taker
+from uvian_worker.redis import connection, keys
+from uvian_worker.redis.connection import RedisAway
+from uvian_worker.redis.keys import Keys, split_arq_id
 
 KEYS = Keys("uvian")
 WEEK = 7 * 24 * 3_600_000

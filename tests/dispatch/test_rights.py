@@ -16,12 +16,12 @@ from executors.events import Appended
 from tests.dispatch.jobs import RunningWorker, dispatch_of
 from tests.eventstream.events import Followed, append, job
 from tests.redis_servers import eventually
-from uvian_worker.dispatch import Dispatcher, Taker
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Reader
-from uvian_worker.eventstream.rights import missing_rights
-from uvian_worker.waking import arq_redis_from_url
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Reader
+from uvian_worker.queue.arq_adapter import arq_redis_from_url
+from uvian_worker.queue.dispatch import Dispatcher, Taker
+from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.redis.permissions import missing_rights
 
 pytestmark = pytest.mark.database
 

@@ -10,8 +10,8 @@ from redis.asyncio import Redis
 
 from tests.dispatch.jobs import QUEUE, dispatch_of
 from tests.redis_servers import Backend, eventually
-from uvian_worker.dispatch import Dispatcher, Taker
-from uvian_worker.eventstream.keys import Keys
+from uvian_worker.queue.dispatch import Dispatcher, Taker
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 
@@ -171,6 +171,6 @@ async def test_without_redis_jobs_in_hand_go_on(
     async def away(*_: object) -> None:
         raise ConnectionError("away")
 
-    monkeypatch.setattr("uvian_worker.dispatch.run_script", away)
+    monkeypatch.setattr("uvian_worker.queue.dispatch.run_script", away)
     assert await taker.enter("j1", 1)
     assert await taker.next() is None

@@ -16,11 +16,11 @@ from redis.exceptions import ResponseError
 
 from tests.dispatch.jobs import QUEUE, RunningWorker, dispatch_of, soon
 from tests.redis_servers import Backend, eventually
-from uvian_worker import waking
-from uvian_worker.dispatch import Dispatcher, Taker
-from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.waking import WakingArqRedis, deserialize, serialize
+from uvian_worker.local.embedded import EmbeddedRedis
+from uvian_worker.queue import arq_adapter as waking
+from uvian_worker.queue.arq_adapter import WakingArqRedis, deserialize, serialize
+from uvian_worker.queue.dispatch import Dispatcher, Taker
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 

@@ -17,7 +17,7 @@ from tests.e2e.site import Person, Site, opened
 from tests.e2e.visitor import Visitor, chromium
 from tests.processes.site import opened as opened_workers
 from tests.servers import CleanDatabase, Clones
-from uvian_worker.embedded import EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedRedis
 
 #: Whoever comes to the page: a new person or this one, in a window of this kind.
 Visit = Callable[..., Awaitable[Visitor]]

@@ -9,11 +9,11 @@ from typing import Any
 
 from executors.errors import ProviderRejected
 from executors.providers.base import ChatDelta, ChatMessage, GeneratedImage
-from executors.providers.local import LocalImageModel
-from executors.providers.local_chat import LocalChatModel
+from executors.providers.offline.chat import LocalChatModel
+from executors.providers.offline.images import LocalImageModel
 from tests.e2e.words import FORBIDDEN, SLOW
-from uvian_worker import providers
-from uvian_worker.worker import WorkerSettings
+from uvian_worker.worker import models as providers
+from uvian_worker.worker.settings import WorkerSettings
 
 __all__ = ["WorkerSettings"]
 

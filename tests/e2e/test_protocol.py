@@ -11,9 +11,9 @@ from playwright.async_api import Page
 
 from tests.e2e.conftest import Visit
 from tests.e2e.site import Site, until
-from uvian_worker.eventstream.assembler import MessageAssembler
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.reader import Expired
+from uvian_worker.events.assembler import MessageAssembler
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.reader import Expired
 
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="package")]
 

@@ -10,9 +10,9 @@ from typing import Any
 
 from executors.events import Appended, Event, JobRef
 from tests.redis_servers import eventually
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Expired, Reader, Snapshot
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Expired, Reader, Snapshot
 
 _numbers = itertools.count(1)
 

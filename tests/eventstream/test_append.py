@@ -12,17 +12,18 @@ import pytest
 from redis.asyncio import Redis
 
 from executors import events
-from executors.endings import endings_of
 from executors.events import Appended, JobRef
+from executors.running.terminal_events import endings_of
 from repositories import messages
 from tests.eventstream.events import append, job, texts
 from tests.redis_servers import Backend
-from uvian_worker.eventstream import appender, envelope
-from uvian_worker.eventstream.connection import RedisAway
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.publisher import Publisher, prepare
-from uvian_worker.eventstream.reader import Reader, Resume
+from uvian_worker.events import envelope
+from uvian_worker.events import log as appender
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher, prepare
+from uvian_worker.events.reader import Reader, Resume
+from uvian_worker.redis.connection import RedisAway
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 STARTED = events.JobStarted(job_type="chat", worker="w1")

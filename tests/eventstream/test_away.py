@@ -20,22 +20,22 @@ from tests.dispatch.jobs import RunningWorker, dispatch_of
 from tests.eventstream.events import job
 from tests.eventstream.sick import ACTIONS, REPLIES, SickRedis, Strike
 from tests.redis_servers import eventually
-from uvian_worker import waking
-from uvian_worker.dispatch import Dispatched, Dispatcher, Taker
-from uvian_worker.eventstream.away import (
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Reader
+from uvian_worker.events.subscriptions import STALE, Subscriptions
+from uvian_worker.queue import arq_adapter as waking
+from uvian_worker.queue.arq_adapter import WakingArqRedis, arq_redis_from_url
+from uvian_worker.queue.dispatch import Dispatched, Dispatcher, Taker
+from uvian_worker.redis.connection import Line, redis_from_url
+from uvian_worker.redis.errors import (
     RedisAway,
     RedisDenied,
     RedisState,
     away_of_error,
     away_of_reply,
 )
-from uvian_worker.eventstream.connection import Line, redis_from_url
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Reader
-from uvian_worker.eventstream.subscriptions import STALE, Subscriptions
-from uvian_worker.waking import WakingArqRedis, arq_redis_from_url
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 STARTED = events.JobStarted(job_type="chat", worker="w1")

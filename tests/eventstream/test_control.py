@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.redis_servers import Backend, eventually
-from uvian_worker.eventstream.control import (
+from uvian_worker.events.control import (
     CONTROL_TYPES,
     CancelJob,
     Control,
@@ -19,7 +19,7 @@ from uvian_worker.eventstream.control import (
     PauseWorker,
     ResumeWorker,
 )
-from uvian_worker.eventstream.keys import Keys
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 

@@ -13,9 +13,9 @@ from executors import events
 from tests.eventstream.events import Followed, append, job
 from tests.redis_servers import Backend
 from uvian_worker.client import Client
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Expired, Reader, Resume
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Expired, Reader, Resume
 
 STARTED = events.JobStarted(job_type="noop", worker="w1")
 

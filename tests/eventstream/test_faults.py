@@ -15,13 +15,13 @@ from executors import events
 from executors.events import Appended
 from tests.eventstream.events import Followed, append, job, texts
 from tests.redis_servers import Backend, eventually
-from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.eventstream import connection
-from uvian_worker.eventstream.connection import Line, RedisAway, redis_from_url
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Expired, Reader, Resume, Snapshot
-from uvian_worker.eventstream.subscriptions import Subscriptions
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Expired, Reader, Resume, Snapshot
+from uvian_worker.events.subscriptions import Subscriptions
+from uvian_worker.local.embedded import EmbeddedRedis
+from uvian_worker.redis import connection
+from uvian_worker.redis.connection import Line, RedisAway, redis_from_url
 
 pytestmark = pytest.mark.database
 

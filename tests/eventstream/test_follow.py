@@ -15,11 +15,11 @@ from redis.asyncio import Redis
 from executors import events
 from tests.eventstream.events import Followed, append, job, texts
 from tests.redis_servers import Backend, eventually
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Expired, Reader, Resume, Snapshot
-from uvian_worker.eventstream.subscriptions import STALE, Inbox, Subscriptions
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Expired, Reader, Resume, Snapshot
+from uvian_worker.events.subscriptions import STALE, Inbox, Subscriptions
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 STARTED = events.JobStarted(job_type="chat", worker="w1")

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from uvian_worker.eventstream.lane import Fifo, Lane, stop
+from uvian_worker.events.lane import Fifo, Lane, stop
 
 
 class Sender:

@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 from executors import events
 from tests.eventstream.events import append, job, texts
 from tests.redis_servers import Backend
-from uvian_worker.eventstream.envelope import Cursor
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import Expired, Reader, Resume, Snapshot
+from uvian_worker.events.envelope import Cursor
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import Expired, Reader, Resume, Snapshot
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 STARTED = events.JobStarted(job_type="chat", worker="w1")
@@ -87,7 +87,7 @@ async def test_pages_are_one_answer(
     publisher: Publisher, reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A long log is read in pages, and answered whole."""
-    monkeypatch.setattr("uvian_worker.eventstream.reader._PAGE", 7)
+    monkeypatch.setattr("uvian_worker.events.reader._PAGE", 7)
     ref = job()
     await append(publisher, ref, STARTED, *(stage(f"s{n}") for n in range(30)), COMPLETED)
     answer = await reader.read(f"job:{ref.id}")

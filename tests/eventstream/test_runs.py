@@ -12,9 +12,9 @@ from executors import events
 from executors.events import Appended, JobRef
 from tests.eventstream.events import append, job
 from tests.redis_servers import Backend
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.eventstream.publisher import Publisher
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
 CONVERSATION = "shared"

@@ -15,9 +15,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from uvian_worker.eventstream.away import RedisAway
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.eventstream.rights import missing_rights
+from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.redis.errors import RedisAway
+from uvian_worker.redis.permissions import missing_rights
 
 
 def _name(text: str) -> x509.Name:

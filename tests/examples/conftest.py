@@ -15,7 +15,7 @@ from tests.adapters import OverPostgres
 from tests.cli.conftest import folder, programs, uvian
 from tests.processes.site import Site, opened
 from tests.servers import REDIS_BINARY, CleanDatabase
-from uvian_worker.embedded import EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedRedis
 
 __all__ = ["EXAMPLE", "folder", "install", "installed", "programs", "uvian"]
 

@@ -14,7 +14,7 @@ import pytest
 
 from executors.base import JobServices
 from executors.registry import BUILT_IN, Registry
-from executors.runner import Runner
+from executors.running.runner import Runner
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository
 from tests.adapters import Adapter, OverPostgres, over_postgres_only

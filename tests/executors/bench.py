@@ -17,17 +17,17 @@ from executors.events import Appended, Event, ImageReady, JobRef
 from executors.generation import GenerationExecutor
 from executors.imaging.codec import DECODERS, LIMITS, Decoders, Limits, encode_png
 from executors.providers.base import GeneratedImage
-from executors.providers.local_chat import LocalChatModel
-from executors.providers.marks.draw import draw_mark
+from executors.providers.offline.chat import LocalChatModel
+from executors.providers.offline.marks.draw import draw_mark
 from executors.refinement import RefinementExecutor
 from executors.registry import Registry
-from executors.runner import Runner
+from executors.running.runner import Runner
 from repositories.concepts import UserConcepts
 from repositories.database import Filter
 from repositories.errors import Refused
 from repositories.images import Register, StoredImage, UserImages, unregistered
 from repositories.jobs import ClaimedJob, Settlement
-from repositories.local_images import LocalImages
+from repositories.local.images import LocalImages
 
 USER = str(uuid.UUID(int=7))
 JOB = str(uuid.UUID(int=8))

@@ -17,18 +17,18 @@ import asyncpg
 from executors.base import JobServices
 from executors.events import Appended, Event, JobRef
 from executors.fetching import Fetcher
-from executors.providers.local import LocalImageModel
-from executors.providers.local_chat import LocalChatModel
+from executors.providers.offline.chat import LocalChatModel
+from executors.providers.offline.images import LocalImageModel
 from executors.registry import BUILT_IN, Registry
-from executors.runner import Runner
+from executors.running.runner import Runner
 from repositories.concepts import Concept, UserConcepts
 from repositories.conversations import UserConversations
 from repositories.database import Filter, Row
 from repositories.images import UserImages
 from repositories.jobs import JobRepository
-from repositories.local_images import LocalImages
+from repositories.local.images import LocalImages
 from repositories.messages import UserMessages
-from repositories.postgres import PostgresDatabase
+from repositories.postgres.database import PostgresDatabase
 from tests.servers import CleanDatabase
 
 

@@ -15,7 +15,7 @@ from executors.errors import (
     StageError,
 )
 from executors.failures import told
-from executors.providers.vendor import VendorFault
+from executors.providers.transport.vendor import VendorFault
 from repositories import errors as repository_errors
 
 

@@ -16,7 +16,7 @@ from executors import errors
 from executors.events import Event, StageFinished
 from executors.generation import GenerationInput
 from executors.imaging.codec import Limits, decode
-from executors.providers.local import LocalImageModel
+from executors.providers.offline.images import LocalImageModel
 from executors.stages import palette_generation, palette_variations
 from executors.stages.concept_storage import concept_id_of
 from repositories.errors import DataError, PictureRefused, Refused, Unavailable

@@ -18,7 +18,7 @@ from executors import errors
 from executors.events import Event, JobProgress
 from executors.imaging.codec import Decoders, Limits, decode
 from executors.providers.base import GeneratedImage
-from executors.providers.local import LocalImageModel
+from executors.providers.offline.images import LocalImageModel
 from executors.refinement import RefinementInput
 from executors.stages.concept_storage import concept_id_of
 from repositories.errors import DataError, PictureRefused, Refused

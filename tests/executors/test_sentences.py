@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 from executors import errors
 from executors.base import complaint
 from executors.errors import ExecutorError, StageError
-from executors.providers.vendor import Refusal, by_status
+from executors.providers.transport.vendor import Refusal, by_status
 from executors.registry import BUILT_IN
 
 #: Of programmers, of parsers, of libraries; and values that were sent.

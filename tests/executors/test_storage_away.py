@@ -20,10 +20,10 @@ from executors.refinement import RefinementExecutor
 from repositories import outages
 from repositories.errors import Misconfigured, PictureRefused, StoreAway, Unavailable
 from repositories.images import ImageStore
-from repositories.local_images import LocalImages
+from repositories.local.images import LocalImages
 from repositories.outages import Outage, Patience
-from repositories.supabase_client import connect_supabase
-from repositories.supabase_images import SupabaseImages
+from repositories.supabase.client import connect_supabase
+from repositories.supabase.images import SupabaseImages
 from tests.executors.bench import Bench, MemoryJobs, Model, Pictures
 from tests.executors.test_generation import ASKED
 

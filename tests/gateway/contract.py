@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from uvian_worker.gateway.problems import PROBLEMS
-from uvian_worker.schemas import mistakes_of
+from uvian_worker.client.schemas import mistakes_of
+from uvian_worker.gateway.http.problems import PROBLEMS
 
 if TYPE_CHECKING:
     from tests.gateway.site import Reply

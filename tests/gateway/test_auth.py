@@ -16,8 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.gateway.tokens import ISSUER, SECRET, SigningKey, claims_of, signed, unsigned
-from uvian_worker.gateway.auth import InvalidToken, Jwks, KeysAway, TokenVerifier
-from uvian_worker.gateway.problems import problem_of
+from uvian_worker.gateway.http.auth import InvalidToken, Jwks, KeysAway, TokenVerifier
+from uvian_worker.gateway.http.problems import problem_of
 
 
 class Project:

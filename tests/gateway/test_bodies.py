@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from uvian_worker.gateway.bodies import document_of_body
-from uvian_worker.gateway.problems import Problem
+from uvian_worker.gateway.http.bodies import document_of_body
+from uvian_worker.gateway.http.problems import Problem
 
 
 def refused(raw: bytes) -> Problem:

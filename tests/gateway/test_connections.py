@@ -21,14 +21,14 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from repositories.local_images import LocalImages
-from uvian_worker.gateway import connections as rules
-from uvian_worker.gateway.addresses import Addresses
-from uvian_worker.gateway.bodies import document_of_body, read_body
-from uvian_worker.gateway.connections import Connections, attended
-from uvian_worker.gateway.files import FolderFiles
-from uvian_worker.gateway.middleware import dressed, told
-from uvian_worker.listening import listeners
+from repositories.local.images import LocalImages
+from uvian_worker.gateway.endpoints.files import FolderFiles
+from uvian_worker.gateway.http import connections as rules
+from uvian_worker.gateway.http.bodies import document_of_body, read_body
+from uvian_worker.gateway.http.client_address import Addresses
+from uvian_worker.gateway.http.connections import Connections, attended
+from uvian_worker.gateway.http.middleware import dressed, told
+from uvian_worker.process.listening import listeners
 
 PATIENCE = 20.0
 LARGE = b"x" * 300_000
@@ -207,7 +207,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
     serve: Serve, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An answer says why; the time grows with what came, up to an end."""
-    monkeypatch.setattr("uvian_worker.gateway.bodies._FIRST_SECONDS", 0.4)
+    monkeypatch.setattr("uvian_worker.gateway.http.bodies._FIRST_SECONDS", 0.4)
     async with serve() as served:
         reader, writer = await served.connect()
         writer.write(b"POST /body HTTP/1.1\r\nHost: x\r\nContent-Length: 5000\r\n\r\n")

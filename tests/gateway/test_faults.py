@@ -21,10 +21,10 @@ from tests.gateway.tokens import claims_of, signed
 from tests.lifecycle.world import World
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase
 from tests.supabase.faults import Action, html_502, lose_reply, reset
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from uvian_worker.eventstream.keys import Keys
 from uvian_worker.gateway.serving import serving
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.redis.keys import Keys
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 pytestmark = pytest.mark.database
 

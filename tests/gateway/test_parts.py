@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from executors.registry import Registry
-from uvian_worker.calls import JobRefused
-from uvian_worker.gateway.page import Page
-from uvian_worker.gateway.problems import problem_of
-from uvian_worker.schemas import mistakes_of
+from uvian_worker.client.calls import JobRefused
+from uvian_worker.client.schemas import mistakes_of
+from uvian_worker.gateway.endpoints.page import Page
+from uvian_worker.gateway.http.problems import problem_of
 
 
 def test_a_gateway_loads_neither_arq_nor_what_draws() -> None:
     """It starts in a moment, and its image needs no models."""
     code = (
         "import sys, uvian_worker.gateway.serving\n"
-        "loaded = {'arq', 'numpy', 'PIL', 'typer', 'executors.runner'} & set(sys.modules)\n"
+        "loaded = {'arq', 'numpy', 'PIL', 'typer', 'executors.running.runner'} & set(sys.modules)\n"
         "assert not loaded, loaded"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

@@ -10,10 +10,10 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from repositories.local_images import LocalImages
+from repositories.local.images import LocalImages
 from tests.adapters import over_postgres_only
 from tests.gateway.site import Caller, Site
-from uvian_worker.services import Services, open_services
+from uvian_worker.worker.services import Services, open_services
 
 pytestmark = pytest.mark.database
 

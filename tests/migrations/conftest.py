@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.servers import CleanDatabase, Clones
-from uvian_worker.ledger import load
-from uvian_worker.migrate import bootstrap
+from uvian_worker.schema.history import load
+from uvian_worker.schema.migrate import bootstrap
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from typer.testing import CliRunner, Result
 from repositories.errors import Misconfigured
 from tests.migrations.supabase_cli import split
 from uvian_worker.cli import app
-from uvian_worker.cli.endings import ExitCode
-from uvian_worker.export import export, unexported
-from uvian_worker.ledger import load
+from uvian_worker.cli.errors import ExitCode
+from uvian_worker.schema.export import export, unexported
+from uvian_worker.schema.history import load
 
 RELEASE = load()
 LABELS = tuple(migration.label for migration in RELEASE)

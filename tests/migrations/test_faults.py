@@ -17,15 +17,15 @@ from typer.testing import CliRunner
 from repositories.errors import Misconfigured, TimedOut, Unavailable
 from tests.migrations.supabase_cli import SupabaseCli
 from tests.servers import POSTGRES_BINARIES, CleanDatabase, server_folder
-from uvian_worker import export as export_module
-from uvian_worker import ledger as ledger_module
-from uvian_worker import migrate as migrate_module
 from uvian_worker.cli import app
-from uvian_worker.cli.endings import ExitCode
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.export import export
-from uvian_worker.ledger import LOCK, load
-from uvian_worker.migrate import MigrationFailed, bootstrap, migrate, status
+from uvian_worker.cli.errors import ExitCode
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema import export as export_module
+from uvian_worker.schema import history as ledger_module
+from uvian_worker.schema import migrate as migrate_module
+from uvian_worker.schema.export import export
+from uvian_worker.schema.history import LOCK, load
+from uvian_worker.schema.migrate import MigrationFailed, bootstrap, migrate, status
 
 pytestmark = pytest.mark.database
 

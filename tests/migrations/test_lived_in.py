@@ -13,9 +13,9 @@ import pytest
 from tests.migrations.catalog import Dump, ledger, ours, theirs
 from tests.migrations.supabase_cli import PushRefused, SupabaseCli
 from tests.servers import CleanDatabase, Clones
-from uvian_worker.export import export
-from uvian_worker.ledger import load
-from uvian_worker.migrate import MigrationFailed, bootstrap, migrate, status
+from uvian_worker.schema.export import export
+from uvian_worker.schema.history import load
+from uvian_worker.schema.migrate import MigrationFailed, bootstrap, migrate, status
 
 pytestmark = pytest.mark.database
 

@@ -13,13 +13,13 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
-from repositories.supabase_images import _AS_IT_SHOULD_BE
+from repositories.supabase.images import _AS_IT_SHOULD_BE
 from tests.migrations.supabase_cli import SupabaseCli
 from tests.servers import CleanDatabase
 from uvian_worker.cli import app
-from uvian_worker.export import export
-from uvian_worker.ledger import load
-from uvian_worker.migrate import bootstrap, look, migrate, status
+from uvian_worker.schema.export import export
+from uvian_worker.schema.history import load
+from uvian_worker.schema.migrate import bootstrap, look, migrate, status
 
 pytestmark = pytest.mark.database
 

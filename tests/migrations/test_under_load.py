@@ -19,10 +19,10 @@ from tests.lifecycle.test_storm import Worker
 from tests.lifecycle.world import World, opened
 from tests.migrations.supabase_cli import SupabaseCli
 from tests.servers import CleanDatabase
-from uvian_worker import migrate as migrate_module
-from uvian_worker.export import export
-from uvian_worker.ledger import LOCK_TIMEOUT, load
-from uvian_worker.migrate import migrate, status
+from uvian_worker.schema import migrate as migrate_module
+from uvian_worker.schema.export import export
+from uvian_worker.schema.history import LOCK_TIMEOUT, load
+from uvian_worker.schema.migrate import migrate, status
 
 pytestmark = pytest.mark.database
 

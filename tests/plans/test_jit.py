@@ -17,11 +17,11 @@ import asyncpg
 import pytest
 
 from repositories.conversations import ConversationRepository
-from repositories.postgres import PostgresDatabase
+from repositories.postgres.database import PostgresDatabase
 from tests.plans.life import life
 from tests.plans.million import Explained
 from tests.servers import CleanDatabase, Clones
-from uvian_worker.embedded import EmbeddedPostgres
+from uvian_worker.local.embedded import EmbeddedPostgres
 
 _INSTALLED = Path("/usr/lib/postgresql")
 

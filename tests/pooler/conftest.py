@@ -15,7 +15,7 @@ from tests.pooler.pgbouncer import PgBouncer
 from tests.processes.site import Site
 from tests.processes.site import opened as opened_site
 from tests.servers import CleanDatabase
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedPostgres, EmbeddedRedis
 
 
 @pytest.fixture

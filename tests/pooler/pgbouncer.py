@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from uvian_worker.embedded import EmbeddedPostgres, _account_for, _version_of
-from uvian_worker.server_process import EmbeddedError, ServerProcess
+from uvian_worker.local.embedded import EmbeddedPostgres, _account_for, _version_of
+from uvian_worker.local.server_process import EmbeddedError, ServerProcess
 
 SERVER_CONNECTIONS = 3  #: per database and user: fewer than any client opens
 PORT = 6543  #: what Supabase's pooler in transaction mode has, and what the product knows it by

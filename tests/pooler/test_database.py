@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from repositories.errors import Misconfigured, Transient
-from repositories.postgres import PostgresDatabase
+from repositories.postgres.database import PostgresDatabase
 from tests.contracts.database import DatabaseContract
 from tests.lifecycle.test_storm import (  # noqa: F401 - collected here once more
     test_a_storm_of_everything_ends_with_everything_ended,
@@ -17,7 +17,7 @@ from tests.lifecycle.test_storm import (  # noqa: F401 - collected here once mor
 )
 from tests.lifecycle.world import World
 from tests.pooler.pgbouncer import PgBouncer
-from uvian_worker.migrate import bootstrap, migrate, status
+from uvian_worker.schema.migrate import bootstrap, migrate, status
 
 pytestmark = pytest.mark.e2e
 

@@ -14,7 +14,7 @@ from tests.postgrest.process import POSTGRES_17, PostgRest, RealRest
 from tests.servers import CleanDatabase, Clones
 from tests.supabase.keys import Keys
 from tests.supabase.platform import Platform
-from uvian_worker.embedded import EmbeddedPostgres
+from uvian_worker.local.embedded import EmbeddedPostgres
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -18,7 +18,7 @@ from aiohttp import web
 from yarl import URL
 
 from tests.supabase.keys import Keys
-from uvian_worker.server_process import ServerProcess
+from uvian_worker.local.server_process import ServerProcess
 
 #: Where `scripts/setup_e2e` puts what npm brings.
 _SERVERS = Path(__file__).parents[2] / ".venv" / "e2e-servers" / "node_modules"

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from repositories import errors
-from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import connect_supabase
+from repositories.supabase.client import connect_supabase
+from repositories.supabase.database import SupabaseDatabase
 from tests.postgrest.process import POSTGRES_17, PostgRest, RealRest
 from tests.supabase.keys import Keys
 from tests.supabase.platform import Platform
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 pytestmark = pytest.mark.e2e
 

@@ -11,8 +11,8 @@ import pytest
 from tests.adapters import Adapter
 from tests.processes.site import Site, opened
 from tests.servers import POSTGRES_BINARIES, REDIS_BINARY, CleanDatabase, lift_limits
-from uvian_worker.embedded import EmbeddedPostgres, EmbeddedRedis
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres, EmbeddedRedis
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 
 @pytest.fixture

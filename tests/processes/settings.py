@@ -14,11 +14,11 @@ from redis.asyncio import Redis
 
 from executors.base import BaseExecutor, JobContext, JobInput
 from executors.providers.base import GeneratedImage
-from executors.providers.local import LocalImageModel
+from executors.providers.offline.images import LocalImageModel
 from executors.registry import BUILT_IN
 from tests.processes.talking import TalkingModel
-from uvian_worker import providers
-from uvian_worker.worker import WorkerSettings
+from uvian_worker.worker import models as providers
+from uvian_worker.worker.settings import WorkerSettings
 
 log = logging.getLogger("uvian.tests")
 

@@ -24,7 +24,7 @@ from repositories.database import Database, Filter, Row
 from repositories.errors import Transient
 from tests.adapters import Adapter
 from uvian_worker.client import Client
-from uvian_worker.embedded import EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedRedis
 
 ROOT = Path(__file__).parents[2]
 PATIENCE = 30.0  #: seconds until a test gives up; nothing waits this long when it works

@@ -16,8 +16,8 @@ import pytest
 from repositories.messages import MessageRepository
 from tests.processes.site import Site
 from uvian_worker.client import Client
-from uvian_worker.eventstream.assembler import AssembledMessage, MessageAssembler
-from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.events.assembler import AssembledMessage, MessageAssembler
+from uvian_worker.events.envelope import Envelope
 
 pytestmark = pytest.mark.processes
 

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 
 from tests.adapters import over_postgres_only
 from tests.processes.site import Site, Worker
-from uvian_worker.embedded import EmbeddedPostgres
+from uvian_worker.local.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.processes
 

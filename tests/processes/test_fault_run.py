@@ -14,10 +14,10 @@ from tests.lifecycle.invariants import INVARIANTS
 from tests.processes.site import Site
 from tests.supabase.faults import lose_reply
 from tests.supabase.platform import Platform
-from uvian_worker.calls import DatabaseAway
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import Keys, job_topic, user_topic
+from uvian_worker.client.calls import DatabaseAway
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.redis.keys import Keys, job_topic, user_topic
 
 pytestmark = [
     pytest.mark.processes,

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from tests.adapters import over_postgres_only
 from tests.processes.site import Site
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.local.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.processes
 

@@ -16,7 +16,7 @@ from tests.adapters import Adapter, OverSupabase, over_postgres_only
 from tests.eventstream.sick import SickRedis
 from tests.processes.site import Site
 from tests.supabase.faults import html_502
-from uvian_worker.embedded import EmbeddedPostgres
+from uvian_worker.local.embedded import EmbeddedPostgres
 
 pytestmark = pytest.mark.processes
 

@@ -15,7 +15,7 @@ from tests.adapters import over_postgres_only
 from tests.eventstream.sick import SickRedis
 from tests.processes.site import Site
 from tests.servers import REDIS_BINARY
-from uvian_worker.embedded import EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedRedis
 
 pytestmark = pytest.mark.processes
 

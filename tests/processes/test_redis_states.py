@@ -33,7 +33,7 @@ from tests.processes.site import Site, Worker
 from tests.redis_servers import eventually
 from tests.servers import LONG_STATES
 from uvian_worker.client import Client
-from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.events.envelope import Envelope
 
 pytestmark = pytest.mark.processes
 

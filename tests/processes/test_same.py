@@ -21,9 +21,9 @@ from tests.processes.site import Site, opened
 from tests.servers import Clones
 from tests.supabase.platform import Platform
 from uvian_worker.config import Config
-from uvian_worker.embedded import EmbeddedRedis
-from uvian_worker.eventstream.keys import Keys
-from uvian_worker.stores import Stores
+from uvian_worker.local.embedded import EmbeddedRedis
+from uvian_worker.process.stores import Stores
+from uvian_worker.redis.keys import Keys
 
 pytestmark = pytest.mark.processes
 

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 
 from tests.adapters import over_postgres_only
 from tests.processes.site import ROOT, Site
-from uvian_worker.eventstream.control import Control, DrainWorker, PauseWorker, ResumeWorker
+from uvian_worker.events.control import Control, DrainWorker, PauseWorker, ResumeWorker
 
 pytestmark = pytest.mark.processes
 

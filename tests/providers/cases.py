@@ -21,7 +21,7 @@ __all__ = [
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from executors.providers.http import Timeouts
+from executors.providers.transport.http import Timeouts
 from tests.providers.lab.faults import Fault, Status
 
 PRICE: Final = 3  #: credits, of every job of the table

@@ -12,11 +12,11 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from executors.providers.fal import FalImageModel, fal_vendor
-from executors.providers.http import Patience, Timeouts, Wire, open_session
-from executors.providers.limits import CallLimits
+from executors.providers.fal.images import FalImageModel, fal_vendor
 from executors.providers.openai import OpenAIChatModel, openai_vendor
-from executors.providers.results import Results
+from executors.providers.transport.http import Patience, Timeouts, Wire, open_session
+from executors.providers.transport.limits import CallLimits
+from executors.providers.transport.results import Results
 from tests.providers.lab import VENDORS
 from tests.providers.lab.fal import BASE as FAL
 from tests.providers.lab.openai import BASE, OpenAILab

@@ -16,11 +16,11 @@ from pydantic import BaseModel
 from executors.base import BaseExecutor, JobContext, JobInput, JobServices
 from executors.providers.base import ChatMessage, ChatModel, ImageModel, VendorRequest
 from executors.registry import Registry
-from executors.runner import Runner
+from executors.running.runner import Runner
 from executors.stages.image_preparation import prepare_image
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository, Settlement
-from repositories.postgres import PostgresDatabase
+from repositories.postgres.database import PostgresDatabase
 from tests.providers.cases import MAX_ATTEMPTS, PRICE
 from tests.runner.conftest import MemorySink
 from tests.servers import CleanDatabase

@@ -8,13 +8,13 @@ import aiohttp
 from pydantic import SecretStr
 
 from executors.providers.base import ChatModel, ImageModel
-from executors.providers.fal import FalImageModel, fal_vendor
-from executors.providers.http import Timeouts, Wire
-from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
+from executors.providers.fal.images import FalImageModel, fal_vendor
+from executors.providers.jigsawstack.images import JigsawStackImageModel, jigsawstack_vendor
 from executors.providers.openai import OpenAIChatModel, OpenAIImageModel, openai_vendor
-from executors.providers.results import Results
 from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
-from executors.providers.vendor import Vendor
+from executors.providers.transport.http import Timeouts, Wire
+from executors.providers.transport.results import Results
+from executors.providers.transport.vendor import Vendor
 from tests.providers.lab import fal, jigsawstack, openai, runpod
 from tests.providers.lab.server import LAB_KEY, Lab
 

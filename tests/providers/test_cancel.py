@@ -14,10 +14,10 @@ import pytest
 
 from executors.errors import ProviderUnavailable
 from executors.providers.base import ChatMessage
-from executors.providers.http import Call, Patience, Timeouts
-from executors.providers.limits import CallLimits
-from executors.providers.lines import Lines
 from executors.providers.openai import OpenAIChatModel
+from executors.providers.transport.connections import Lines
+from executors.providers.transport.http import Call, Patience, Timeouts
+from executors.providers.transport.limits import CallLimits
 from tests.providers.conftest import OpenAIWire
 from tests.providers.lab import faults
 from tests.providers.lab.server import Lab

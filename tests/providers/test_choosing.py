@@ -10,22 +10,22 @@ import pytest
 
 from executors.errors import ProviderUnavailable
 from executors.providers.base import ChatMessage
-from executors.providers.fal import FAL_URL
+from executors.providers.fal.images import FAL_URL
 from executors.providers.fallback import FallbackImageModel
-from executors.providers.http import Timeouts
-from executors.providers.jigsawstack import JIGSAWSTACK_URL
-from executors.providers.limits import CallLimits
-from executors.providers.local import LocalImageModel
-from executors.providers.local_chat import LocalChatModel
+from executors.providers.jigsawstack.images import JIGSAWSTACK_URL
+from executors.providers.offline.chat import LocalChatModel
+from executors.providers.offline.images import LocalImageModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel
 from executors.providers.runpod import RUNPOD_URL
+from executors.providers.transport.http import Timeouts
+from executors.providers.transport.limits import CallLimits
 from tests.providers.lab import VENDORS, faults
 from tests.providers.lab.openai import BASE
 from tests.providers.lab.runpod import BASE as RUNPOD
 from tests.providers.lab.server import LAB_KEY, Lab
 from uvian_worker.config import Config, ConfigError
-from uvian_worker.providers import Models, open_models
-from uvian_worker.setting_types import numbers_in
+from uvian_worker.config.setting_types import numbers_in
+from uvian_worker.worker.models import Models, open_models
 
 
 async def no_internet(url: str, *, max_bytes: int) -> bytes:

@@ -19,8 +19,8 @@ from executors.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from executors.providers.fal import FalImageModel
-from executors.providers.http import Patience, Timeouts
+from executors.providers.fal.images import FalImageModel
+from executors.providers.transport.http import Patience, Timeouts
 from tests.providers.asking import Asking
 from tests.providers.conftest import FalModels, fal_routes, fal_submits
 from tests.providers.lab import faults

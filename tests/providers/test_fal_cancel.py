@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from executors.errors import LeaseLost
-from executors.providers.fal import FalImageModel
-from executors.providers.limits import CallLimits
+from executors.providers.fal.images import FalImageModel
+from executors.providers.transport.limits import CallLimits
 from tests.providers.asking import Asking
 from tests.providers.conftest import FalModels, fal_routes, fal_submits
 from tests.providers.lab import faults

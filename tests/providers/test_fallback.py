@@ -19,7 +19,6 @@ from executors.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from executors.providers import tickets
 from executors.providers.base import (
     ChatDelta,
     ChatMessage,
@@ -28,6 +27,7 @@ from executors.providers.base import (
 )
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.openai import OpenAIChatModel
+from executors.providers.transport import tickets
 from tests.providers.asking import Asking
 from tests.providers.conftest import ONCE, OpenAIWire
 from tests.providers.lab import faults

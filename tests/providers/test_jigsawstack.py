@@ -21,9 +21,13 @@ from executors.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from executors.providers.http import Patience, Wire
-from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor, size_of
-from executors.providers.results import Results
+from executors.providers.jigsawstack.images import (
+    JigsawStackImageModel,
+    jigsawstack_vendor,
+    size_of,
+)
+from executors.providers.transport.http import Patience, Wire
+from executors.providers.transport.results import Results
 from tests.providers.conftest import ONCE
 from tests.providers.lab import faults
 from tests.providers.lab.faults import Fault, Status

@@ -22,12 +22,12 @@ import pytest
 
 from executors.errors import ProviderUnavailable
 from executors.providers.base import ChatDelta, ChatMessage, ChatModel
-from executors.providers.local import LocalImageModel
+from executors.providers.offline.images import LocalImageModel
 from tests.providers.cases import PRICE
 from tests.providers.jobs import BALANCE, ChatProbe, Works
 from tests.servers import CleanDatabase
 from uvian_worker.config import Config
-from uvian_worker.providers import open_models
+from uvian_worker.worker.models import open_models
 
 pytestmark = pytest.mark.real
 

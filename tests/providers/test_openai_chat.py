@@ -16,9 +16,9 @@ from executors.errors import (
     RateLimited,
 )
 from executors.providers.base import ChatDelta, ChatMessage, ChatUsage
-from executors.providers.http import Timeouts
-from executors.providers.limits import CallLimits
 from executors.providers.openai import OpenAIChatModel
+from executors.providers.transport.http import Timeouts
+from executors.providers.transport.limits import CallLimits
 from tests.providers.chatting import QUESTION, failure, heard, text
 from tests.providers.conftest import ONCE, OpenAIWire
 from tests.providers.lab import faults

@@ -22,7 +22,7 @@ from executors.errors import (
 from executors.providers.base import ImageModel
 from executors.providers.openai import OpenAIImageModel
 from executors.providers.openai.images import size_of
-from executors.providers.results import Results
+from executors.providers.transport.results import Results
 from tests.providers.conftest import ONCE, OpenAIWire
 from tests.providers.lab import faults
 from tests.providers.lab.faults import Fault, Status

@@ -21,7 +21,7 @@ from executors.errors import (
 from executors.providers.base import ChatDelta, ChatUsage
 from executors.providers.openai import openai_vendor
 from executors.providers.openai.answer import Answer
-from executors.providers.sse import ServerEvent
+from executors.providers.transport.sse import ServerEvent
 from tests.providers.chatting import DONE, END, chunk, failure, heard, piece, text
 
 

@@ -22,8 +22,8 @@ from executors.errors import (
     RateLimited,
 )
 from executors.providers.base import ChatDelta, ChatMessage, ChatUsage
-from executors.providers.http import Patience, Timeouts, Wire
 from executors.providers.runpod import RunPodChatModel, runpod_vendor
+from executors.providers.transport.http import Patience, Timeouts, Wire
 from tests.providers.asking import Asking
 from tests.providers.conftest import ONCE
 from tests.providers.lab import faults

@@ -15,10 +15,10 @@ from PIL import Image
 from pydantic import SecretStr
 
 from executors.errors import ExecutorError, ProviderUnavailable
-from executors.providers.http import Wire
-from executors.providers.results import Results
 from executors.providers.runpod import RunPodImageModel, runpod_vendor
 from executors.providers.runpod.outputs import picture_in
+from executors.providers.transport.http import Wire
+from executors.providers.transport.results import Results
 from tests.providers.asking import Asking
 from tests.providers.conftest import ONCE
 from tests.providers.lab import faults

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.providers.sse import EventStream, ServerEvent, TooLargeError
-from executors.providers.text import TextCleaner
+from executors.providers.transport.sse import EventStream, ServerEvent, TooLargeError
+from executors.providers.transport.text import TextCleaner
 
 STREAM = (
     "\ufeff: a comment\r\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from executors.providers.waits import wait_of
+from executors.providers.transport.retry_after import wait_of
 
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 DATE = {"Date": format_datetime(NOW, usegmt=True)}

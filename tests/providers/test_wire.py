@@ -18,9 +18,9 @@ from executors.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from executors.providers.http import Call, Patience, Timeouts
-from executors.providers.limits import CallLimits
-from executors.providers.vendor import Refusal, Vendor, VendorFault
+from executors.providers.transport.http import Call, Patience, Timeouts
+from executors.providers.transport.limits import CallLimits
+from executors.providers.transport.vendor import Refusal, Vendor, VendorFault
 from tests.providers.conftest import ONCE, OpenAIWire
 from tests.providers.lab import faults
 from tests.providers.lab.faults import Status

@@ -8,8 +8,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import connect_supabase
+from repositories.supabase.client import connect_supabase
+from repositories.supabase.database import SupabaseDatabase
 from tests.servers import CleanDatabase
 from tests.supabase.platform import Platform
 

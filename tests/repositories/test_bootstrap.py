@@ -12,7 +12,7 @@ import pytest
 
 from repositories.errors import Misconfigured, NotGranted
 from tests.servers import CleanDatabase
-from uvian_worker.migrate import bootstrap
+from uvian_worker.schema.migrate import bootstrap
 
 pytestmark = pytest.mark.database
 

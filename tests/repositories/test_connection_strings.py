@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 
 from repositories.errors import Misconfigured
-from repositories.notifications import Listener
-from repositories.postgres import PostgresDatabase
+from repositories.postgres.database import PostgresDatabase
+from repositories.postgres.notifications import Listener
 from tests.repositories.test_dsn import TAKEN
 from tests.servers import CleanDatabase
 from uvian_worker.client import Client, NotSetUp
-from uvian_worker.migrate import look
+from uvian_worker.schema.migrate import look
 
 pytestmark = pytest.mark.database
 

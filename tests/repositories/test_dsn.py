@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repositories.dsn import UNREADABLE, BadConnectionString, is_transaction_pool, read
+from uvian_common.dsn import UNREADABLE, BadConnectionString, is_transaction_pool, read
 
 
 def is_readable(dsn: str) -> bool:

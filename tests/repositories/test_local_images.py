@@ -17,10 +17,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repositories import local_images
 from repositories.errors import Misconfigured, NotFound, NotGranted, Transient, Unavailable
 from repositories.images import is_image_path
-from repositories.local_images import LocalImages
+from repositories.local import images as local_images
+from repositories.local.images import LocalImages
 from tests.contracts.image_store import PNG, ImageStoreContract
 
 SECRET = "a secret of some length"

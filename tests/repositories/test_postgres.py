@@ -11,14 +11,15 @@ import asyncpg
 import psutil
 import pytest
 
-from repositories import errors, postgres
+from repositories import errors
 from repositories.database import KEYS, SIGNATURES, Function, Table
-from repositories.postgres import PostgresDatabase
+from repositories.postgres import database as postgres
+from repositories.postgres.database import PostgresDatabase
 from repositories.sqlstates import translated
 from tests.contracts.database import DatabaseContract, job
 from tests.servers import POSTGRES_BINARIES, CleanDatabase
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 
 async def _new_user(clean_dsn: str) -> str:

@@ -15,8 +15,8 @@ from supabase import AsyncClient, AsyncClientOptions
 
 from repositories import errors
 from repositories.database import Order
-from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import Supabase, connect_supabase
+from repositories.supabase.client import Supabase, connect_supabase
+from repositories.supabase.database import SupabaseDatabase
 from tests.contracts.database import DatabaseContract, job
 from tests.servers import CleanDatabase
 from tests.supabase.faults import (

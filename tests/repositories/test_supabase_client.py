@@ -13,9 +13,9 @@ import pytest
 from aiohttp import web
 
 from repositories import errors
-from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import connect_supabase
-from repositories.supabase_images import SupabaseImages
+from repositories.supabase.client import connect_supabase
+from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase.images import SupabaseImages
 from tests.supabase.faults import html_502, status
 from tests.supabase.platform import Platform
 

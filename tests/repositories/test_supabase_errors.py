@@ -17,7 +17,7 @@ from postgrest import APIError
 from storage3.exceptions import StorageApiError
 
 from repositories import errors
-from repositories.supabase_errors import translated
+from repositories.supabase.errors import translated
 
 URL = "https://abcdefghijklmnopqrst.supabase.co"
 

@@ -15,8 +15,8 @@ from repositories import errors
 from repositories.conversations import ConversationRepository
 from repositories.database import SIGNATURES, Filter
 from repositories.messages import MessageRepository
-from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import connect_supabase
+from repositories.supabase.client import connect_supabase
+from repositories.supabase.database import SupabaseDatabase
 from tests.contracts.database import job
 from tests.servers import POSTGRES_BINARIES, CleanDatabase
 from tests.supabase.faults import (
@@ -30,8 +30,8 @@ from tests.supabase.faults import (
     truncate,
 )
 from tests.supabase.platform import Platform
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 # ─── lost replies ────────────────────────────────────────────────────────────────────────────────
 

@@ -15,7 +15,6 @@ import asyncpg
 import httpx
 import pytest
 
-from repositories import supabase_images
 from repositories.errors import (
     DataError,
     Misconfigured,
@@ -25,9 +24,10 @@ from repositories.errors import (
     Unavailable,
 )
 from repositories.images import address
-from repositories.supabase import SupabaseDatabase
-from repositories.supabase_client import Supabase, connect_supabase
-from repositories.supabase_images import BUCKET, SupabaseImages
+from repositories.supabase import images as supabase_images
+from repositories.supabase.client import Supabase, connect_supabase
+from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase.images import BUCKET, SupabaseImages
 from tests.contracts.image_store import PNG, ImageStoreContract
 from tests.supabase.faults import (
     Action,

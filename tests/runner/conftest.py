@@ -14,7 +14,7 @@ import pytest
 from executors.base import JobServices
 from executors.events import Appended, Event, JobRef
 from executors.registry import Registry
-from executors.runner import Runner
+from executors.running.runner import Runner
 from repositories.database import Database, Filter, Row
 from repositories.jobs import Followups, JobRepository
 from tests.adapters import Adapter

@@ -22,7 +22,7 @@ from executors.base import BaseExecutor, JobContext, JobInput, JobServices
 from executors.errors import LeaseLost, ProviderRejected, ProviderUnavailable
 from executors.events import ENDINGS
 from executors.registry import Registry
-from executors.runner import Runner
+from executors.running.runner import Runner
 from executors.stages.concept_storage import concept_id_of
 from repositories.concepts import Concept, UserConcepts, Variation
 from repositories.database import Database, Filter, Row
@@ -149,7 +149,7 @@ async def line(
         renew_every=0.2,
         stop_grace=0.2,
     )
-    monkeypatch.setattr("executors.runner.LAST_WORDS", 0.5)
+    monkeypatch.setattr("executors.running.runner.LAST_WORDS", 0.5)
     painter = registry.find("painting")
     assert isinstance(painter, Painter)
     line = Line(faulty, jobs, runner, painter, sink, user_id, superuser_dsn)
@@ -348,7 +348,7 @@ async def test_an_outcome_whose_details_are_not_storable_fails_the_job(bench: Be
 
 async def test_leases_close_though_a_cancellation_is_swallowed() -> None:
     """asyncio.wait_for of Python 3.11 swallows a cancellation that meets its result."""
-    from executors.running import LeaseKeeper
+    from executors.running.leases import LeaseKeeper
 
     class Swallowing:
         asked = asyncio.Event()

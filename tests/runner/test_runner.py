@@ -10,7 +10,7 @@ from executors import events
 from executors.base import BaseExecutor
 from executors.events import Appended
 from executors.registry import Registry
-from executors.running import Running, StopReason
+from executors.running.leases import Running, StopReason
 from repositories.errors import NotGranted
 from repositories.jobs import JobRepository
 from tests.runner.conftest import Bench

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from executors.running import LeaseKeeper, Running, StopReason
+from executors.running.leases import LeaseKeeper, Running, StopReason
 from tests.runner.conftest import Bench
 
 

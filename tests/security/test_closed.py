@@ -11,8 +11,8 @@ from tests.adapters import OverPostgres
 from tests.lifecycle.world import opened
 from tests.security.caller import Caller
 from tests.servers import CleanDatabase
-from uvian_worker.ledger import load
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.schema.history import load
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 pytestmark = pytest.mark.database
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tests.servers import POSTGRES_BINARIES, server_folder
 from tests.supabase.platform import Platform
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 
 def main() -> None:

@@ -18,8 +18,8 @@ from tests.servers import POSTGRES_BINARIES
 from tests.supabase.asking import response
 from tests.supabase.conftest import Connect
 from tests.supabase.platform import Platform
-from uvian_worker.embedded import EmbeddedPostgres
-from uvian_worker.migrate import bootstrap, migrate
+from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema.migrate import bootstrap, migrate
 
 pytestmark = pytest.mark.database
 

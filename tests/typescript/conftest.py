@@ -14,7 +14,7 @@ from tests.e2e.site import Site, opened
 from tests.gateway.tokens import claims_of, signed
 from tests.processes.site import opened as opened_workers
 from tests.servers import REDIS_BINARY, CleanDatabase
-from uvian_worker.embedded import EmbeddedRedis
+from uvian_worker.local.embedded import EmbeddedRedis
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from tests.e2e.site import Site
 from tests.supabase.platform import Platform
-from uvian_worker.dispatch import DISPATCH_SCRIPT
+from uvian_worker.queue.dispatch import DISPATCH_SCRIPT
 
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "clients" / "typescript"

@@ -13,19 +13,19 @@ from typing import Annotated
 
 import typer
 
+from uvian_common.scrubbing import guard_logs, scrubbed_trace
 from uvian_worker import __version__
 from uvian_worker.cli.chat import chat
-from uvian_worker.cli.credit import app as credits_app
+from uvian_worker.cli.credits import app as credits_app
 from uvian_worker.cli.demo import demo
 from uvian_worker.cli.dev import dev
-from uvian_worker.cli.endings import keep_traces
+from uvian_worker.cli.errors import keep_traces
 from uvian_worker.cli.gateway import gateway
 from uvian_worker.cli.jobs import app as jobs_app
-from uvian_worker.cli.schema import migrate
+from uvian_worker.cli.migrate import migrate
 from uvian_worker.cli.submit import submit, watch
 from uvian_worker.cli.types import app as types_app
 from uvian_worker.cli.worker import worker
-from uvian_worker.scrubbing import guard_logs, scrubbed_trace
 
 app = typer.Typer(
     name="uvian",

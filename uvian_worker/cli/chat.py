@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uvian_worker.cli.endings import ExitCode, Fault, run, tell
-from uvian_worker.cli.program import program
+from uvian_worker.cli.errors import ExitCode, Fault, run, tell
+from uvian_worker.cli.terminal.program import program
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from repositories.messages import Message
-    from uvian_worker.cli.talk import Answered, Talk
+    from uvian_worker.cli.terminal.talk import Answered, Talk
 
 _REMEMBERED = 20  #: messages that are shown of a conversation that goes on
 
@@ -76,7 +76,7 @@ async def _chat(
 ) -> ExitCode:
     from uvian_worker.cli.connect import open_site
     from uvian_worker.cli.lookup import conversation_id_of, user_id_of
-    from uvian_worker.cli.talk import Talk
+    from uvian_worker.cli.terminal.talk import Talk
 
     if as_json and question is None:
         raise Fault("--json needs a QUESTION.", ExitCode.USAGE, hint='uvian chat --json "…"')
@@ -98,7 +98,7 @@ async def _ask_once(talk: Talk, question: str, as_json: bool) -> ExitCode:
 
     from rich.console import Console
 
-    from uvian_worker.cli.output import console, print_json
+    from uvian_worker.cli.terminal.output import console, print_json
 
     screen = Console(file=io.StringIO()) if as_json else console()
     answered = await talk.ask(question, screen)
@@ -116,8 +116,8 @@ async def _converse(talk: Talk) -> ExitCode:
     """One question after the other, until nobody asks any more."""
     from rich.text import Text
 
-    from uvian_worker.cli.output import console
-    from uvian_worker.cli.prompt import no_echo, read_line
+    from uvian_worker.cli.terminal.output import console
+    from uvian_worker.cli.terminal.prompt import no_echo, read_line
 
     screen = console()
     _look_back(screen, await talk.history(_REMEMBERED))
@@ -144,8 +144,8 @@ def _look_back(screen: Console, messages: list[Message]) -> None:
     """What was said, dimmed: it is the past."""
     from rich.text import Text
 
-    from uvian_worker.cli.answer import printable
-    from uvian_worker.cli.prompt import PROMPT
+    from uvian_worker.cli.terminal.answer import printable
+    from uvian_worker.cli.terminal.prompt import PROMPT
 
     for message in messages:
         mark = PROMPT if message.role == "user" else ""
@@ -157,7 +157,7 @@ def _conclude(screen: Console, answered: Answered) -> None:
     """How the answer ended, in one line."""
     from rich.text import Text
 
-    from uvian_worker.cli.output import credits_said, duration
+    from uvian_worker.cli.terminal.output import credits_said, duration
 
     job, stored = answered.job, answered.stored
     if job.status == "failed":

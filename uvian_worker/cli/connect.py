@@ -17,14 +17,14 @@ from redis.exceptions import RedisError, ResponseError
 
 from repositories.database import Database
 from repositories.errors import Transient, Unavailable
-from uvian_worker.cli.endings import ExitCode, Fault
+from uvian_worker.cli.errors import ExitCode, Fault
 from uvian_worker.client import Client
 from uvian_worker.config import Config
-from uvian_worker.eventstream.away import RedisAway, RedisState
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.eventstream.rights import missing_rights
-from uvian_worker.local_servers import DEVELOPMENT_USER, ENV_FILE, FOLDER
-from uvian_worker.stores import Stores, calls_over, place
+from uvian_worker.local.servers import DEVELOPMENT_USER, ENV_FILE, FOLDER
+from uvian_worker.process.stores import Stores, calls_over, place
+from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.redis.errors import RedisAway, RedisState
+from uvian_worker.redis.permissions import missing_rights
 
 log = logging.getLogger("uvian.cli")
 

@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from uvian_worker.cli.endings import ExitCode, run
+from uvian_worker.cli.errors import ExitCode, run
 
 if TYPE_CHECKING:
     from PIL import Image
     from rich.console import Console
     from rich.text import Text
 
-    from uvian_worker.cli.answer import AnswerView
-    from uvian_worker.cli.view import JobView
-    from uvian_worker.contact_sheet import Shown
-    from uvian_worker.demo import DemoOrder, DemoResult
+    from uvian_worker.cli.terminal.answer import AnswerView
+    from uvian_worker.cli.terminal.view import JobView
+    from uvian_worker.local.contact_sheet import Shown
+    from uvian_worker.local.demo import DemoOrder, DemoResult
 
 PROMPT = "A sailing boat at sunrise"
 THEME = "Coral sunrise over deep teal water"
@@ -28,7 +28,7 @@ REFINEMENT = "On a dark gradient background, with a soft shadow and the text “
 
 
 class Part(StrEnum):
-    """What ``--only`` takes: the parts of ``uvian_worker.demo``."""
+    """What ``--only`` takes: the parts of ``uvian_worker.local.demo``."""
 
     GENERATION = "generation"
     REFINEMENT = "refinement"
@@ -70,7 +70,7 @@ def demo(
     You need to install or configure nothing. Servers, schema, user and worker are created in ./.uvian
     and stopped at the end. You can run it again at once.
     """
-    from uvian_worker.demo import DemoOrder
+    from uvian_worker.local.demo import DemoOrder
 
     order = DemoOrder(prompt, theme, refine, ask, only, palettes, size, seed, out)
     results = run(_as_document(order) if as_json else _on_screen(order))
@@ -79,8 +79,8 @@ def demo(
 
 
 async def _as_document(order: DemoOrder) -> list[DemoResult]:
-    from uvian_worker.cli.output import print_json
-    from uvian_worker.demo import run_demo
+    from uvian_worker.cli.terminal.output import print_json
+    from uvian_worker.local.demo import run_demo
 
     try:
         results = await run_demo(order)
@@ -92,8 +92,8 @@ async def _as_document(order: DemoOrder) -> list[DemoResult]:
 
 
 async def _on_screen(order: DemoOrder) -> list[DemoResult]:
-    from uvian_worker.cli.output import console
-    from uvian_worker.demo import run_demo
+    from uvian_worker.cli.terminal.output import console
+    from uvian_worker.local.demo import run_demo
 
     screen = console()
     with _Screen(screen) as audience:
@@ -123,8 +123,8 @@ class _Screen:
         self._status.update(f"{step} …")
 
     def begins(self, shown: Shown) -> None:
-        from uvian_worker.cli.answer import AnswerView
-        from uvian_worker.cli.view import JobView
+        from uvian_worker.cli.terminal.answer import AnswerView
+        from uvian_worker.cli.terminal.view import JobView
 
         self._status.stop()
         introduce(self._screen, shown)
@@ -139,7 +139,7 @@ class _Screen:
         self._view.changed()
 
     def ends(self, result: DemoResult) -> None:
-        from uvian_worker.cli.answer import AnswerView
+        from uvian_worker.cli.terminal.answer import AnswerView
 
         if isinstance(self._view, AnswerView):
             self._view.finish(result.text)
@@ -163,7 +163,7 @@ def look_back(screen: Console, result: DemoResult) -> None:
     """Where the time went, and the pictures themselves; of a chat, the answer."""
     from rich.text import Text
 
-    from uvian_worker.cli.view import JobView, open_stored
+    from uvian_worker.cli.terminal.view import JobView, open_stored
 
     if result.text is not None:
         screen.print(Text(result.text))
@@ -188,7 +188,7 @@ def conclude(screen: Console, results: list[DemoResult]) -> None:
     """How it went, where the pictures are, what can be done next."""
     from rich.text import Text
 
-    from uvian_worker.cli.program import program
+    from uvian_worker.cli.terminal.program import program
 
     screen.print()
     for result in results:
@@ -212,7 +212,7 @@ def _verdict(result: DemoResult) -> Text:
     """One line: what was made, or why not."""
     from rich.text import Text
 
-    from uvian_worker.cli.output import duration
+    from uvian_worker.cli.terminal.output import duration
 
     job, took = result.job, (duration(result.shown.ms), "bold")
     if not result.succeeded:

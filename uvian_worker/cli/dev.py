@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from uvian_worker.cli.endings import ExitCode, run
+from uvian_worker.cli.errors import ExitCode, run
 
 if TYPE_CHECKING:
-    from uvian_worker.dev import Development
+    from uvian_worker.local.dev import Development
 
 
 def dev() -> None:
@@ -30,8 +30,8 @@ def dev() -> None:
 
 
 async def _dev() -> None:
-    from uvian_worker.cli.output import console
-    from uvian_worker.dev import run_dev
+    from uvian_worker.cli.terminal.output import console
+    from uvian_worker.local.dev import run_dev
 
     screen = console()
     with screen.status("") as status:
@@ -54,8 +54,8 @@ def _introduce(development: Development) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from uvian_worker.cli.output import console
-    from uvian_worker.cli.program import program
+    from uvian_worker.cli.terminal.output import console
+    from uvian_worker.cli.terminal.program import program
 
     servers = development.servers
     screen = console()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["gateway"]
 
-from uvian_worker.cli.endings import ending_with_zero, run
+from uvian_worker.cli.errors import ending_with_zero, run
 
 
 def gateway() -> None:
@@ -12,7 +12,7 @@ def gateway() -> None:
 
     After SIGTERM or Ctrl-C it finishes its requests, asks live clients to reconnect, and exits with 0.
     """
-    from uvian_worker.runtime import raise_file_limit, use_fast_loop
+    from uvian_worker.process.runtime import raise_file_limit, use_fast_loop
 
     use_fast_loop()
     raise_file_limit()
@@ -23,11 +23,11 @@ def gateway() -> None:
 async def _serve() -> None:
     import asyncio
 
-    from uvian_worker import logs
     from uvian_worker.cli.connect import require_redis_url
     from uvian_worker.config import Config
     from uvian_worker.gateway.serving import serving
-    from uvian_worker.runtime import keep_out_of_collections
+    from uvian_worker.process import logs
+    from uvian_worker.process.runtime import keep_out_of_collections
 
     # Not what `uvian dev` has written down: a gateway belongs to the servers it was configured for.
     config = Config.load()

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import orjson
 
-from uvian_worker.cli.endings import ExitCode, Fault
+from uvian_worker.cli.errors import ExitCode, Fault
 from uvian_worker.cli.lookup import nearest
-from uvian_worker.schemas import mistakes_of, sentence_of
+from uvian_worker.client.schemas import mistakes_of, sentence_of
 
 Schema = Mapping[str, Any]
 

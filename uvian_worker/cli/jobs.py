@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from uvian_worker.cli.endings import ExitCode, run
-from uvian_worker.cli.program import program
+from uvian_worker.cli.errors import ExitCode, run
+from uvian_worker.cli.terminal.program import program
 
 if TYPE_CHECKING:
     from repositories.database import Row
@@ -73,8 +73,8 @@ async def _list(
 ) -> None:
     from uvian_worker.cli.connect import open_site
     from uvian_worker.cli.lookup import user_id_of
-    from uvian_worker.cli.output import print_json
-    from uvian_worker.cli.tables import print_jobs
+    from uvian_worker.cli.terminal.output import print_json
+    from uvian_worker.cli.terminal.tables import print_jobs
 
     async with open_site(redis=False) as site:
         if user is not None:
@@ -111,8 +111,8 @@ async def _require_type(site: Site, type_: str) -> None:
 async def _show(job_id: str, as_json: bool) -> None:
     from uvian_worker.cli.connect import open_site
     from uvian_worker.cli.lookup import find_job
-    from uvian_worker.cli.output import print_json
-    from uvian_worker.cli.tables import print_job
+    from uvian_worker.cli.terminal.output import print_json
+    from uvian_worker.cli.terminal.tables import print_job
 
     async with open_site(redis=False) as site:
         row = await find_job(site, job_id)
@@ -125,7 +125,7 @@ async def _show(job_id: str, as_json: bool) -> None:
 async def _cancel(job_id: str, as_json: bool) -> ExitCode:
     from uvian_worker.cli.connect import open_site
     from uvian_worker.cli.lookup import find_job, refusal
-    from uvian_worker.cli.output import print_json
+    from uvian_worker.cli.terminal.output import print_json
     from uvian_worker.client import JobRefused
 
     async with open_site() as site:
@@ -159,7 +159,7 @@ async def _until_ended(site: Site, job_id: str) -> None:
 def _tell_cancelled(row: Row, was_over: bool) -> None:
     from rich.text import Text
 
-    from uvian_worker.cli.output import console, status_text
+    from uvian_worker.cli.terminal.output import console, status_text
 
     screen = console()
     status = row["status"]
@@ -178,8 +178,8 @@ def _tell_cancelled(row: Row, was_over: bool) -> None:
 async def _retry(job_id: str, watching: bool, as_json: bool) -> ExitCode:
     from uvian_worker.cli.connect import open_site
     from uvian_worker.cli.lookup import find_job, refusal
-    from uvian_worker.cli.output import console, print_json
     from uvian_worker.cli.submit import follow_to_end
+    from uvian_worker.cli.terminal.output import console, print_json
     from uvian_worker.client import JobRefused
 
     async with open_site() as site:

@@ -12,8 +12,8 @@ from typing import Any
 
 from repositories.database import Filter, Row
 from uvian_worker.cli.connect import Site
-from uvian_worker.cli.endings import ExitCode, Fault
-from uvian_worker.cli.output import credits_said, credits_text
+from uvian_worker.cli.errors import ExitCode, Fault
+from uvian_worker.cli.terminal.output import credits_said, credits_text
 from uvian_worker.client import JobRefused
 
 _NEW_USER = (

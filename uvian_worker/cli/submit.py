@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uvian_worker.cli.endings import ExitCode, run
+from uvian_worker.cli.errors import ExitCode, run
 
 if TYPE_CHECKING:
     from repositories.database import Row
     from uvian_worker.cli.connect import Site
     from uvian_worker.client import JobHandle
-    from uvian_worker.watching import WatchedJob
+    from uvian_worker.events.job_view import WatchedJob
 
 _Json = Annotated[
     bool, typer.Option("--json", help="One JSON document; when watching, one line per event.")
@@ -74,7 +74,7 @@ async def _submit(
     as_json: bool,
 ) -> ExitCode:
     from uvian_worker.cli.connect import open_site
-    from uvian_worker.cli.output import print_json
+    from uvian_worker.cli.terminal.output import print_json
 
     async with open_site() as site:
         handle = await _create(site, type_, words, user, options)
@@ -124,7 +124,7 @@ def _document(type_: str, handle: JobHandle) -> dict[str, Any]:
 def _tell(type_: str, handle: JobHandle) -> None:
     from rich.text import Text
 
-    from uvian_worker.cli.output import console, credits_said, status_text
+    from uvian_worker.cli.terminal.output import console, credits_said, status_text
 
     cost = f", {credits_said(handle.cost)} reserved" if handle.cost else ""
     line = Text.assemble(("✓ ", "green"), type_, " ", (handle.id, "bold"), " ")
@@ -144,7 +144,7 @@ async def _watch(job_id: str, as_json: bool) -> ExitCode:
 
 async def follow_to_end(site: Site, job_id: str, as_json: bool) -> ExitCode:
     """Show what happens to a job until nothing can follow."""
-    from uvian_worker.watching import WatchedJob
+    from uvian_worker.events.job_view import WatchedJob
 
     job = WatchedJob(job_id)
     if as_json:
@@ -157,9 +157,9 @@ async def follow_to_end(site: Site, job_id: str, as_json: bool) -> ExitCode:
 async def _follow_as_lines(site: Site, job: WatchedJob) -> None:
     from dataclasses import asdict
 
-    from uvian_worker.cli.output import print_json
-    from uvian_worker.eventstream.envelope import Envelope
-    from uvian_worker.eventstream.reader import Snapshot
+    from uvian_worker.cli.terminal.output import print_json
+    from uvian_worker.events.envelope import Envelope
+    from uvian_worker.events.reader import Snapshot
 
     async for heard in site.client.follow(job.id):
         match heard:
@@ -180,9 +180,9 @@ async def _follow_as_lines(site: Site, job: WatchedJob) -> None:
 async def _follow_on_screen(site: Site, job: WatchedJob) -> None:
     from functools import partial
 
-    from uvian_worker.cli.output import console
-    from uvian_worker.cli.view import JobView, open_stored
-    from uvian_worker.eventstream.reader import Expired
+    from uvian_worker.cli.terminal.output import console
+    from uvian_worker.cli.terminal.view import JobView, open_stored
+    from uvian_worker.events.reader import Expired
 
     screen = console()
     screen.print()
@@ -213,7 +213,7 @@ async def _adopt_row(site: Site, job: WatchedJob) -> Row:
 def _conclusion(job: WatchedJob) -> Any:
     from rich.text import Text
 
-    from uvian_worker.cli.output import STATUS_STYLES, credits_said, duration
+    from uvian_worker.cli.terminal.output import STATUS_STYLES, credits_said, duration
 
     mark = {"completed": "✓", "failed": "✗"}.get(job.status, "○")
     text = Text.assemble((f"{mark} {job.status}", STATUS_STYLES[job.status]))

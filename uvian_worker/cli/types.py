@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uvian_worker.cli.endings import ExitCode, Fault, explained, run
+from uvian_worker.cli.errors import ExitCode, Fault, explained, run
 
 if TYPE_CHECKING:
     from decimal import Decimal
@@ -138,8 +138,8 @@ def price(
 async def _list(as_json: bool) -> None:
     from repositories.job_types import JobTypeRepository
     from uvian_worker.cli.connect import open_site
-    from uvian_worker.cli.output import print_json
-    from uvian_worker.cli.tables import print_types
+    from uvian_worker.cli.terminal.output import print_json
+    from uvian_worker.cli.terminal.tables import print_types
 
     async with open_site(redis=False) as site:
         types = await JobTypeRepository(site.database).list()
@@ -251,8 +251,8 @@ def _price(text: str) -> Decimal:
 def _tell(settings: JobTypeSettings, as_json: bool) -> None:
     from rich.text import Text
 
-    from uvian_worker.cli.output import console, print_json
-    from uvian_worker.cli.tables import described
+    from uvian_worker.cli.terminal.output import console, print_json
+    from uvian_worker.cli.terminal.tables import described
 
     if as_json:
         print_json({"type": _document(settings)})

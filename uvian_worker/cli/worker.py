@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uvian_worker.cli.endings import ending_with_zero, explained, run
+from uvian_worker.cli.errors import ending_with_zero, explained, run
 
 
 def worker(
@@ -20,7 +20,7 @@ def worker(
 
     After these checks it is the same as: arq uvian_worker.WorkerSettings
     """
-    from uvian_worker.runtime import end_when_told, use_fast_loop
+    from uvian_worker.process.runtime import end_when_told, use_fast_loop
 
     with ending_with_zero():
         run(_check())
@@ -28,16 +28,16 @@ def worker(
     with explained():
         from arq.worker import run_worker
 
-        from uvian_worker.worker import WorkerSettings
+        from uvian_worker.worker.settings import WorkerSettings
 
         use_fast_loop()
         run_worker(WorkerSettings, **({"burst": True} if burst else {}))  # type: ignore[arg-type]
 
 
 async def _check() -> None:
-    from uvian_worker import logs
     from uvian_worker.cli.connect import require_usable
     from uvian_worker.config import Config
+    from uvian_worker.process import logs
 
     # Not what `uvian dev` has written down: a worker belongs to the servers it was configured for.
     config = Config.load()

@@ -14,40 +14,40 @@ from aiohttp import web
 
 from repositories.database import Database
 from repositories.images import ImageStore
-from repositories.local_images import LocalImages
+from repositories.local.images import LocalImages
 from uvian_worker import __version__
 from uvian_worker.client import Client
-from uvian_worker.eventstream.reader import Reader
-from uvian_worker.gateway.addresses import Addresses
-from uvian_worker.gateway.auth import TokenVerifier, User
-from uvian_worker.gateway.concepts import concept_operations
-from uvian_worker.gateway.connections import attended
-from uvian_worker.gateway.conversations import conversation_operations
-from uvian_worker.gateway.credits import credit_operations
-from uvian_worker.gateway.executors import executor_operations
-from uvian_worker.gateway.files import FolderFiles, file_operations
-from uvian_worker.gateway.health import Health
-from uvian_worker.gateway.in_flight import InFlight
-from uvian_worker.gateway.invitations import invitation_operations
+from uvian_worker.events.reader import Reader
+from uvian_worker.gateway.endpoints.concepts import concept_operations
+from uvian_worker.gateway.endpoints.conversations import conversation_operations
+from uvian_worker.gateway.endpoints.credits import credit_operations
+from uvian_worker.gateway.endpoints.executors import executor_operations
+from uvian_worker.gateway.endpoints.files import FolderFiles, file_operations
+from uvian_worker.gateway.endpoints.health import Health
+from uvian_worker.gateway.endpoints.invitations import invitation_operations
+from uvian_worker.gateway.endpoints.jobs import job_operations
+from uvian_worker.gateway.endpoints.messages import message_operations
+from uvian_worker.gateway.endpoints.page import Page
+from uvian_worker.gateway.endpoints.wake import Wake
+from uvian_worker.gateway.http.auth import TokenVerifier, User
+from uvian_worker.gateway.http.client_address import Addresses
+from uvian_worker.gateway.http.connections import attended
+from uvian_worker.gateway.http.in_flight import InFlight
+from uvian_worker.gateway.http.middleware import across_origins, dressed, told
+from uvian_worker.gateway.http.operations import Operation, handler_of
+from uvian_worker.gateway.http.problems import Problem
+from uvian_worker.gateway.http.rate_limits import Limits
 from uvian_worker.gateway.job_types import JobTypes
-from uvian_worker.gateway.jobs import job_operations
-from uvian_worker.gateway.limits import Limits
 from uvian_worker.gateway.live.feeds import Feeds
 from uvian_worker.gateway.live.membership import Membership
-from uvian_worker.gateway.live.places import Places
 from uvian_worker.gateway.live.session import Rules
+from uvian_worker.gateway.live.slots import Places
 from uvian_worker.gateway.live.sse import JobStreams
 from uvian_worker.gateway.live.topics import Topics
 from uvian_worker.gateway.live.websocket import LiveSockets
-from uvian_worker.gateway.messages import message_operations
-from uvian_worker.gateway.middleware import across_origins, dressed, told
 from uvian_worker.gateway.openapi import document_of
-from uvian_worker.gateway.operations import Operation, handler_of
-from uvian_worker.gateway.page import Page
-from uvian_worker.gateway.problems import Problem
-from uvian_worker.gateway.wake import Wake
-from uvian_worker.health import Checks, Shared
-from uvian_worker.sweeper import Sweeper
+from uvian_worker.process.health import Checks, Shared
+from uvian_worker.sweep.sweeper import Sweeper
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 

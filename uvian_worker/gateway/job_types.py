@@ -14,9 +14,9 @@ from typing import Any, Final
 import orjson
 
 from repositories.database import Database
-from uvian_worker.gateway.auth import User
-from uvian_worker.gateway.problems import Problem
-from uvian_worker.schemas import mistakes_of
+from uvian_worker.client.schemas import mistakes_of
+from uvian_worker.gateway.http.auth import User
+from uvian_worker.gateway.http.problems import Problem
 
 _COLUMNS: Final = (
     "type", "input_schema", "timeout_seconds", "max_attempts", "enabled", "browser", "anonymous",

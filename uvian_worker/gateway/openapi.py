@@ -11,9 +11,9 @@ from typing import Any, Final
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from uvian_worker.gateway.operations import Operation
-from uvian_worker.gateway.plain_paths import PLAIN_PATHS, SCHEMES
-from uvian_worker.gateway.problems import PROBLEMS, answers_of
+from uvian_worker.gateway.endpoints.plain_paths import PLAIN_PATHS, SCHEMES
+from uvian_worker.gateway.http.operations import Operation
+from uvian_worker.gateway.http.problems import PROBLEMS, answers_of
 
 _TEMPLATE: Final = "#/components/schemas/{model}"
 _PROBLEM: Final = {

@@ -21,25 +21,25 @@ from repositories.database import Database
 from repositories.errors import WAITED_FOR, Transient
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
-from uvian_worker.dispatch import Dispatcher
-from uvian_worker.eventstream.connection import redis_from_url
-from uvian_worker.eventstream.lane import stop
-from uvian_worker.eventstream.publisher import Publisher
-from uvian_worker.eventstream.reader import EndingsOf, Reader
-from uvian_worker.eventstream.subscriptions import Subscriptions
-from uvian_worker.followups import Messenger
-from uvian_worker.gateway.addresses import Addresses
+from uvian_worker.events.lane import stop
+from uvian_worker.events.publisher import Publisher
+from uvian_worker.events.reader import EndingsOf, Reader
+from uvian_worker.events.subscriptions import Subscriptions
 from uvian_worker.gateway.app import HANG_UP, Gateway, application
-from uvian_worker.gateway.auth import Jwks, TokenVerifier
-from uvian_worker.gateway.connections import Connections
-from uvian_worker.gateway.limits import Limits
+from uvian_worker.gateway.http.auth import Jwks, TokenVerifier
+from uvian_worker.gateway.http.client_address import Addresses
+from uvian_worker.gateway.http.connections import Connections
+from uvian_worker.gateway.http.rate_limits import Limits
 from uvian_worker.gateway.live.membership import Membership
-from uvian_worker.gateway.live.places import Places
-from uvian_worker.health import postgres_state, redis_state, sweep_state
-from uvian_worker.listening import listeners
-from uvian_worker.outage import when_there
-from uvian_worker.stores import Stores, calls_over
-from uvian_worker.sweeper import Sweeper
+from uvian_worker.gateway.live.slots import Places
+from uvian_worker.process.health import postgres_state, redis_state, sweep_state
+from uvian_worker.process.listening import listeners
+from uvian_worker.process.startup import when_there
+from uvian_worker.process.stores import Stores, calls_over
+from uvian_worker.queue.dispatch import Dispatcher
+from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.sweep.outbox import Messenger
+from uvian_worker.sweep.sweeper import Sweeper
 
 log = logging.getLogger("uvian.gateway")
 

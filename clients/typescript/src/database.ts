@@ -148,7 +148,7 @@ function answerOf(body: unknown): unknown {
   throw new DatabaseAway("What answers is not PostgREST: a proxy's page, or nothing.");
 }
 
-/** As `uvian_worker.calls` says it. */
+/** As `uvian_worker.client.calls` says it. */
 function meaningOf(name: string, { code, message, details }: Problem, status: number): Error {
   const text = message ?? "";
   const told = text || code || `status ${status}`;

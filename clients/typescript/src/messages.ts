@@ -1,6 +1,6 @@
 /**
  * Messages put together from events: the text of each, byte for byte as it is stored. The rules are those
- * of docs/contracts/events.md, and the same as in `uvian_worker.eventstream.assembler`.
+ * of docs/contracts/events.md, and the same as in `uvian_worker.events.assembler`.
  */
 
 import type { MessageCompleted, UvianEvent } from "./events.js";

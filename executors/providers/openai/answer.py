@@ -14,12 +14,12 @@ from typing import Any, Final
 
 from executors.errors import ExecutorError, ProviderRejected
 from executors.providers.base import ChatDelta, ChatUsage, FinishReason
-from executors.providers.finish import is_cut, read_finish
-from executors.providers.http import parsed
 from executors.providers.openai.vendor import read_event_error
-from executors.providers.sse import ServerEvent
-from executors.providers.text import TextCleaner
-from executors.providers.vendor import Vendor
+from executors.providers.transport.finish_reasons import is_cut, read_finish
+from executors.providers.transport.http import parsed
+from executors.providers.transport.sse import ServerEvent
+from executors.providers.transport.text import TextCleaner
+from executors.providers.transport.vendor import Vendor
 
 #: What OpenAI's streams end with.
 DONE: Final = "[DONE]"

@@ -10,12 +10,12 @@ from typing import Any, Final
 
 from executors.errors import ProviderRejected, ProviderUnavailable
 from executors.providers.base import ChatDelta, ChatMessage, VendorRequest
-from executors.providers.http import LARGEST_ANSWER, Call, Reply, Wire, parsed
 from executors.providers.openai.answer import DONE, Answer, says_something
 from executors.providers.openai.dialect import Dialect
 from executors.providers.openai.vendor import is_openai
-from executors.providers.sse import EventStream, ServerEvent, TooLargeError
-from executors.providers.vendor import refusal_of
+from executors.providers.transport.http import LARGEST_ANSWER, Call, Reply, Wire, parsed
+from executors.providers.transport.sse import EventStream, ServerEvent, TooLargeError
+from executors.providers.transport.vendor import refusal_of
 
 #: Seconds in which usage has to follow the ending; the answer is complete without.
 _LAST_WORDS: Final = 5.0

@@ -24,7 +24,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal
 
-from executors.providers.vendor import Refusal
+from executors.providers.transport.vendor import Refusal
 
 _NAMES: Final = (
     "max_completion_tokens",

@@ -13,11 +13,11 @@ import aiohttp
 
 from executors.errors import ProviderRejected
 from executors.providers.base import GeneratedImage, VendorRequest
-from executors.providers.http import Call, Wire
 from executors.providers.openai.vendor import read_event_error
-from executors.providers.prompts import picture_prompt
-from executors.providers.results import Results
-from executors.providers.vendor import refusal_of
+from executors.providers.transport.http import Call, Wire
+from executors.providers.transport.prompts import picture_prompt
+from executors.providers.transport.results import Results
+from executors.providers.transport.vendor import refusal_of
 
 #: The sizes of GPT Image models up to 1.5; later ones take any, within these limits.
 _STANDARD: Final = ((1024, 1024), (1536, 1024), (1024, 1536))

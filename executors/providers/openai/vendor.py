@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from yarl import URL
 
 from executors.errors import AccountRefused, ExecutorError, ProviderRejected
-from executors.providers.vendor import Refusal, Vendor
+from executors.providers.transport.vendor import Refusal, Vendor
 
 OPENAI_URL: Final = "https://api.openai.com/v1"
 

@@ -17,10 +17,10 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from executors.errors import ExecutorError, ProviderRejected, ProviderUnavailable
-from executors.providers.http import Call, Patience, Wire, parsed
-from executors.providers.limits import CallLimits
-from executors.providers.tickets import Rhythm, Unknown, spent
-from executors.providers.vendor import Refusal, Vendor, refusal_of
+from executors.providers.transport.http import Call, Patience, Wire, parsed
+from executors.providers.transport.limits import CallLimits
+from executors.providers.transport.tickets import Rhythm, Unknown, spent
+from executors.providers.transport.vendor import Refusal, Vendor, refusal_of
 
 RUNPOD_URL: Final = "https://api.runpod.ai/v2"
 

@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from executors.providers.base import GeneratedImage, VendorRequest
-from executors.providers.http import Wire
-from executors.providers.prompts import picture_prompt
-from executors.providers.results import Results
 from executors.providers.runpod.endpoint import Endpoint
 from executors.providers.runpod.outputs import picture_in, seed_in
-from executors.providers.tickets import picture, redeemed, spent
+from executors.providers.transport.http import Wire
+from executors.providers.transport.prompts import picture_prompt
+from executors.providers.transport.results import Results
+from executors.providers.transport.tickets import picture, redeemed, spent
 
 
 class RunPodImageModel:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from executors.providers.base import ChatUsage, FinishReason
-from executors.providers.finish import read_finish
+from executors.providers.transport.finish_reasons import read_finish
 
 _PICTURES: Final = ("image_url", "images", "image", "url", "data", "result", "message", "output")
 

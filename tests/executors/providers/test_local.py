@@ -15,8 +15,8 @@ from executors.imaging.codec import decode
 from executors.imaging.colour import format_hex, hex_oklch
 from executors.imaging.palettes import theme_colours
 from executors.providers.base import ImageModel
-from executors.providers.local import LocalImageModel
-from executors.providers.marks.draw import draw_mark, seed_for
+from executors.providers.offline.images import LocalImageModel
+from executors.providers.offline.marks.draw import draw_mark, seed_for
 
 PROMPTS = [
     ("a mountain coffee roaster", "ocean teal and sand"),

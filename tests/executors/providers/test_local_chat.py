@@ -9,7 +9,7 @@ import pytest
 
 from executors.errors import ProviderRejected
 from executors.providers.base import ChatDelta, ChatMessage, ChatModel
-from executors.providers.local_chat import LABEL, LocalChatModel, answer, tokens_of, words_of
+from executors.providers.offline.chat import LABEL, LocalChatModel, answer, tokens_of, words_of
 
 HISTORY = [
     ChatMessage("system", "Be kind."),

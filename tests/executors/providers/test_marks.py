@@ -11,12 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executors.imaging.colour import contrast, hex_srgb
-from executors.providers.marks.compositions import FRAMES, compose
-from executors.providers.marks.inks import Inks, colours_of, inks_on
-from executors.providers.marks.motifs import MOTIFS, SIGNS, motifs_for
-from executors.providers.marks.motifs.kinds import Motif
-from executors.providers.marks.raster import paint
-from executors.providers.marks.shapes import (
+from executors.providers.offline.marks.compositions import FRAMES, compose
+from executors.providers.offline.marks.inks import Inks, colours_of, inks_on
+from executors.providers.offline.marks.motifs import MOTIFS, SIGNS, motifs_for
+from executors.providers.offline.marks.motifs.kinds import Motif
+from executors.providers.offline.marks.raster import paint
+from executors.providers.offline.marks.shapes import (
     Shape,
     area,
     box,
@@ -72,8 +72,8 @@ def test_every_frame_stays_on_the_picture(frame: str) -> None:
 
 def _framed(motif: Motif, colours: object, seed: int, only: Mapping[str, object]) -> list[Shape]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("executors.providers.marks.compositions.FRAMES", only)
-        patch.setattr("executors.providers.marks.compositions._BACKDROPS", (lambda _: [],))
+        patch.setattr("executors.providers.offline.marks.compositions.FRAMES", only)
+        patch.setattr("executors.providers.offline.marks.compositions._BACKDROPS", (lambda _: [],))
         return compose(motif._replace(repeats=True), colours, Random(seed)).shapes  # type: ignore[arg-type]  # any Colours
 
 
@@ -158,5 +158,5 @@ def test_painting_in_bands_leaves_no_trace(size: int, monkeypatch: pytest.Monkey
     """However the picture is cut into bands, it is the same picture."""
     shapes = [Shape("#c02040", circle(0.1, -0.2, 0.7)), Shape("#20a0c0", star(7))]
     whole = paint(shapes, ground="#ffffff", size=size)
-    monkeypatch.setattr("executors.providers.marks.raster._ROWS", 32)
+    monkeypatch.setattr("executors.providers.offline.marks.raster._ROWS", 32)
     assert paint(shapes, ground="#ffffff", size=size).tobytes() == whole.tobytes()

@@ -6,7 +6,7 @@ __all__ = ["JOB", "TOPIC", "delta", "event"]
 
 from typing import Any
 
-from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.events.envelope import Envelope
 
 JOB = "11111111-1111-4111-8111-111111111111"
 TOPIC = f"job:{JOB}"

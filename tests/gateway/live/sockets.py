@@ -16,7 +16,7 @@ from redis.asyncio import Redis
 from executors import events
 from executors.events import Event, JobRef
 from tests.gateway.site import Caller
-from uvian_worker.eventstream.publisher import Publisher
+from uvian_worker.events.publisher import Publisher
 
 PATIENCE = 20.0  #: seconds until a test gives up
 

@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 from tests.gateway.live.sockets import PATIENCE, connected
 from tests.gateway.site import Caller, Site
 from uvian_worker.client import Client
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.reader import Expired
-from uvian_worker.stores import calls_over
-from uvian_worker.watching import WatchedJob
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.job_view import WatchedJob
+from uvian_worker.events.reader import Expired
+from uvian_worker.process.stores import calls_over
 
 pytestmark = pytest.mark.database
 

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from redis.exceptions import ResponseError
 
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.reader import Resume
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.reader import Resume
 from uvian_worker.gateway.live import feeds
 from uvian_worker.gateway.live.feeds import Feeds
 from uvian_worker.gateway.live.outbox import Told

@@ -23,9 +23,9 @@ from tests.gateway.site import Caller, Site, config_of, opened, someone
 from tests.gateway.tokens import claims_of, signed
 from tests.lifecycle.world import World
 from tests.servers import REDIS_BINARY
-from uvian_worker.embedded import EmbeddedRedis
 from uvian_worker.gateway.live import session, sse, websocket
 from uvian_worker.gateway.live.session import Close
+from uvian_worker.local.embedded import EmbeddedRedis
 
 pytestmark = [pytest.mark.database, over_postgres_only]
 

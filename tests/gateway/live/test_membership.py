@@ -12,7 +12,7 @@ import pytest
 from repositories.database import Database, Filter, Row
 from repositories.errors import Unavailable
 from tests.gateway.site import someone
-from uvian_worker.eventstream.subscriptions import Inbox, Subscriptions
+from uvian_worker.events.subscriptions import Inbox, Subscriptions
 from uvian_worker.gateway.live import membership as module
 from uvian_worker.gateway.live.membership import Membership
 

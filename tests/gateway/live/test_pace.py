@@ -8,14 +8,14 @@ import time
 import pytest
 
 from tests.gateway.live.events import event
-from uvian_worker.gateway.auth import User
+from uvian_worker.gateway.http.auth import User
+from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.gateway.live import outbox as outboxes
 from uvian_worker.gateway.live import session as sessions
 from uvian_worker.gateway.live.outbox import Outbox, Told
 from uvian_worker.gateway.live.pace import Pace
-from uvian_worker.gateway.live.places import Places
 from uvian_worker.gateway.live.session import Close, Rules, Session
-from uvian_worker.gateway.problems import Problem
+from uvian_worker.gateway.live.slots import Places
 
 
 async def test_a_burst_passes_and_then_frames_come_at_their_pace() -> None:

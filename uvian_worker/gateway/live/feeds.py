@@ -18,9 +18,9 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from uvian_worker.backoff import pause_before
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.reader import Expired, Merge, Reader, Resume, Snapshot
+from uvian_common.backoff import pause_before
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.reader import Expired, Merge, Reader, Resume, Snapshot
 from uvian_worker.gateway.live.outbox import Told
 
 log = logging.getLogger("uvian.gateway.live")

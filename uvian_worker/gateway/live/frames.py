@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.events.envelope import Envelope
 
 
 def frame_of(document: Mapping[str, Any]) -> bytes:

@@ -17,9 +17,9 @@ from typing import Final
 
 from repositories.database import Database, Filter
 from repositories.errors import RepositoryError
-from uvian_worker.eventstream.keys import Keys, conversation_topic
-from uvian_worker.eventstream.lane import stop
-from uvian_worker.eventstream.subscriptions import STALE, Subscriptions
+from uvian_worker.events.lane import stop
+from uvian_worker.events.subscriptions import STALE, Subscriptions
+from uvian_worker.redis.keys import Keys, conversation_topic
 
 log = logging.getLogger("uvian.gateway.live")
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from uvian_worker.eventstream.envelope import Envelope
+from uvian_worker.events.envelope import Envelope
 from uvian_worker.gateway.live.frames import event_frame, frame_of
 
 MAX_EVENTS: Final = 500  #: of one topic

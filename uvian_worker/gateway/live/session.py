@@ -25,16 +25,16 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from repositories.errors import RepositoryError
-from uvian_worker.eventstream.keys import canonical_topic
-from uvian_worker.eventstream.reader import Resume
-from uvian_worker.gateway.auth import InvalidToken, KeysAway, TokenVerifier, User
-from uvian_worker.gateway.limits import Limits
+from uvian_worker.events.reader import Resume
+from uvian_worker.gateway.http.auth import InvalidToken, KeysAway, TokenVerifier, User
+from uvian_worker.gateway.http.problems import Problem, problem_of
+from uvian_worker.gateway.http.rate_limits import Limits
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import document_of
 from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.gateway.live.outbox import Outbox, Told
 from uvian_worker.gateway.live.topics import Topics, is_topic
-from uvian_worker.gateway.problems import Problem, problem_of
+from uvian_worker.redis.keys import canonical_topic
 
 MAX_TOPICS: Final = 200
 MAX_MISTAKES: Final = 20  #: frames that make no sense, until the socket is closed

@@ -11,18 +11,18 @@ from typing import Final
 
 from aiohttp import web
 
-from uvian_worker.eventstream.envelope import Envelope
-from uvian_worker.eventstream.keys import job_topic
-from uvian_worker.eventstream.reader import Resume
-from uvian_worker.gateway.addresses import Addresses
-from uvian_worker.gateway.auth import User
+from uvian_worker.events.envelope import Envelope
+from uvian_worker.events.reader import Resume
+from uvian_worker.gateway.http.auth import User
+from uvian_worker.gateway.http.client_address import Addresses
+from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import data_of
 from uvian_worker.gateway.live.outbox import Told
-from uvian_worker.gateway.live.places import Places
+from uvian_worker.gateway.live.slots import Places
 from uvian_worker.gateway.live.topics import Topics
 from uvian_worker.gateway.live.websocket import cut_later, keep_little, token_of
-from uvian_worker.gateway.problems import Problem
+from uvian_worker.redis.keys import job_topic
 
 _SILENCE: Final = 15.0  #: seconds, after which a comment says that we are still there
 _SEND_SECONDS: Final = 30.0

@@ -18,12 +18,12 @@ from typing import Final
 
 from aiohttp import WSMsgType, web
 
-from uvian_worker.gateway.addresses import Addresses
-from uvian_worker.gateway.auth import User
-from uvian_worker.gateway.connections import speaks_frames
+from uvian_worker.gateway.http.auth import User
+from uvian_worker.gateway.http.client_address import Addresses
+from uvian_worker.gateway.http.connections import speaks_frames
 from uvian_worker.gateway.live.pace import Pace
-from uvian_worker.gateway.live.places import Places
 from uvian_worker.gateway.live.session import Close, Rules, Session
+from uvian_worker.gateway.live.slots import Places
 
 PROTOCOL: Final = "uvian"
 _BEARER: Final = "bearer."

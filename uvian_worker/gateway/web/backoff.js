@@ -2,7 +2,7 @@
 
 /**
  * Milliseconds to wait after `tries` earlier pauses: `first`, doubled each time up to `longest`. The upper
- * half is random, so that those who failed together do not come back together. As `repositories/backoff.py`.
+ * half is random, so that those who failed together do not come back together. As `uvian_common/backoff.py`.
  */
 export function pauseBefore(
   tries,

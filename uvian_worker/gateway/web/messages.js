@@ -2,7 +2,7 @@
  * Messages put together from events: the text of each, byte for byte as it is stored.
  *
  * Knows neither the page nor the network; the rules are those of docs/contracts/events.md, and the same
- * as in `uvian_worker.eventstream.assembler`. `void` is a message that will not be; `unknown` is one of
+ * as in `uvian_worker.events.assembler`. `void` is a message that will not be; `unknown` is one of
  * which something was missed: it is in the row, or will be told whole while it is still being written.
  */
 

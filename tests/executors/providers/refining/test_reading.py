@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from executors.providers.refining import refine
-from executors.providers.refining.finishes import FINISHES
-from executors.providers.refining.reading import Step, read
-from executors.providers.refining.styles import STYLES
-from executors.providers.refining.tones import TONES
-from executors.providers.refining.words import ASKED
+from executors.providers.offline.refining import refine
+from executors.providers.offline.refining.finishes import FINISHES
+from executors.providers.offline.refining.reading import Step, read
+from executors.providers.offline.refining.styles import STYLES
+from executors.providers.offline.refining.tones import TONES
+from executors.providers.offline.refining.words import ASKED
 
 RED, BLUE, NAVY, GOLD, PINK, ORANGE = [
     "#d7263d",

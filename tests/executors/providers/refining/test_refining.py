@@ -16,9 +16,9 @@ from executors.errors import ProviderRejected
 from executors.imaging.codec import decode, encode_png
 from executors.imaging.colour import delta_e_2000, hex_srgb, oklab_to_oklch, srgb_to_oklab
 from executors.providers.base import GeneratedImage, ImageModel
-from executors.providers.local import LocalImageModel
-from executors.providers.marks.draw import draw_mark
-from executors.providers.refining.refine import Refined, refine_picture
+from executors.providers.offline.images import LocalImageModel
+from executors.providers.offline.marks.draw import draw_mark
+from executors.providers.offline.refining.refine import Refined, refine_picture
 
 SIDE = 192
 #: One prompt for every operation there is.

@@ -1,0 +1,3 @@
+"""FAL's queue."""
+
+from __future__ import annotations

@@ -1,0 +1,1 @@
+"""What all vendors have in common on the wire."""

@@ -1,0 +1,356 @@
+"""HTTP to a vendor: one session, its timeouts and limits, its faults in our words.
+
+A :class:`Wire` sends a :class:`Call` and answers a :class:`Reply`, or raises one of ``executors.errors``.
+
+**What is asked again here.** Connections that fail, answers that break off before their head, 408,
+409, 425, 429 and 5xx: at most ``Patience.retries`` times and only while ``Patience.seconds`` last,
+because a place in the worker is held meanwhile. Longer waits go up as ``RateLimited`` and
+``ProviderUnavailable``, and the job waits in the queue. A call that was slow is not asked again:
+it may have been paid for. Once a reply has its head nothing is asked again here.
+
+**Cancelling** closes the connection at once, without reading what is left.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "LARGEST_ERROR",
+    "Call",
+    "Patience",
+    "Reply",
+    "Timeouts",
+    "Wire",
+    "open_session",
+    "parsed",
+]
+
+import asyncio
+import contextlib
+import io
+import json
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, NoReturn
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from executors.errors import ProviderUnavailable, RateLimited
+from executors.providers.transport.connections import Lines, dropping
+from executors.providers.transport.dns import OwnThreads
+from executors.providers.transport.limits import CallLimits, Gate, Resting
+from executors.providers.transport.retry_after import wait_of
+from executors.providers.transport.vendor import Vendor, VendorFault
+from uvian_common.backoff import pause_before
+
+log = logging.getLogger("uvian.providers")
+
+#: Largest JSON answer, and largest error, in bytes; pictures come with a limit of their own.
+LARGEST_ANSWER = 4 * 1024 * 1024
+LARGEST_ERROR = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """How long a vendor may take, in seconds."""
+
+    connect: float = 10.0  #: until there is a connection, lookup and TLS included
+    first_byte: float = 120.0  #: until the answer begins; of a stream, until its first byte
+    idle: float = 60.0  #: between two pieces of an answer
+    total: float = 600.0  #: until its last byte
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Patience:
+    """How often, and for how long from the first failure on, a call is asked again here."""
+
+    retries: int = 2
+    seconds: float = 10.0
+
+    def pause(self, fault: VendorFault, tries: int) -> float | None:
+        """Seconds before the next try; None when the last one was the last."""
+        if not fault.again or tries > self.retries:
+            return None
+        asked = fault.refusal.wait if fault.refusal is not None else None
+        pause = pause_before(tries - 1, first=0.5, longest=self.seconds)
+        return max(pause, (asked or 0.0) * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One question to a vendor."""
+
+    url: str  #: a path below the vendor's base URL, or a whole URL of the same server
+    method: str = "POST"
+    body: Any = None  #: sent as JSON
+    form: Callable[[], aiohttp.FormData | bytes] | None = None  #: made anew for every try
+    headers: Mapping[str, str] = field(default_factory=dict)
+    bucket: str = ""  #: what shares a rate limit with it, as a model
+
+
+@asynccontextmanager
+async def open_session(user_agent: str = "uvian-worker") -> AsyncIterator[aiohttp.ClientSession]:
+    """The session of the process: connections are shared, cookies are not kept."""
+    lookups = OwnThreads()
+    session = aiohttp.ClientSession(
+        connector=Lines(limit=0, resolver=lookups),  # the gates count
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=None),
+        # Compression helps neither streams, which it holds back, nor pictures.
+        headers={"User-Agent": user_agent, "Accept-Encoding": "identity"},
+    )
+    try:
+        async with session:
+            yield session
+    finally:
+        await lookups.close()
+
+
+class Wire:
+    """The line to one vendor. All that asks it shares one wire, and so its limits."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        vendor: Vendor,
+        *,
+        timeouts: Timeouts | None = None,
+        limits: CallLimits | None = None,
+        patience: Patience | None = None,
+    ) -> None:
+        self.vendor = vendor
+        self.timeouts = timeouts or Timeouts()
+        self._session = session
+        self._gate = Gate(limits or CallLimits())
+        self._patience = patience or Patience()
+
+    def beside(self, limits: CallLimits, *, patience: Patience | None = None) -> Wire:
+        """Another line to the same vendor, for calls that its own limits count apart."""
+        return Wire(
+            self._session,
+            self.vendor,
+            timeouts=self.timeouts,
+            limits=limits,
+            patience=patience or self._patience,
+        )
+
+    @asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[Reply]:
+        """A reply whose head says 2xx, to be read while the block lasts."""
+        async with AsyncExitStack() as held:
+            yield await self._patiently(call, held)
+
+    async def ask(self, call: Call, *, largest: int = LARGEST_ANSWER) -> Any:
+        """The whole answer as a JSON document."""
+        async with self.open(call) as reply:
+            content = await reply.read(largest)
+        try:
+            return parsed(content)
+        except ValueError:
+            self.vendor.confuse("it is no JSON", content)
+
+    async def fetch(self, url: str, *, largest: int) -> bytes:
+        """What is behind a URL."""
+        async with self.open(Call(method="GET", url=url)) as reply:
+            return await reply.read(largest)
+
+    async def _patiently(self, call: Call, held: AsyncExitStack) -> Reply:
+        """The reply, asked for again while that is sensible; ``held`` closes it."""
+        tries, until = 0, 0.0
+        while True:
+            left = until - time.monotonic() if tries else self._patience.seconds
+            try:
+                return await held.enter_async_context(self._once(call, left))
+            except (ProviderUnavailable, RateLimited) as error:
+                fault = error.__cause__
+                tries += 1
+                # From the first failure on: standing in line is no fault of the vendor's.
+                until = until or time.monotonic() + self._patience.seconds
+                pause = (
+                    self._patience.pause(fault, tries) if isinstance(fault, VendorFault) else None
+                )
+                if pause is None or time.monotonic() + pause > until:
+                    raise
+                log.info("%s; asked again in %.1f s", fault, pause)
+            await asyncio.sleep(pause)
+
+    @asynccontextmanager
+    async def _once(self, call: Call, patience: float) -> AsyncIterator[Reply]:
+        try:
+            async with self._gate.turn(call.bucket, patience=patience), self._asked(call) as reply:
+                yield reply
+        except Resting as resting:
+            sentence = f"{self.vendor.label} is busy: its rate limit is reached."
+            raise RateLimited(resting.left, sentence) from resting
+
+    @asynccontextmanager
+    async def _asked(self, call: Call) -> AsyncIterator[Reply]:
+        began = time.monotonic()
+        reply = Reply(await self._head(call), self.vendor, self.timeouts, began)
+        try:
+            if not 200 <= reply.status < 300:
+                await self._refuse(call, reply)
+            yield reply
+        finally:
+            reply.close()
+
+    async def _head(self, call: Call) -> aiohttp.ClientResponse:
+        timeouts, vendor = self.timeouts, self.vendor
+        keys = {name: value.get_secret_value() for name, value in vendor.auth.items()}
+        try:
+            async with asyncio.timeout(timeouts.first_byte):
+                with dropping():
+                    return await self._session.request(
+                        call.method,
+                        self._url(call.url),
+                        data=_body(call),
+                        headers={**call.headers, **_kind(call), **keys},
+                        allow_redirects=False,  # our key goes to nobody else
+                        timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
+                    )
+        except aiohttp.ServerTimeoutError as error:
+            vendor.fail("cannot be reached", error)
+        except TimeoutError as error:
+            vendor.fail(f"did not answer within {timeouts.first_byte:g} s", error)
+        except aiohttp.ClientConnectorError as error:
+            vendor.fail("cannot be reached", error, again=True)
+        except (aiohttp.ClientError, OSError) as error:
+            vendor.fail("broke off the connection", error, again=True)
+
+    def _url(self, url: str) -> URL:
+        """The whole URL; raises where it would carry our key to somebody else."""
+        base = self.vendor.base_url
+        if base and url.startswith("/"):
+            return URL(base + url)
+        try:
+            asked = URL(url)
+            ours = not base or asked.origin() == URL(base).origin()
+        except ValueError:
+            self.vendor.confuse(f"it points to {url[:100]!r}")
+        if not ours:
+            self.vendor.confuse(f"it points to another server, {asked.host}")
+        return asked
+
+    async def _refuse(self, call: Call, reply: Reply) -> NoReturn:
+        try:
+            content = await reply.read(LARGEST_ERROR)
+        except ProviderUnavailable:
+            content = b""  # the status says enough
+        try:
+            document = parsed(content)
+        except ValueError:
+            document = content.decode("utf-8", "replace")
+        said = self.vendor.amend(self.vendor.read(reply.status, document), reply.headers)
+        refusal = replace(said, wait=wait_of(reply.status, reply.headers))
+        try:
+            self.vendor.refuse(refusal)
+        except RateLimited:
+            if refusal.wait:
+                self._gate.rest(call.bucket, refusal.wait)
+            raise
+
+
+class Reply:
+    """An answer whose head is here and whose body is on its way."""
+
+    def __init__(
+        self, response: aiohttp.ClientResponse, vendor: Vendor, timeouts: Timeouts, began: float
+    ) -> None:
+        self._response = response
+        self.vendor = vendor
+        self._timeouts = timeouts
+        self._began = began
+        self._wait: float | None = None
+
+    @property
+    def status(self) -> int:
+        """The HTTP status."""
+        return self._response.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP headers."""
+        return self._response.headers
+
+    @property
+    def content_type(self) -> str:
+        """Without its parameters; empty where the vendor gives none."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    async def piece(self, *, within: float | None = None) -> bytes:
+        """The next piece of the body as it comes in, empty at its end; in ``within`` seconds, if given."""
+        if self._wait is None:  # the first one
+            first, idle = self._timeouts.first_byte, self._timeouts.idle
+            self._wait = max(self._began + first - time.monotonic(), min(first, idle))
+        piece = await self._next(self._wait if within is None else within)
+        self._wait = self._timeouts.idle
+        return piece
+
+    async def read(self, largest: int) -> bytes:
+        """The whole body; one that is larger is refused while it is read."""
+        parts: list[bytes] = []
+        size = 0
+        while piece := await self.piece():
+            size += len(piece)
+            if size > largest:
+                self.vendor.fail("gave a larger answer than is allowed", f"{largest} bytes")
+            parts.append(piece)
+        return b"".join(parts)
+
+    async def settle(self) -> None:
+        """Read what little follows the end, so that the connection can serve again; not for long."""
+        with contextlib.suppress(TimeoutError, aiohttp.ClientError, OSError):
+            async with asyncio.timeout(0.05):
+                while await self._response.content.readany():
+                    pass
+
+    def close(self) -> None:
+        """Give the connection back if the body is read, else close it, now."""
+        connection = self._response.connection
+        if connection is not None and connection.transport is not None:
+            connection.transport.abort()
+        self._response.close()
+
+    async def _next(self, wait: float) -> bytes:
+        left = self._began + self._timeouts.total - time.monotonic()
+        try:
+            async with asyncio.timeout(min(wait, left)):
+                return await self._response.content.readany()
+        except TimeoutError as error:
+            late = (
+                f"took longer than {self._timeouts.total:g} s"
+                if left <= wait
+                else f"said nothing for {wait:.3g} s in the middle of its answer"
+            )
+            self.vendor.fail(late, error)
+        except (aiohttp.ClientError, OSError) as error:
+            self.vendor.fail("broke off in the middle of its answer", error)
+
+
+def _body(call: Call) -> aiohttp.FormData | io.BytesIO | None:
+    """What is sent, to be read piece by piece: whole bytes would hold up everybody else."""
+    if call.body is not None:
+        return io.BytesIO(json.dumps(call.body).encode())
+    sent = call.form() if call.form is not None else None
+    return io.BytesIO(sent) if isinstance(sent, bytes) else sent
+
+
+def _kind(call: Call) -> Mapping[str, str]:
+    return {} if call.body is None else {"Content-Type": "application/json"}
+
+
+def parsed(content: bytes | str) -> Any:
+    """JSON as vendors write it, with halves of surrogates and NaN; raises ``ValueError``."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError:
+        pass
+    try:
+        return json.loads(content)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error

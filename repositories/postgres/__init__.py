@@ -1,0 +1,1 @@
+"""Postgres over a connection of asyncpg."""

@@ -1,0 +1,1 @@
+"""A Supabase project over its API: PostgREST and Storage."""

@@ -1,0 +1,256 @@
+"""``/v1/conversations``: who takes part, what was said, and asking for an answer."""
+
+from __future__ import annotations
+
+__all__ = ["Conversation", "ConversationPath", "conversation_operations"]
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+from pydantic import Field
+
+from repositories.conversations import UserConversations
+from repositories.database import Database
+from uvian_worker.client import Client
+from uvian_worker.gateway.http.operations import (
+    STORABLE,
+    Answer,
+    Asked,
+    Operation,
+    Parameters,
+    Shown,
+)
+from uvian_worker.gateway.http.pagination import Page, PageQuery, Place
+
+Title = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
+
+
+class Conversation(Shown):
+    """What messages belong to; ``user_id`` is its owner."""
+
+    id: UUID
+    user_id: UUID
+    title: str | None
+    metadata: dict[str, Any]
+    last_position: int
+    last_message_at: datetime
+    created_at: datetime
+    updated_at: datetime
+
+
+class ConversationPage(Page):
+    """Some conversations, the latest message first."""
+
+    items: list[Conversation]
+
+
+class Member(Shown):
+    """Somebody who reads and writes; ``role`` is owner or member."""
+
+    user_id: UUID
+    role: str
+    added_at: datetime
+
+
+class Members(Shown):
+    """All who take part, in the order they were added."""
+
+    items: list[Member]
+
+
+class NewConversation(Parameters):
+    """A conversation to be made. The same ``id`` of a user makes one conversation."""
+
+    id: UUID | None = None
+    """Chosen by whoever asks, so that a request whose answer was lost can be sent again."""
+    title: Title | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class ConversationChange(Parameters):
+    """What is to change; what is left out, or null, stays."""
+
+    title: Title | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ConversationPath(Parameters):
+    """Which conversation."""
+
+    conversation_id: UUID
+
+
+class MemberPath(ConversationPath):
+    """Which member of it."""
+
+    user_id: UUID
+
+
+_NOT_YOURS = ("not_found", "owner_only")
+
+
+def conversation_operations(database: Database, client: Client) -> Sequence[Operation]:
+    """The endpoints of conversations and their members."""
+    conversations = _Conversations(database, client)
+    one = "/v1/conversations/{conversation_id}"
+    common: Mapping[str, Any] = {"tag": "conversations"}
+    return (
+        Operation(
+            id="createConversation",
+            method="POST",
+            route="/v1/conversations",
+            summary="Begin a conversation",
+            handle=conversations.create,
+            body=NewConversation,
+            answers={201: Conversation},
+            names="conversation_id",
+            problems=(
+                "invalid_conversation",
+                "conflict",
+                "type_not_open",
+                "type_disabled",
+                "unknown_type",
+                "too_many_conversations",
+            ),
+            **common,
+        ),
+        Operation(
+            id="listConversations",
+            method="GET",
+            route="/v1/conversations",
+            summary="Those you take part in, the latest message first",
+            handle=conversations.list,
+            query=PageQuery,
+            answers={200: ConversationPage},
+            **common,
+        ),
+        Operation(
+            id="getConversation",
+            method="GET",
+            route=one,
+            summary="One conversation",
+            handle=conversations.get,
+            path=ConversationPath,
+            answers={200: Conversation},
+            problems=("not_found",),
+            **common,
+        ),
+        Operation(
+            id="updateConversation",
+            method="PATCH",
+            route=one,
+            summary="Change title or metadata, as its owner",
+            handle=conversations.update,
+            path=ConversationPath,
+            body=ConversationChange,
+            answers={200: Conversation},
+            problems=(*_NOT_YOURS, "invalid_conversation"),
+            **common,
+        ),
+        Operation(
+            id="deleteConversation",
+            method="DELETE",
+            route=one,
+            summary="Delete it with its messages, as its owner; what is being answered is cancelled",
+            handle=conversations.delete,
+            path=ConversationPath,
+            answers={204: None},
+            problems=_NOT_YOURS,
+            **common,
+        ),
+        Operation(
+            id="listMembers",
+            method="GET",
+            route=f"{one}/members",
+            summary="Who takes part",
+            handle=conversations.members,
+            path=ConversationPath,
+            answers={200: Members},
+            problems=("not_found",),
+            **common,
+        ),
+        Operation(
+            id="removeMember",
+            method="DELETE",
+            route=f"{one}/members/{{user_id}}",
+            summary="Let a user take part no more, or withdraw an invitation, as the owner; or leave",
+            handle=conversations.remove_member,
+            path=MemberPath,
+            answers={204: None},
+            problems=(*_NOT_YOURS, "owner_stays"),
+            **common,
+        ),
+    )
+
+
+class _Conversations:
+    """The handlers. What a user takes no part in does not exist."""
+
+    def __init__(self, database: Database, client: Client) -> None:
+        self._database = database
+        self._client = client
+
+    async def create(self, asked: Asked[Any, Any, NewConversation]) -> Answer:
+        made = await self._client.create_conversation(
+            asked.user.id,
+            title=asked.body.title,
+            metadata=asked.body.metadata,
+            conversation_id=str(asked.body.id) if asked.body.id is not None else None,
+            door=asked.user.door,
+        )
+        return Answer(
+            await self._get(asked.user.id, made),
+            status=201,
+            headers={"Location": f"/v1/conversations/{made}"},
+        )
+
+    async def list(self, asked: Asked[Any, PageQuery, Any]) -> Answer:
+        limit = asked.query.limit
+        before = Place.read(asked.query.cursor) if asked.query.cursor is not None else None
+        found = await UserConversations(self._database, asked.user.id).list(
+            limit=limit + 1, before=before
+        )
+        shown = found[:limit]
+        more = len(found) > limit
+        return Answer(
+            ConversationPage(
+                items=[Conversation.model_validate(each) for each in shown],
+                next_cursor=Place(shown[-1].last_message_at, shown[-1].id).written()
+                if more
+                else None,
+            )
+        )
+
+    async def get(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
+        return Answer(await self._get(asked.user.id, str(asked.path.conversation_id)))
+
+    async def update(self, asked: Asked[ConversationPath, Any, ConversationChange]) -> Answer:
+        conversation_id = str(asked.path.conversation_id)
+        await self._client.update_conversation(
+            conversation_id,
+            title=asked.body.title,
+            metadata=asked.body.metadata,
+            user_id=asked.user.id,
+        )
+        return Answer(await self._get(asked.user.id, conversation_id))
+
+    async def delete(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
+        conversation_id = str(asked.path.conversation_id)
+        await self._client.delete_conversation(conversation_id, user_id=asked.user.id)
+        return Answer(None, status=204)
+
+    async def members(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
+        mine = UserConversations(self._database, asked.user.id)
+        found = await mine.members(str(asked.path.conversation_id))
+        return Answer(Members(items=[Member.model_validate(each) for each in found]))
+
+    async def remove_member(self, asked: Asked[MemberPath, Any, Any]) -> Answer:
+        conversation_id, member = str(asked.path.conversation_id), str(asked.path.user_id)
+        await self._client.remove_member(conversation_id, member, user_id=asked.user.id)
+        return Answer(None, status=204)
+
+    async def _get(self, user_id: str, conversation_id: str) -> Conversation:
+        found = await UserConversations(self._database, user_id).get(conversation_id)
+        return Conversation.model_validate(found)

@@ -1,0 +1,91 @@
+"""``/v1/credits``: what a user may spend, and the lines of the books."""
+
+from __future__ import annotations
+
+__all__ = ["credit_operations"]
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from repositories.credits import CreditRepository
+from repositories.database import Database
+from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
+from uvian_worker.gateway.http.pagination import Page
+
+
+class Account(Shown):
+    """What may still be spent, and what open jobs hold. ``version`` grows with every change."""
+
+    balance: Decimal
+    reserved: Decimal
+    version: int
+
+
+class Entry(Shown):
+    """One line of the books: granted, reserved for a job, charged for it, or released again."""
+
+    kind: Literal["grant", "reserve", "charge", "release"]
+    amount: Decimal
+    job_id: UUID | None
+    reference: str | None
+    created_at: datetime
+
+
+class Entries(Page):
+    """Some lines, the newest first."""
+
+    items: list[Entry]
+
+
+class EntriesQuery(Parameters):
+    """How many, and from where."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 20
+    cursor: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None = None
+
+
+def credit_operations(database: Database) -> Sequence[Operation]:
+    """The endpoints of credits."""
+    books = CreditRepository(database)
+
+    async def account(asked: Asked[Any, Any, Any]) -> Answer:
+        return Answer(Account.model_validate(await books.account(asked.user.id)))
+
+    async def entries(asked: Asked[Any, EntriesQuery, Any]) -> Answer:
+        limit, cursor = asked.query.limit, asked.query.cursor
+        before = None if cursor is None else int(cursor)
+        found = await books.entries(asked.user.id, limit=limit + 1, before=before)
+        shown = found[:limit]
+        more = len(found) > limit
+        return Answer(
+            Entries(
+                items=[Entry.model_validate(each) for each in shown],
+                next_cursor=str(shown[-1].id) if more else None,
+            )
+        )
+
+    common: Mapping[str, Any] = {"method": "GET", "tag": "credits"}
+    return (
+        Operation(
+            id="getCredits",
+            route="/v1/credits",
+            summary="What you may spend, and what open jobs hold",
+            handle=account,
+            answers={200: Account},
+            **common,
+        ),
+        Operation(
+            id="listCreditEntries",
+            route="/v1/credits/entries",
+            summary="The books, the newest line first",
+            handle=entries,
+            query=EntriesQuery,
+            answers={200: Entries},
+            **common,
+        ),
+    )

@@ -1,0 +1,127 @@
+"""Pictures by addresses that work for a while: Supabase Storage signs its own, we those of a folder."""
+
+from __future__ import annotations
+
+__all__ = ["LIFETIME", "FolderFiles", "file_operations", "signed"]
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+from aiohttp import web
+from pydantic import Field
+
+from repositories.database import Database
+from repositories.errors import NotFound, Unavailable
+from repositories.files import FileRepository
+from repositories.images import ImageStore, UserImages, content_type_of
+from repositories.local.images import LocalImages
+from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
+from uvian_worker.gateway.http.problems import Problem
+
+log = logging.getLogger("uvian.gateway")
+
+_PIECE: Final = 128 * 1024  #: bytes of a picture that are in memory for one client
+LIFETIME: Final = 600  #: seconds that an address works, unless it is asked for otherwise
+
+
+class Sign(Parameters):
+    """Paths of your pictures, as rows and events have them."""
+
+    paths: Annotated[
+        list[Annotated[str, Field(max_length=200)]], Field(min_length=1, max_length=100)
+    ]
+    expires_in: Annotated[int, Field(ge=60, le=3600)] = LIFETIME
+
+
+class SignedFiles(Shown):
+    """An address per path. What is missing, or another's, or belongs to no result, is left out."""
+
+    urls: dict[str, str]
+    expires_at: datetime
+
+
+def file_operations(database: Database, images: ImageStore) -> Sequence[Operation]:
+    """The endpoints of files."""
+    files = FileRepository(database)
+
+    async def sign(asked: Asked[Any, Any, Sign]) -> Answer:
+        expires_in = asked.body.expires_in
+        expires_at = datetime.fromtimestamp(int(time.time()) + expires_in, UTC)
+        # What a job has stored that was not charged for is nobody's, also before it has been removed.
+        paths = await files.served(asked.user.id, asked.body.paths)
+        urls = await signed(images, asked.user.id, paths, expires_in=expires_in)
+        return Answer(SignedFiles(urls=dict(urls), expires_at=expires_at))
+
+    return (
+        Operation(
+            id="signFiles",
+            method="POST",
+            route="/v1/files/sign",
+            summary="Addresses of your pictures that work for a while, without a token",
+            tag="files",
+            handle=sign,
+            body=Sign,
+            reads=True,
+            answers={200: SignedFiles},
+        ),
+    )
+
+
+async def signed(
+    images: ImageStore, user_id: str, paths: Sequence[str], *, expires_in: int = LIFETIME
+) -> Mapping[str, str]:
+    """Addresses by path, of those that exist and are this user's."""
+    own = UserImages(images, user_id)
+    urls = await own.sign(list(dict.fromkeys(paths)), expires_in=expires_in)
+    # A folder that nobody serves has paths of this machine, which are nobody's business.
+    return {path: url for path, url in urls.items() if not url.startswith("file:")}
+
+
+class FolderFiles:
+    """``GET /v1/files/<path>?expires&signature``: the local folder, for whoever has a signed address."""
+
+    def __init__(self, images: LocalImages) -> None:
+        self._images = images
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """One picture."""
+        path = "{user_id}/{name}".format_map(request.match_info)
+        expires = request.query.get("expires", "")
+        signature = request.query.get("signature", "")
+        if not self._images.verify(path, expires=expires, signature=signature):
+            raise Problem(
+                "forbidden", "The address was not signed, or has expired: ask for another."
+            )
+        left = max(0, int(expires) - int(time.time()))
+        piece, size = await self._images.piece(path, 0, _PIECE)
+        response = web.StreamResponse(
+            headers={
+                "Cache-Control": f"private, max-age={left}, immutable",
+                "Content-Type": content_type_of(path),
+                "Content-Length": str(size),
+            }
+        )
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await self._send(response, request, path, piece, size)
+        return response
+
+    async def _send(
+        self, response: web.StreamResponse, request: web.Request, path: str, piece: bytes, size: int
+    ) -> None:
+        """Piece by piece, as the client reads: its connection is looked after by ``connections``."""
+        sent = 0
+        try:
+            while piece:
+                await response.write(piece)
+                sent += len(piece)
+                if sent >= size:
+                    return
+                piece, _ = await self._images.piece(path, sent, _PIECE)
+        except (NotFound, Unavailable) as error:  # in the middle: it cannot be answered otherwise
+            log.warning("A picture was not sent whole: %s", error)
+        if request.transport is not None:
+            request.transport.abort()

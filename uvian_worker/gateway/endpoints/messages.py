@@ -1,0 +1,221 @@
+"""``/v1/conversations/{id}/messages``: read them in their order, post one, stop its answer."""
+
+from __future__ import annotations
+
+__all__ = ["message_operations"]
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import Field, model_validator
+
+from repositories.conversations import UserConversations
+from repositories.database import Database
+from repositories.messages import MessageRepository
+from uvian_worker.client import Client
+from uvian_worker.gateway.endpoints.conversations import ConversationPath
+from uvian_worker.gateway.endpoints.jobs import (
+    IdempotencyKey,
+    MaxCost,
+    Submitted,
+    idempotency_key_of,
+)
+from uvian_worker.gateway.http.operations import (
+    STORABLE,
+    Answer,
+    Asked,
+    Operation,
+    Parameters,
+    Shown,
+)
+from uvian_worker.gateway.job_types import JobTypes
+
+Position = Annotated[int, Field(ge=0, lt=2**63)]
+
+
+class Message(Shown):
+    """One message. ``position`` only grows in a conversation: what comes later stands later."""
+
+    id: UUID
+    position: int
+    role: str
+    content: str
+    status: str
+    user_id: UUID | None
+    job_id: UUID | None
+    reply_to: UUID | None
+    usage: dict[str, Any] | None
+    created_at: datetime
+
+
+class Messages(Shown):
+    """Some messages in their order: go on before the position of the first, or after that of the last."""
+
+    items: list[Message]
+    more: bool
+    """There are others, in the direction that was asked for."""
+
+
+class MessageQuery(Parameters):
+    """Which messages: those before or after a position, else the latest."""
+
+    limit: Annotated[int, Field(ge=1, le=200)] = 50
+    before: Position | None = None
+    after: Position | None = None
+
+    @model_validator(mode="after")
+    def _one_direction(self) -> MessageQuery:
+        if self.before is not None and self.after is not None:
+            raise ValueError("Ask for what is before a position or after one.")
+        return self
+
+
+class NewMessage(Parameters):
+    """A message, and how it is to be answered."""
+
+    content: Annotated[str, Field(min_length=1, pattern=STORABLE)]
+    on_busy: Literal["enqueue", "reject", "interrupt"] = "enqueue"
+    """While another one is being answered: wait, be refused, or take its place."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Input of the chat: `system_prompt`, `model`, `temperature`, `max_tokens`."""
+    idempotency_key: IdempotencyKey | None = None
+    max_cost: MaxCost | None = None
+
+
+class Posted(Shown):
+    """What was stored, and the chat that answers it."""
+
+    id: UUID
+    position: int
+    answer_id: UUID
+    """The id that the answer will have."""
+    job: Submitted
+
+
+class Stop(Parameters):
+    """Which answer is to be stopped."""
+
+    job_id: UUID | None = None
+    """The chat that writes it; without it, whichever has the turn when the request arrives."""
+
+
+class Stopped(Shown):
+    """Whether there was an answer to stop."""
+
+    stopped: bool
+
+
+def message_operations(database: Database, client: Client, types: JobTypes) -> Sequence[Operation]:
+    """The endpoints of messages."""
+    messages = _Messages(database, client, types)
+    one = "/v1/conversations/{conversation_id}"
+    common: Mapping[str, Any] = {"tag": "conversations", "path": ConversationPath}
+    return (
+        Operation(
+            id="listMessages",
+            method="GET",
+            route=f"{one}/messages",
+            summary="Messages in their order: the latest, or those before or after a position",
+            handle=messages.list,
+            query=MessageQuery,
+            answers={200: Messages},
+            problems=("not_found",),
+            **common,
+        ),
+        Operation(
+            id="postMessage",
+            method="POST",
+            route=f"{one}/messages",
+            summary="Post a message and have it answered; 200 when the idempotency key was used before",
+            handle=messages.post,
+            body=NewMessage,
+            answers={201: Posted, 200: Posted},
+            problems=(
+                "not_found",
+                "conversation_busy",
+                "message_too_large",
+                "input_too_large",
+                "invalid_message",
+                "type_not_open",
+                "type_disabled",
+                "unknown_type",
+                "not_allowed",
+                "insufficient_credits",
+                "too_many_queued",
+                "cost_exceeds_max",
+                "idempotency_conflict",
+            ),
+            **common,
+        ),
+        Operation(
+            id="stopAnswer",
+            method="POST",
+            route=f"{one}/stop",
+            summary="Stop the answer that is being written, or is about to be; what there is of it stays",
+            handle=messages.stop,
+            body=Stop,
+            answers={200: Stopped},
+            problems=("not_found",),
+            **common,
+        ),
+    )
+
+
+class _Messages:
+    """The handlers. What a user takes no part in does not exist."""
+
+    def __init__(self, database: Database, client: Client, types: JobTypes) -> None:
+        self._database = database
+        self._client = client
+        self._types = types
+
+    async def list(self, asked: Asked[ConversationPath, MessageQuery, Any]) -> Answer:
+        conversation_id, query = str(asked.path.conversation_id), asked.query
+        await UserConversations(self._database, asked.user.id).require(conversation_id)
+        backwards = query.after is None
+        found = await MessageRepository(self._database).list(
+            conversation_id,
+            after_position=query.after,
+            before_position=query.before,
+            limit=query.limit + 1,  # one more tells whether there are others
+            newest_first=backwards,
+        )
+        more, shown = len(found) > query.limit, found[: query.limit]
+        if backwards:
+            shown.reverse()
+        return Answer(Messages(items=[Message.model_validate(each) for each in shown], more=more))
+
+    async def post(self, asked: Asked[ConversationPath, Any, NewMessage]) -> Answer:
+        conversation_id, body = str(asked.path.conversation_id), asked.body
+        chat = await self._types.require_open(asked.user, "chat")
+        chat.require_valid({**body.options, "conversation_id": conversation_id}, "options")
+        posted = await self._client.post_message(
+            asked.user.id,
+            conversation_id,
+            body.content,
+            on_busy=body.on_busy,
+            options=body.options,
+            idempotency_key=idempotency_key_of(asked),
+            max_cost=body.max_cost,
+            door=asked.user.door,
+        )
+        return Answer(
+            Posted(
+                id=UUID(posted.id),
+                position=posted.position,
+                answer_id=UUID(posted.answer_id),
+                job=Submitted.of(posted.job),
+            ),
+            status=201 if posted.job.created else 200,
+        )
+
+    async def stop(self, asked: Asked[ConversationPath, Any, Stop]) -> Answer:
+        job_id = asked.body.job_id
+        stopped = await self._client.stop(
+            str(asked.path.conversation_id),
+            job_id=None if job_id is None else str(job_id),
+            user_id=asked.user.id,
+        )
+        return Answer(Stopped(stopped=stopped))

@@ -1,0 +1,1 @@
+"""What every endpoint of the gateway needs: requests, answers, problems, limits."""

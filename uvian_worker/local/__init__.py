@@ -1,0 +1,1 @@
+"""Everything on this machine: servers from wheels, the demo, the development set."""

@@ -1,0 +1,1 @@
+"""The queue between an API and the workers, and the one file that knows how arq works."""

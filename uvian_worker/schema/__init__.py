@@ -1,0 +1,1 @@
+"""The schema ``uvian``: applied, exported, compared with what a release needs."""

@@ -1,0 +1,1 @@
+"""The worker process: its settings for arq, the object graph, the one task."""
