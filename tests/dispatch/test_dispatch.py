@@ -336,7 +336,7 @@ def test_arqs_names_are_arqs() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["dispatch", "eventstream.reader", "eventstream.control", "eventstream.appender"],
+    ["queue.dispatch", "events.reader", "events.control", "events.log"],
 )
 def test_an_api_loads_nothing_of_the_work(module: str) -> None:
     """Enqueuing and listening import neither arq nor executors nor repositories."""

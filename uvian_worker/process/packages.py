@@ -18,7 +18,7 @@ def require_own_packages() -> None:
     for name in ("executors", "repositories"):
         spec = find_spec(name)
         found = Path(spec.origin).resolve() if spec is not None and spec.origin else None
-        if found is None or found.parents[2] != home:
+        if found is None or found.parents[1] != home:
             where = found.parent if found is not None else "nowhere"
             raise ImportError(
                 f"the package {name!r} of uvian-worker should be in {home}, but Python finds it in "
