@@ -358,7 +358,7 @@ Redis only saves time: the sweep finds a row that nobody dispatched within 3 sec
 2. Dispatch those runs with the script below.
 3. If Redis is away, continue: the sweep dispatches them when Redis is back.
 
-`uvian_worker.client.Client` does all of this in Python (`uvian_worker.queue.dispatch.Dispatcher` does step 2),
+`uvian_worker.client.Client` does all of this in Python (step 2: `uvian_worker.queue.dispatch.Dispatcher`),
 and [clients/typescript](../../clients/typescript) in TypeScript.
 
 ## The script
