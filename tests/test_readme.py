@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_pages import anchors
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 #: Where a page, a folder and a picture of the project are shown.
@@ -44,12 +46,7 @@ def test_headings_that_are_linked_exist() -> None:
         match = ADDRESS.fullmatch(link)
         if match is not None and "#" in link:
             page = (ROOT / match[2]).read_text(encoding="utf-8")
-            assert link.partition("#")[2] in _anchors(page), link
-
-
-def _anchors(page: str) -> set[str]:
-    headings = re.findall(r"^#+ (.+)$", page, re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+            assert link.partition("#")[2] in anchors(page), link
 
 
 @pytest.mark.parametrize(
