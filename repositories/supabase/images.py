@@ -36,7 +36,7 @@ log = logging.getLogger("uvian.images")
 
 BUCKET: Final = "uvian-images"
 
-#: As ``0013_storage.sql`` makes it over a connection.
+#: As ``functions/platform.sql`` makes it over a connection.
 _AS_IT_SHOULD_BE: Final[CreateOrUpdateBucketOptions] = {
     "public": False,
     "file_size_limit": 32 * 1024 * 1024,

@@ -222,9 +222,9 @@ def test_migrate_brings_a_plain_postgres_up_to_date(
     uvian = Uvian(_NOBODY, blank_database.superuser_dsn)
     before = uvian("migrate", "--status")
     assert before.exit_code == ExitCode.USAGE
-    assert "0001_schema" in before.stdout
+    assert "0001_jobs" in before.stdout
     done = uvian.document("migrate", "--bootstrap", "--json")
-    assert done["applied"][0] == "0001_schema"
+    assert done["applied"][0] == "0001_jobs"
     assert uvian.document("migrate", "--json")["applied"] == []
     after = uvian.document("migrate", "--status", "--json")
     assert (after["pending"], after["changed"], after["unknown"]) == ([], [], [])

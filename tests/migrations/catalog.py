@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Dump", "ledger", "ours", "theirs"]
+__all__ = ["Dump", "described", "ledger", "ours", "read_description", "theirs", "written"]
 
-from typing import Any, TypeAlias
+import re
+from typing import Any, Final, TypeAlias
 
 import asyncpg
 
@@ -106,7 +107,7 @@ async def ours(dsn: str, *, published: bool = False) -> Dump:
     try:
         dump = await _objects(connection, _OURS, policies=f"({_OURS} or {_OUR_NAME})")
         dump["types of jobs"] = await _sorted(
-            connection, "select to_jsonb(t)::text from uvian.job_types t"
+            connection, "select t.type, to_jsonb(t)::text from uvian.job_types t"
         )
     finally:
         await connection.close()
@@ -158,3 +159,110 @@ async def _sorted(connection: asyncpg.Connection[Any], query: str) -> list[tuple
         for row in await connection.fetch(query)
     ]
     return sorted(rows, key=repr)
+
+
+def described(dump: Dump) -> dict[str, str]:
+    """Each object under its name: ``function uvian._uuid(text)`` → all that the catalog says of it.
+
+    Left out is what a version of Postgres adds by itself: the row and array types of tables, not-null
+    constraints (the columns say it) and the privilege MAINTAIN.
+    """
+    objects = {}
+    for kind, names, describe in _DESCRIBED:
+        for row in dump[kind]:
+            if text := describe(row):
+                objects[" ".join((_SINGULAR[kind], *(str(row[n]) for n in names)))] = text
+    return objects
+
+
+def written(objects: dict[str, str]) -> str:
+    """A description as a file that people read and compare."""
+    return "".join(f"── {name}\n{text}\n\n" for name, text in sorted(objects.items()))
+
+
+def read_description(text: str) -> dict[str, str]:
+    """What ``written`` wrote."""
+    parts = re.split(r"^── (.+)\n", text, flags=re.MULTILINE)[1:]
+    return {name: body.rstrip("\n") for name, body in zip(parts[::2], parts[1::2], strict=True)}
+
+
+def _granted(acl: tuple[str, ...] | None) -> str:
+    """Who may do what, as ``role: letters``; the owner's default is written out once anything was revoked."""
+    given = (entry.partition("/")[0].partition("=") for entry in acl or ())
+    return "grants: " + (
+        ", ".join(f"{role or 'public'}: {letters.replace('m', '')}" for role, _, letters in given)
+        or "as they come"
+    )
+
+
+def _relation(row: tuple[Any, ...]) -> str:
+    _, _, kind, owner, acl, secured, forced, identity, options, persistence, comment, view = row
+    if kind in "iI":  # stands among the indexes
+        return ""
+    return (
+        f"kind {kind}, owner {owner}, row level security {secured}, forced {forced}, "
+        f"replica identity {identity}, persistence {persistence}\noptions: {options}, "
+        f"comment: {comment}{f', view: {view}' if view else ''}\n{_granted(acl)}"
+    )
+
+
+def _column(row: tuple[Any, ...]) -> str:
+    _, _, number, _, type_, notnull, identity, generated, storage, acl, default, comment = row
+    generated = f" generated {generated}" if generated else ""
+    identity = f" identity {identity}" if identity else ""
+    return (
+        f"{number}: {type_}{' not null' if notnull else ''}{f' default {default}' if default else ''}"
+        f"{identity}{generated}, storage {storage}, comment {comment}{f', {_granted(acl)}' if acl else ''}"
+    )
+
+
+def _type(row: tuple[Any, ...]) -> str:
+    _, name, kind, owner, acl, labels = row
+    if kind == "b" or (kind == "c" and not name.startswith("_")):  # came with a table
+        return ""
+    return f"kind {kind}, owner {owner}, labels {labels}\n{_granted(acl)}"
+
+
+def _plain(*parts: int) -> Any:
+    return lambda row: "\n".join(str(row[part]) for part in parts)
+
+
+#: kind, what names an object, what is said of it
+_DESCRIBED: Final[list[tuple[str, tuple[int, ...], Any]]] = [
+    ("schemas", (0,), lambda row: f"owner {row[1]}, comment: {row[3]}\n{_granted(row[2])}"),
+    ("relations", (0, 1), _relation),
+    ("columns", (0, 1, 3), _column),
+    (
+        "constraints",
+        (1, 2),
+        lambda row: "" if row[3].startswith("NOT NULL") else f"{row[3]}, valid {row[4]}",
+    ),
+    ("indexes", (0, 1), _plain(2, 3)),
+    (
+        "functions",
+        (1,),
+        lambda row: f"{row[2].rstrip()}\nowner {row[3]}, comment: {row[5]}\n{_granted(row[4])}",
+    ),
+    ("triggers", (0, 1, 2), _plain(3, 4)),
+    ("policies", (0, 1, 2), _plain(3, 4, 5, 6, 7)),
+    ("types", (0, 1), _type),
+    ("sequences", (0, 1), _plain(2, 3, 4, 5)),
+    ("published", (0, 1, 2), _plain(3, 4)),
+    ("default privileges", (0, 1, 2), lambda row: _granted(row[3])),
+    ("types of jobs", (0,), _plain(1)),
+]
+_SINGULAR: Final = {
+    "schemas": "schema",
+    "relations": "relation",
+    "columns": "column",
+    "constraints": "constraint",
+    "indexes": "index",
+    "functions": "function",
+    "triggers": "trigger",
+    "policies": "policy",
+    "types": "type",
+    "sequences": "sequence",
+    "published": "published in",
+    "default privileges": "default privileges of",
+    "types of jobs": "row of job_types",
+}

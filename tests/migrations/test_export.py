@@ -166,33 +166,33 @@ class TestWhatIsRefused:
 
     def test_an_edited_file(self, folder: Path) -> None:
         """The ledger would say of this database what is not true."""
-        path = folder / export(folder).written[1]
+        path = folder / export(folder).written[0]
         rewrite(path, "create table uvian.jobs", "create table if not exists uvian.jobs")
-        with pytest.raises(Misconfigured, match=r"0002_tables\.sql was edited after its export"):
+        with pytest.raises(Misconfigured, match=r"0001_jobs\.sql was edited after its export"):
             export(folder)
 
     def test_a_file_that_was_cut(self, folder: Path) -> None:
         """A merge gone wrong."""
-        path = folder / export(folder).written[1]
+        path = folder / export(folder).written[0]
         path.write_bytes(path.read_bytes()[:2000])
-        with pytest.raises(Misconfigured, match=r"0002_tables\.sql was edited"):
+        with pytest.raises(Misconfigured, match=r"0001_jobs\.sql was edited"):
             export(folder)
 
     def test_a_text_of_another_release(self, folder: Path, release: Callable[[int], Path]) -> None:
         """A development version was exported, say; both ways out are named."""
         earlier = release(3)
-        rewrite(earlier / "0002_tables.sql", "create table uvian.jobs", "create  table uvian.jobs")
+        rewrite(earlier / "0001_jobs.sql", "create table uvian.jobs", "create  table uvian.jobs")
         export(folder, directory=earlier)
         before = names(folder)
         with pytest.raises(
-            Misconfigured, match=r"another text of 0002_tables .*delete it and export"
+            Misconfigured, match=r"another text of 0001_jobs .*delete it and export"
         ):
             export(folder)
         assert names(folder) == before
 
     def test_a_copy_with_another_text_hides_nothing(self, folder: Path) -> None:
         """Two files of one version: the good one does not excuse the bad one."""
-        good = folder / export(folder).written[1]
+        good = folder / export(folder).written[0]
         bad = folder / "20200101000000_copy.sql"
         bad.write_text(good.read_text(encoding="utf-8"), encoding="utf-8")
         rewrite(bad, "create table uvian.jobs", "create  table uvian.jobs")

@@ -253,21 +253,19 @@ class TestWhatAFileRefuses:
         path = folder / export(folder).written[0]
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("create schema uvian;", "create schema uvian ;"))
-        await self.refused(
-            plain, folder, "0001_schema was edited after its export. Restore the file"
-        )
+        await self.refused(plain, folder, "0001_jobs was edited after its export. Restore the file")
 
     async def test_a_text_that_the_database_has_differently(
         self, plain: CleanDatabase, folder: Path, release: Callable[[int], Path]
     ) -> None:
         """Another version of that file was applied by the other route."""
         other = release(2)
-        path = other / "0002_tables.sql"
+        path = other / "0002_credits.sql"
         path.write_text(path.read_text(encoding="utf-8") + "-- \n", encoding="utf-8")
         await migrate(plain.dsn, directory=other)
         export(folder)
         await self.refused(
-            plain, folder, "0002_tables was applied to this database with another text"
+            plain, folder, "0002_credits was applied to this database with another text"
         )
 
     async def test_a_file_whose_predecessor_is_missing(
@@ -276,9 +274,7 @@ class TestWhatAFileRefuses:
         """Somebody deleted one of ours from the folder."""
         report = export(folder)
         (folder / report.written[0]).unlink()
-        await self.refused(
-            plain, folder, "0002_tables comes after 0001_schema, which this database"
-        )
+        await self.refused(plain, folder, "0002_credits comes after 0001_jobs, which this database")
 
     async def test_another_role_than_the_owner(
         self, plain: CleanDatabase, folder: Path, release: Callable[[int], Path]
@@ -324,7 +320,7 @@ class TestASchemaThatIsNotOurs:
     async def test_a_schema_without_a_ledger(self, plain: CleanDatabase) -> None:
         """It is left alone."""
         await run(plain.dsn, "create schema uvian")
-        with pytest.raises(Misconfigured, match=r"does not know 0001_schema.*rename the schema"):
+        with pytest.raises(Misconfigured, match=r"does not know 0001_jobs.*rename the schema"):
             await migrate(plain.dsn)
 
     async def test_a_ledger_without_rows(self, plain: CleanDatabase) -> None:

@@ -202,7 +202,7 @@ async def test_a_trigger_of_theirs_that_fails_is_named(plain: CleanDatabase) -> 
     )
     with pytest.raises(
         MigrationFailed,
-        match=r'0001_schema was rolled back: relation "ddl_log" does not exist.*audit\.log_ddl\(\)',
+        match=r'0001_jobs was rolled back: relation "ddl_log" does not exist.*audit\.log_ddl\(\)',
     ):
         await migrate(plain.dsn)
     assert await ask(plain.dsn, "select to_regnamespace('uvian')") is None

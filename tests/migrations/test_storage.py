@@ -33,7 +33,7 @@ BUCKET = {
     "file_size_limit": 32 * 1024 * 1024,
     "allowed_mime_types": ["image/png", "image/webp", "image/jpeg"],
 }
-STORAGE = next(migration for migration in load() if migration.name == "storage")
+STORAGE = next(migration for migration in load() if migration.name == "platform")
 DOCS = Path(__file__).parents[2] / "docs" / "migrations.md"
 
 
@@ -173,8 +173,8 @@ async def test_the_steps_reach_who_runs_the_command(
     await bootstrap(plain.superuser_dsn, storage_policies=False)
     monkeypatch.setenv("UVIAN_DATABASE_URL", plain.dsn)
     said = await _command("migrate")
-    assert said.count("! 0013_storage: The bucket uvian-images was not made") == 1
-    assert said.count("! 0013_storage: The policy uvian_images_owner was not made") == 1
+    assert said.count(f"! {STORAGE.label}: The bucket uvian-images was not made") == 1
+    assert said.count(f"! {STORAGE.label}: The policy uvian_images_owner was not made") == 1
     assert "definition: bucket_id = 'uvian-images' and (storage.foldername(name))[1]" in said
     for words in (("migrate",), ("migrate", "--status")):
         said = await _command(*words)
@@ -406,17 +406,6 @@ async def test_a_storage_that_is_closed_to_us_is_refused_twice(
     assert len((await migrate(plain.dsn)).notices) == 2
 
 
-async def test_a_development_database_goes_on(plain: CleanDatabase, superuser: Connection) -> None:
-    """0012 made both in one go; a database that has it is no different, and is not refused."""
-    await migrate(plain.dsn)
-    await superuser.execute(
-        "update uvian.schema_migrations set version = 12, checksum = 'of 0012' where version = 13"
-    )
-    report = await migrate(plain.dsn)
-    assert report.applied == (STORAGE.label,)
-    (await status(plain.dsn)).require_usable()
-
-
 def test_the_page_has_every_notice_and_the_policys_definition() -> None:
     """Who lost the output of a migration finds the steps in docs/migrations.md."""
     page = DOCS.read_text(encoding="utf-8")
@@ -424,6 +413,7 @@ def test_the_page_has_every_notice_and_the_policys_definition() -> None:
         for said in re.findall(r"raise (?:notice|warning) '([^']+)", migration.sql):
             opening = re.split(r" \(%|[:.]", said)[0]
             assert f"| {opening}" in page, opening
-    definition = re.search(r"using \((bucket_id = .*)\);", STORAGE.sql)
+    functions = next(each for each in load() if each.name == "functions_platform")
+    definition = re.search(r"using \((bucket_id = .*)\);", functions.sql)
     assert definition is not None
     assert f"\n{definition[1]}\n" in page

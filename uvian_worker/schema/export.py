@@ -1,6 +1,6 @@
 """Writes migrations into a team's ``supabase/migrations``, where the Supabase CLI applies them.
 
-An exported file is one statement around the migration's text (``repositories/exported.sql``): the
+An exported file is one statement around the migration's text (``repositories/sql/exported.sql``): the
 same lock, the same row in the ledger, and nothing at all where ``uvian migrate`` was first. What is
 exported already is read from the files themselves, so no database is asked.
 """
@@ -23,7 +23,7 @@ import repositories
 from repositories.errors import Misconfigured
 from uvian_worker.schema.history import LOCK, LOCK_TIMEOUT, Migration, load
 
-_TEMPLATE = Path(repositories.__file__).parent / "exported.sql"
+_TEMPLATE = Path(repositories.__file__).parent / "sql" / "exported.sql"
 _HEADER = re.compile(
     r"^-- uvian-migration: (?P<version>\d{4})_\w+ sha256:(?P<checksum>[0-9a-f]{64})\s*$",
     re.MULTILINE,

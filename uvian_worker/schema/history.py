@@ -23,7 +23,7 @@ import hashlib
 import importlib.metadata
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -38,7 +38,8 @@ LOCK: Final = 8_234_650_917_312_001
 #: Never for longer than this behind a running query: everybody else's would queue up behind us.
 LOCK_TIMEOUT: Final = "5s"
 
-_FOLDER = Path(repositories.__file__).parent / "migrations"
+_FOLDER = Path(repositories.__file__).parent / "sql"
+_FIRST_ORDERED: Final = 101
 _STEP: Final = " In the dashboard"  #: begins the second half of what a finding or a notice says
 _FILE_NAME = re.compile(r"(?P<version>\d{4})_(?P<name>[a-z0-9_]+)\.sql")
 _MIN_CODE = re.compile(r"-- min_code: (\d+\.\d+\.\d+)\r?\n")
@@ -157,8 +158,12 @@ def load(directory: Path | None = None) -> tuple[Migration, ...]:
 
     Raises ``ValueError`` for a misnamed file, a number used twice or a header without ``min_code``.
     """
-    files = sorted((directory or _FOLDER).glob("*.sql"))
+    source = directory or _FOLDER
+    in_order = source / "order.txt"
+    files = sorted((source / "migrations" if in_order.exists() else source).glob("*.sql"))
     migrations = tuple(_read(path) for path in files)
+    if in_order.exists():
+        migrations += tuple(_ordered(source))
     for one, other in itertools.pairwise(migrations):
         if one.version == other.version:
             raise ValueError(f"{one.label} and {other.label} have the same number.")
@@ -182,6 +187,17 @@ def compare(
         ),
         unknown=tuple(row for row in ledger if row.version not in known),
     )
+
+
+def _ordered(source: Path) -> Iterator[Migration]:
+    """What follows the numbered files, as ``order.txt`` says: functions, tables, the platform's part."""
+    lines = (source / "order.txt").read_text(encoding="utf-8").splitlines()
+    names = [line.split()[0] for line in lines if line.strip() and not line.startswith("#")]
+    for number, name in enumerate(names, _FIRST_ORDERED):
+        text = (source / f"{name}.sql").read_text(encoding="utf-8").replace("\r\n", "\n")
+        sql = f"-- min_code: 0.1.0\n{text}"
+        checksum = hashlib.sha256(sql.encode()).hexdigest()
+        yield Migration(number, name.replace("/", "_"), checksum, "0.1.0", sql)
 
 
 def _read(path: Path) -> Migration:

@@ -1,4 +1,4 @@
-"""Applies ``repositories/migrations``, each file in one transaction, and says what is applied.
+"""Applies ``repositories/sql``, each file in one transaction, and says what is applied.
 
     report = await migrate("postgresql://uvian_migrator@…/app")
 
@@ -57,7 +57,7 @@ from uvian_worker.schema.history import (
     load,
 )
 
-_BOOTSTRAP = Path(repositories.__file__).parent / "bootstrap.sql"
+_BOOTSTRAP = Path(repositories.__file__).parent / "sql" / "bootstrap.sql"
 _ON_SUPABASE = "UV001"  # raised by bootstrap.sql
 _FOREIGN_FUNCTION = re.compile(r"PL/pgSQL function (?!inline_code_block)(\S+) line")
 
