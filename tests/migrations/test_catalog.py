@@ -14,7 +14,7 @@ import pytest
 
 from tests.migrations.catalog import described, ours, read_description
 from tests.servers import CleanDatabase
-from uvian_worker.migrate import migrate
+from uvian_worker.schema.migrate import migrate
 
 pytestmark = pytest.mark.database
 

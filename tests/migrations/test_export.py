@@ -309,4 +309,4 @@ class TestTheCommand:
         assert (
             "uvian migrate: applies what is pending, over a direct or session connection." in said
         )
-        assert "uvian migrate --export supabase/migrations: writes it there" in said
+        assert "uvian migrate --export supabase/migrations: writes what is pending there" in said
