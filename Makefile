@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # something to time out: three or four keep two cores busy.
 PYTEST := $(VENV)/python -m pytest -q
 
-.PHONY: help setup demo dev test unit database processes redis coverage chaos e2e screenshots openai schemathesis check format bench docs lock clean
+.PHONY: help setup demo dev test unit database processes redis coverage chaos e2e screenshots openai schemathesis check format layout bench docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,7 +59,7 @@ openai: setup  ## a real OpenAI-compatible server, chosen by its base URL alone 
 schemathesis: setup  ## generated requests against the gateway's OpenAPI document (ARGS="--max-examples 200")
 	@scripts/schemathesis $(ARGS)
 
-check: setup  ## lint, format, types, layers, generated files
+check: setup  ## lint, format, types, layers, generated files, sizes of files and folders
 	@$(VENV)/ruff check .
 	@$(VENV)/ruff format --check .
 	@$(VENV)/mypy
@@ -70,10 +70,14 @@ check: setup  ## lint, format, types, layers, generated files
 	@$(VENV)/python scripts/generate_faults.py --check
 	@$(VENV)/python scripts/generate_typescript.py --check
 	@$(VENV)/python scripts/generate_types.py --check
+	@$(VENV)/python scripts/layout.py --check
 
 format: setup  ## let ruff write the files as it wants them
 	@$(VENV)/ruff check --fix --quiet . || true
 	@$(VENV)/ruff format .
+
+layout: setup  ## how large the code is: files, folders, functions, classes, SQL (ARGS=--json)
+	@$(VENV)/python scripts/layout.py $(ARGS)
 
 bench: setup  ## measure against the peers, as ratios (ARGS="--json --check")
 	@$(VENV)/python -m benchmarks $(ARGS)
