@@ -69,6 +69,7 @@ check: setup  ## lint, format, types, layers, generated files, sizes of files an
 	@$(VENV)/python scripts/generate_reference.py --check
 	@$(VENV)/python scripts/generate_faults.py --check
 	@$(VENV)/python scripts/generate_typescript.py --check
+	@$(VENV)/python scripts/compile_page_client.py --check
 	@$(VENV)/python scripts/generate_types.py --check
 	@$(VENV)/python scripts/layout.py --check
 
@@ -88,6 +89,7 @@ docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_reference.py
 	@$(VENV)/python scripts/generate_faults.py
 	@$(VENV)/python scripts/generate_typescript.py
+	@$(VENV)/python scripts/compile_page_client.py
 	@$(VENV)/python scripts/generate_types.py
 
 lock: setup  ## resolve poetry.lock again

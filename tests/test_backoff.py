@@ -18,8 +18,7 @@ from repositories import errors
 from repositories.lanes import Lane
 
 ROOT = Path(__file__).parents[1]
-PAGE = ROOT / "uvian_worker" / "gateway" / "web" / "backoff.js"
-TYPED = ROOT / "clients" / "typescript" / "src" / "backoff.ts"
+PAGE = ROOT / "uvian_worker" / "gateway" / "web" / "client" / "backoff.js"
 
 _TRIES = st.one_of(st.integers(-1, 70), st.integers(1_000, 1_100), st.integers(0, 10**30))
 
@@ -38,12 +37,6 @@ def test_it_is_bounded_after_any_number_of_tries(
 def test_those_who_failed_together_do_not_come_back_together() -> None:
     """The upper half is random."""
     assert len({uvian_common.backoff.pause_before(2_000) for _ in range(50)}) > 40
-
-
-def test_the_page_waits_like_the_typescript_client() -> None:
-    """Without its types the client's file is the page's."""
-    untyped = re.sub(r": (?:\(\) => )?number\b", "", TYPED.read_text())
-    assert untyped == PAGE.read_text()
 
 
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node")

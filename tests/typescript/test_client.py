@@ -24,11 +24,7 @@ _OLDEST_NODE = 20
 
 def test_its_event_types_and_its_script_are_ours() -> None:
     """Who changes an event or the script also runs ``make docs``."""
-    script = ROOT / "scripts" / "generate_typescript.py"
-    done = subprocess.run(
-        [sys.executable, script, "--check"], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    _check("generate_typescript.py")
 
 
 def test_its_script_has_the_bytes_of_ours() -> None:
@@ -57,7 +53,10 @@ def test_its_readme_shows_code_that_is_compiled(name: str) -> None:
 async def test_it_does_what_it_says_on_real_servers(
     site: Site, hands: str, platform: Platform
 ) -> None:
-    """`npm ci && npm test` with the addresses of a gateway, a worker, Postgres and Redis."""
+    """`npm ci && npm test` with the addresses of a gateway, a worker, Postgres and Redis.
+
+    And with the compiler that this brings: what the page runs is the same client, byte for byte.
+    """
     _require_node()
     addresses = {
         "UVIAN_GATEWAY": site.url.rstrip("/"),
@@ -79,6 +78,17 @@ async def test_it_does_what_it_says_on_real_servers(
         print(line.decode(), end="")  # noqa: T201 - shown when it fails, or hangs
         said += line
     assert await process.wait() == 0, said.decode()
+    _check("compile_page_client.py")
+
+
+def _check(script: str) -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "scripts" / script, "--check"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def _require_node() -> None:

@@ -2,7 +2,7 @@
 
 /**
  * Milliseconds to wait after `tries` earlier pauses: `first`, doubled each time up to `longest`. The upper
- * half is random, so that those who failed together do not come back together. As `uvian_common/backoff.py`.
+ * half is random, so that those who failed together do not come back together. The worker waits the same way.
  */
 export function pauseBefore(
   tries: number,

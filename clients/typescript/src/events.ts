@@ -241,11 +241,11 @@ export type UvianEvent =
   | CreditsChanged;
 
 /** After one of these a job's topic is sealed for that run. */
-export type Ending = JobCompleted | JobFailed | JobCancelled;
+export type TerminalEvent = JobCompleted | JobFailed | JobCancelled;
 
-const ENDINGS: ReadonlySet<string> = new Set(["job.cancelled", "job.completed", "job.failed"]);
+const TERMINAL: ReadonlySet<string> = new Set(["job.cancelled", "job.completed", "job.failed"]);
 
 /** Whether nothing of this run can follow. */
-export function endsJob(event: UvianEvent): event is Ending {
-  return ENDINGS.has(event.type);
+export function isTerminal(event: UvianEvent): event is TerminalEvent {
+  return TERMINAL.has(event.type);
 }

@@ -15,10 +15,10 @@ export * from "./events.js";
 export {
   type ConnectionState,
   type EndReason,
-  type Following,
   type Listener,
   Live,
   type LiveOptions,
+  type Subscription,
   type TopicState,
   type WebSocketLike,
 } from "./live.js";

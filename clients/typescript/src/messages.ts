@@ -1,11 +1,14 @@
 /**
  * Messages put together from events: the text of each, byte for byte as it is stored. The rules are those
- * of docs/contracts/events.md, and the same as in `uvian_worker.events.assembler`.
+ * of docs/contracts/events.md; the worker's own assembler follows the same.
  */
 
 import type { MessageCompleted, UvianEvent } from "./events.js";
 
-/** `void` is a message that will not be; `unknown` one of which something was missed: read the row. */
+/**
+ * `void` is a message that will not be. `unknown` is one of which something was missed: read the row, or wait
+ * for its snapshot while it is still being written.
+ */
 export type MessageState = "writing" | "completed" | "cancelled" | "void" | "unknown";
 
 export class AssembledMessage {
@@ -23,9 +26,13 @@ export class AssembledMessage {
     this.id = id;
   }
 
-  /** Whether a completed message is what is stored, by its hash. */
+  /**
+   * Whether a completed message is what is stored, by its hash. A page that was not loaded over https has
+   * none: there the length counts, which was compared when the message was completed.
+   */
   async isWhole(): Promise<boolean> {
     if (this.stored === null || this.state === "unknown") return false;
+    if (globalThis.crypto?.subtle === undefined) return true;
     const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", utf8.encode(this.text)));
     return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("") === this.stored.sha256;
   }
@@ -49,12 +56,12 @@ type MessageEvent = Extract<UvianEvent, { data: { message_id: string } }>;
 export class MessageAssembler {
   readonly #messages = new Map<string, AssembledMessage>();
 
-  /** All that were heard of, by id, in the order of their beginning. */
+  /** All that had an event, by id, in the order of their first one. */
   get messages(): ReadonlyMap<string, AssembledMessage> {
     return this.#messages;
   }
 
-  /** Events were missed: what was being written may have grown, ended or begun anew. `state` follows. */
+  /** Events were missed: what was being written may have grown, ended or started again. Then apply `state`. */
   restart(state: readonly UvianEvent[] = []): void {
     for (const message of this.#messages.values()) {
       if (message.state === "writing") {
@@ -65,14 +72,14 @@ export class MessageAssembler {
     for (const event of state) this.apply(event);
   }
 
-  /** Take in an event; answers the message it changed, or null. */
+  /** Apply an event; returns the message it changed, or null. */
   apply(event: UvianEvent): AssembledMessage | null {
     if (!isAboutMessage(event)) return null;
     const id = event.data.message_id;
     const message = this.#messages.get(id) ?? new AssembledMessage(id);
     this.#messages.set(id, message);
     if (event.run < message.run) return null;
-    happened(message, event);
+    change(message, event);
     message.run = event.run;
     return message;
   }
@@ -80,11 +87,20 @@ export class MessageAssembler {
 
 const utf8 = new TextEncoder();
 
+/** A newer gateway may send more of them. */
+const TYPES: ReadonlySet<string> = new Set<MessageEvent["type"]>([
+  "message.started",
+  "message.delta",
+  "message.snapshot",
+  "message.reset",
+  "message.completed",
+]);
+
 function isAboutMessage(event: UvianEvent): event is MessageEvent {
-  return event.type.startsWith("message.");
+  return TYPES.has(event.type);
 }
 
-function happened(message: AssembledMessage, event: MessageEvent): void {
+function change(message: AssembledMessage, event: MessageEvent): void {
   switch (event.type) {
     case "message.started":
       message.state = "writing";

@@ -1,6 +1,6 @@
 /** The REST side of the gateway: one method per thing that can be asked. */
 
-import { pauseBefore } from "./backoff.js";
+import { pauseBefore } from "./client/backoff.js";
 
 /** An answer that is an error, or none at all (`code` is then `network`). */
 export class Problem extends Error {

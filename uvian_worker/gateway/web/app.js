@@ -2,11 +2,11 @@
 
 import { Announcer } from "./announcer.js";
 import { Api } from "./api.js";
+import { Live } from "./client/live.js";
 import { fill } from "./dom.js";
 import { Feed } from "./feed.js";
 import { Files } from "./files.js";
 import { Header, TABS } from "./header.js";
-import { Live } from "./live.js";
 import { Session } from "./session.js";
 import { ChatView } from "./views/chat.js";
 import { CreateView } from "./views/create.js";
@@ -22,13 +22,12 @@ const announcer = new Announcer(document.querySelector("#announcer"));
 const api = new Api({ base, token: () => session.token, refused: () => expired() });
 const live = new Live({
   url: new URL("v1/live", base).href.replace(/^http/, "ws"),
-  token: () => session.token,
-  unauthorized: () => expired(),
-  check: accepted,
+  token: async () => session.token,
+  onConnection: connectionChanged,
 });
 const files = new Files(api);
 const feed = new Feed(api);
-const header = new Header({ announcer, live, feed, session, signOut });
+const header = new Header({ announcer, feed, session, signOut, reconnect: () => live.reconnect() });
 const begun = new Map(); // jobs of this page: what was asked, until their rows are read
 const parts = { api, live, files, feed, session, announcer, go, begun };
 
@@ -91,22 +90,17 @@ function signOut() {
   session.signOut();
 }
 
-async function accepted() {
-  try {
-    await api.credits();
-    return true;
-  } catch (problem) {
-    return problem.status !== 401;
-  }
+function connectionChanged(state) {
+  header.showConnection(state);
+  if (state === "refused") expired();
 }
 
 function connect() {
   header.enable(session.token !== null);
   feed.close();
   files.clear();
-  live.stop();
+  live.close();
   if (session.token === null) return;
-  live.start();
   feed.open(live, session.userId);
 }
 

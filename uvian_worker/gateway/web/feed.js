@@ -5,7 +5,7 @@
  */
 export class Feed extends EventTarget {
   #api;
-  #leave = () => {};
+  #subscription = null;
 
   constructor(api) {
     super();
@@ -13,23 +13,26 @@ export class Feed extends EventTarget {
     this.account = null; // {balance, reserved, version}
   }
 
-  /** Listen to this user's topic. */
+  /** Receive this user's topic. */
   open(live, userId) {
     this.close();
-    this.#leave = live.subscribe(`user:${userId}`, {
-      event: (event) => this.#happened(event),
-      // A newcomer is always told `expired`: rows have the past, and are read after this answer.
-      placed: ({ mode }) => mode !== "resume" && this.#readAgain(),
+    this.#subscription = live.follow(`user:${userId}`, {
+      onEvent: (event) => this.#receive(event),
+      onState: ({ mode, state }) => {
+        for (const event of state) this.#receive(event);
+        // Without a cursor the answer is always `expired`: rows have the past, and are read after it.
+        if (mode !== "resume") this.#readAgain();
+      },
     });
   }
 
   close() {
-    this.#leave();
-    this.#leave = () => {};
+    this.#subscription?.stop();
+    this.#subscription = null;
     this.account = null;
   }
 
-  #happened(event) {
+  #receive(event) {
     if (event.type === "credits.changed") this.#credit(event.data);
     else this.dispatchEvent(new CustomEvent("job", { detail: event }));
   }

@@ -30,13 +30,12 @@ export class Header {
   #timer = null;
   #said = "live";
 
-  constructor({ announcer, live, feed, session, signOut }) {
+  constructor({ announcer, feed, session, signOut, reconnect }) {
     this.#announcer = announcer;
     this.#tabs = fill(document.querySelector(".tabs"), ...TABS.map(tab));
-    this.#connection = connection(() => live.retry());
+    this.#connection = connection(reconnect);
     this.#credits = h("span", { class: "credits", hidden: true });
     fill(document.querySelector(".status"), this.#connection, this.#credits, themeButton(), leaveButton(session, signOut));
-    live.addEventListener("change", () => this.#connected(live));
     feed.addEventListener("account", () => this.#spend(feed.account));
     session.addEventListener("change", () => this.#spend(null));
   }
@@ -51,9 +50,9 @@ export class Header {
     document.body.classList.toggle("signed-out", !signedIn);
   }
 
-  #connected(live) {
+  /** Say how the connection is. */
+  showConnection(state) {
     clearTimeout(this.#timer);
-    const state = live.state;
     const show = () => {
       const [word, sentence] = SAID[state];
       this.#connection.dataset.state = state;
@@ -85,10 +84,10 @@ function tab({ name, label }) {
   return h("a", { href: `#/${name}`, data: { tab: name } }, icon(name), h("span", {}, label));
 }
 
-function connection(retry) {
+function connection(reconnect) {
   return h(
     "button",
-    { class: "connection", type: "button", disabled: true, data: { state: "connecting" }, onclick: retry },
+    { class: "connection", type: "button", disabled: true, data: { state: "connecting" }, onclick: reconnect },
     h("span", { class: "connection-dot", "aria-hidden": "true" }),
     h("span", { class: "connection-word" }, "Connecting"),
   );

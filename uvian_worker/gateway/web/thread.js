@@ -4,8 +4,8 @@
  */
 
 import { newKey } from "./api.js";
+import { MessageAssembler } from "./client/messages.js";
 import { isOlder } from "./job.js";
-import { isWhole, MessageAssembler } from "./messages.js";
 
 const REMEMBERED = 100; // jobs
 const ASKED_FOR = 5; // questions without an answer whose jobs are looked at when a conversation is opened
@@ -28,19 +28,22 @@ export class Thread {
     this.hasEarlier = false;
   }
 
-  // ─── what is heard ────────────────────────────────────────────────────────────────────────────
+  // ─── what is received ─────────────────────────────────────────────────────────────────────────
 
   /** A listener for the conversation's topic. */
-  listener({ refused }) {
+  listener({ onEnd } = {}) {
     return {
-      restart: () => this.#assembler.forget(),
-      event: (event) => this.#happened(event),
-      placed: ({ mode }) => (mode === "resume" && this.loaded ? undefined : this.load()),
-      refused,
+      onEvent: (event) => this.#receive(event),
+      onState: ({ mode, state }) => {
+        if (mode !== "resume") this.#assembler.restart();
+        for (const event of state) this.#receive(event);
+        return mode === "resume" && this.loaded ? undefined : this.load();
+      },
+      onEnd,
     };
   }
 
-  #happened(event) {
+  #receive(event) {
     const message = this.#assembler.apply(event);
     if (message === null) return;
     const row = this.#rows.get(message.id);
@@ -52,7 +55,7 @@ export class Thread {
   async #finish(message, event) {
     this.#changed({ event, message });
     // What is shown must be what is stored: where it is not for sure, the row says.
-    if (event.type === "message.completed" && !(await isWhole(message))) await this.load();
+    if (event.type === "message.completed" && !(await message.isWhole())) await this.load();
   }
 
   /** What happened to a job; some of them are chats of ours. */

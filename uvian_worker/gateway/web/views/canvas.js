@@ -17,7 +17,7 @@ const ASK_MS = 4000; // while the socket is away, and nobody tells us
 export class Canvas {
   #parts;
   #job;
-  #leave = () => {};
+  #subscription = null;
   #closed = false;
   #timer = null;
   #asking = null;
@@ -59,7 +59,7 @@ export class Canvas {
 
   close() {
     this.#closed = true;
-    this.#leave();
+    this.#subscription?.stop();
     clearInterval(this.#timer);
     clearInterval(this.#asking);
     this.#lightbox.close();
@@ -68,13 +68,24 @@ export class Canvas {
   // ─── where it comes from ──────────────────────────────────────────────────────────────────────
 
   #openJob(id) {
-    this.#leave = this.#parts.live.subscribe(`job:${id}`, {
-      event: (event) => this.#happened(event),
-      placed: () => this.#readRow(id),
-      refused: () => this.#readRow(id),
-    });
+    this.#follow(id);
     this.#readRow(id); // the words are there before the socket is
     this.#asking = setInterval(() => this.#job.isOpen && this.#parts.live.state !== "live" && this.#readRow(id), ASK_MS);
+  }
+
+  /** Receive the events of the job, from the last one on where it was followed before. */
+  #follow(id) {
+    const cursor = this.#subscription?.cursor ?? null;
+    this.#subscription?.stop();
+    this.#subscription = this.#parts.live.follow(`job:${id}`, {
+      cursor,
+      onEvent: (event) => this.#receive(event),
+      onState: ({ state }) => {
+        for (const event of state) this.#receive(event);
+        this.#readRow(id);
+      },
+      onEnd: ({ reason }) => reason === "refused" && this.#readRow(id),
+    });
   }
 
   async #readRow(id) {
@@ -122,7 +133,7 @@ export class Canvas {
     );
   }
 
-  #happened(event) {
+  #receive(event) {
     if (!this.#job.apply(event)) return;
     this.#show();
     this.#announce(event);
@@ -253,7 +264,7 @@ export class Canvas {
   async #again() {
     await this.#act((api) => api.retry(this.#job.id, this.#job.run));
     this.#announced.clear();
-    this.#parts.live.again(`job:${this.#job.id}`);
+    if (!this.#closed) this.#follow(this.#job.id); // its topic had ended with the run before
   }
 
   async #act(ask) {

@@ -1,6 +1,6 @@
 /** A picture that is there at once as a blur, then sharp; and says so when it cannot be had. */
 
-import { pauseBefore } from "../backoff.js";
+import { pauseBefore } from "../client/backoff.js";
 import { attribute, fill, h } from "../dom.js";
 
 const MOST_WAITS = 12; // about a minute for a gateway that is away

@@ -16,7 +16,7 @@ export class Talk {
   #parts;
   #hooks;
   #thread = null;
-  #leave = () => {};
+  #subscription = null;
   #onJob = (event) => this.#thread?.jobHappened(event.detail);
   #items = new Map();
   #frame = null;
@@ -65,7 +65,7 @@ export class Talk {
   }
 
   close() {
-    this.#leave();
+    this.#subscription?.stop();
     cancelAnimationFrame(this.#frame);
     this.#parts.feed.removeEventListener("job", this.#onJob);
   }
@@ -79,9 +79,9 @@ export class Talk {
 
   #follow() {
     this.#thread = new Thread(this.#parts.api, this.id, (what) => this.#changed(what));
-    this.#leave = this.#parts.live.subscribe(
+    this.#subscription = this.#parts.live.follow(
       `conversation:${this.id}`,
-      this.#thread.listener({ refused: ({ code }) => this.#lost({ code, errors: [] }) }),
+      this.#thread.listener({ onEnd: ({ code }) => this.#lost({ code, errors: [] }) }),
     );
     this.#thread.load().catch((problem) => this.#lost(problem));
   }
