@@ -4,7 +4,7 @@ export function watch(gateway: string, token: () => Promise<string>, conversatio
   const live = new Live({ url: `${gateway}/v1/live`, token });
   const messages = new MessageAssembler();
 
-  const following = live.follow(`conversation:${conversationId}`, {
+  const subscription = live.follow(`conversation:${conversationId}`, {
     onEvent(event) {
       const message = messages.apply(event);
       if (message !== null) console.log(message.state, message.text);
@@ -14,5 +14,5 @@ export function watch(gateway: string, token: () => Promise<string>, conversatio
     },
     onEnd: (end) => console.log(end.reason),
   });
-  return { following, stop: () => live.close() };
+  return { subscription, stop: () => live.close() };
 }
