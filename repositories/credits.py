@@ -1,4 +1,4 @@
-"""Credit accounts and their books."""
+"""Credit accounts and the credit ledger."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One line of the books; ``kind`` is grant, reserve, charge or release."""
+    """One entry of the credit ledger; ``kind`` is grant, reserve, charge or release."""
 
     id: int  #: what is written later is higher
     kind: str

@@ -52,26 +52,28 @@ def rest_page() -> str:
 
 # REST
 
-[`openapi.json`](openapi.json) (OpenAPI 3.1) says the same for programs; a gateway serves it at
-`/openapi.json`. Bodies are JSON. Unknown fields and parameters are refused, so that a typing error is not
-a filter less. Ids are UUIDs, times ISO 8601 with a zone, amounts of credits decimal numbers as strings.
+[`openapi.json`](openapi.json) (OpenAPI 3.1) has the same for programs; a gateway serves it at
+`/openapi.json`. Bodies are JSON. Unknown fields and parameters are refused, so that a misspelt filter does
+not list everything. Ids are UUIDs, times are ISO 8601 with a zone, and amounts of credits are decimal
+numbers as strings.
 
-Every request but those marked with ○ carries the access token of a signed-in Supabase user:
-`Authorization: Bearer <token>`. What is another user's does not exist: the answer is that of a missing row.
+Every request without the mark ○ carries the access token of a signed-in Supabase user:
+`Authorization: Bearer <token>`. The answer for a row of another user is the answer for a missing row.
 
 {sections}
 ## Lists
 
-`limit` (1 to 100, else 20) and `cursor`: ask again with the `next_cursor` of the answer until it is null. A
-cursor is a place and not a number of rows: what is added meanwhile repeats nothing and hides nothing.
-Messages have positions instead, and go both ways.
+Lists take `limit` (1 to 100, 20 by default) and `cursor`. Send the `next_cursor` of the answer as the next
+`cursor`, until it is null. A cursor names a row and not an offset: rows that are added meanwhile neither
+repeat nor hide others. Messages have positions instead and can be read in both directions.
 
-## The same request again
+## Idempotency
 
 `POST /v1/jobs` and `POST …/messages` take an idempotency key, in the body or as the header
-`Idempotency-Key`. The same key of the same user makes one job or message: the first answer is 201, every
-later one 200 with what it made. Another request under the key is `idempotency_conflict`. All else may be
-repeated as it is: cancelling twice is fine, and a retry names the run it saw.
+`Idempotency-Key`. The same key of the same user creates one job or message: the first answer is 201, every
+later one 200 with the same job or message. A different request with the same key is refused as
+`idempotency_conflict`. All other requests may be repeated: a second cancel changes nothing, and a retry names
+the run that it saw.
 
 ## Problems
 
@@ -88,9 +90,9 @@ Every error is a problem document (RFC 9457, `application/problem+json`) with a 
 }}
 ```
 
-`errors` names fields; `cost`, `balance` and `limit` are numbers where there are some. 429 and 503 have
-`Retry-After` in seconds. Whoever reports a problem names its `instance`: it is in the gateway's log, and in
-the header `X-Request-Id` of every answer.
+`errors` names fields. Some problems have the numbers `cost`, `balance` or `limit`. 429 and 503 have
+`Retry-After` in seconds. Name the `instance` when you report a problem: it is in the gateway's log and in the
+header `X-Request-Id` of every answer.
 
 {problems}
 
@@ -106,7 +108,7 @@ def _section(api: dict[str, Any], tag: str, title: str) -> str:
         for method in _METHODS
         if tag in methods.get(method, {}).get("tags", ())
     ]
-    table = _table(("", "", "takes", "answers", "may refuse with"), rows)
+    table = _table(("", "", "takes", "answers", "its own problems"), rows)
     return f"## {title}\n\n{table}\n"
 
 

@@ -110,9 +110,9 @@ async def _show(user: str, limit: int, as_json: bool) -> None:
 
     async with open_site(redis=False) as site:
         user_id = user_id_of(user, site)
-        books = CreditRepository(site.database)
-        account = await books.account(user_id)
-        entries = await books.entries(user_id, limit=limit)
+        ledger = CreditRepository(site.database)
+        account = await ledger.account(user_id)
+        entries = await ledger.entries(user_id, limit=limit)
     if as_json:
         print_json(
             {

@@ -1,4 +1,4 @@
-"""``/v1/credits``: what a user may spend, and the lines of the books."""
+"""``/v1/credits``: the balance of a user, and the entries of the credit ledger."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Account(Shown):
 
 
 class Entry(Shown):
-    """One line of the books: granted, reserved for a job, charged for it, or released again."""
+    """One entry of the credit ledger: a grant, or a reservation, charge or release of a job."""
 
     kind: Literal["grant", "reserve", "charge", "release"]
     amount: Decimal
@@ -51,15 +51,15 @@ class EntriesQuery(Parameters):
 
 def credit_operations(database: Database) -> Sequence[Operation]:
     """The endpoints of credits."""
-    books = CreditRepository(database)
+    ledger = CreditRepository(database)
 
     async def account(asked: Asked[Any, Any, Any]) -> Answer:
-        return Answer(Account.model_validate(await books.account(asked.user.id)))
+        return Answer(Account.model_validate(await ledger.account(asked.user.id)))
 
     async def entries(asked: Asked[Any, EntriesQuery, Any]) -> Answer:
         limit, cursor = asked.query.limit, asked.query.cursor
         before = None if cursor is None else int(cursor)
-        found = await books.entries(asked.user.id, limit=limit + 1, before=before)
+        found = await ledger.entries(asked.user.id, limit=limit + 1, before=before)
         shown = found[:limit]
         more = len(found) > limit
         return Answer(
@@ -74,7 +74,7 @@ def credit_operations(database: Database) -> Sequence[Operation]:
         Operation(
             id="getCredits",
             route="/v1/credits",
-            summary="What you may spend, and what open jobs hold",
+            summary="Your balance, and what open jobs have reserved",
             handle=account,
             answers={200: Account},
             **common,
@@ -82,7 +82,7 @@ def credit_operations(database: Database) -> Sequence[Operation]:
         Operation(
             id="listCreditEntries",
             route="/v1/credits/entries",
-            summary="The books, the newest line first",
+            summary="The entries of your credit ledger, the newest first",
             handle=entries,
             query=EntriesQuery,
             answers={200: Entries},

@@ -60,7 +60,7 @@ def file_operations(database: Database, images: ImageStore) -> Sequence[Operatio
             id="signFiles",
             method="POST",
             route="/v1/files/sign",
-            summary="Addresses of your pictures that work for a while, without a token",
+            summary="URLs of your pictures that work without a token, for a limited time",
             tag="files",
             handle=sign,
             body=Sign,
