@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = ["LeaseKeeper", "Running", "StopReason"]
 
 import asyncio
@@ -124,9 +126,8 @@ class LeaseKeeper:
     async def close(self) -> None:
         """Stop renewing; closing twice, or unstarted, is fine."""
         task, self._task = self._task, None
-        while task is not None and not task.done():
-            task.cancel()  # again and again: see Running.stop
-            await asyncio.wait([task], timeout=0.1)
+        if task is not None:
+            await cancel_until_done(task)
 
     async def _loop(self) -> None:
         waited = 0.0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = ["Listener"]
 
 import asyncio
@@ -41,10 +43,8 @@ class Listener:
 
     async def close(self) -> None:
         """Stop; closing twice is fine."""
-        for task in self._listening:
-            task.cancel()
-        await asyncio.gather(*self._listening, return_exceptions=True)
-        self._listening.clear()
+        listening, self._listening = self._listening, []
+        await cancel_until_done(*listening)
 
     async def _keep_listening(self, channel: str, callback: Callable[[str], None]) -> None:
         tries = 0  #: since it last listened

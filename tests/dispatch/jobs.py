@@ -13,7 +13,7 @@ from typing import Any, cast
 from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 
-from uvian_worker.events.lane import stop
+from uvian_common.tasks import cancel_until_done
 from uvian_worker.queue.arq_adapter import WakingArqRedis, deserialize, serialize
 from uvian_worker.queue.dispatch import Dispatch
 from uvian_worker.redis.keys import Keys
@@ -63,7 +63,7 @@ class RunningWorker:
 
     async def close(self) -> None:
         """End it, as arq's command would."""
-        await stop(self.task)
+        await cancel_until_done(self.task)
         await asyncio.gather(*self.worker.tasks.values(), return_exceptions=True)
         self.worker.tasks.clear()
         await self.worker.close()

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from uvian_worker.events.lane import Fifo, Lane, stop
+from uvian_worker.events.lane import Fifo, Lane
 
 
 class Sender:
@@ -86,24 +86,3 @@ async def test_a_caller_that_stopped_waiting_does_no_harm() -> None:
     sender.open.set()
     assert await there == "2"
     await lane.close(1)
-
-
-async def test_a_swallowed_cancellation_is_repeated() -> None:
-    """Hole: ``asyncio.wait_for`` of Python 3.11 may swallow one, and the task would never end."""
-    swallowed = False
-
-    async def stubborn() -> None:
-        nonlocal swallowed
-        while True:
-            try:
-                await asyncio.sleep(60)
-            except asyncio.CancelledError:
-                if swallowed:
-                    raise
-                swallowed = True
-
-    task = asyncio.create_task(stubborn())
-    await asyncio.sleep(0)
-    await stop(task)
-    assert swallowed
-    assert task.cancelled()

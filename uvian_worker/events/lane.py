@@ -6,29 +6,20 @@ buffer, how it is sent by the owner.
 
 from __future__ import annotations
 
-__all__ = ["Buffer", "Entry", "Fifo", "Lane", "stop"]
+__all__ = ["Buffer", "Entry", "Fifo", "Lane"]
 
 import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
+
+from uvian_common.tasks import cancel_until_done
 
 log = logging.getLogger(__name__)
 
 ItemT = TypeVar("ItemT")
 AnswerT = TypeVar("AnswerT")
-
-
-async def stop(task: asyncio.Task[Any]) -> None:
-    """Cancel a task until it has ended.
-
-    Once is not enough: ``asyncio.wait_for`` of Python 3.11 swallows a cancellation that meets its
-    result, and redis-py sends everything through it.
-    """
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=0.05)
 
 
 class Entry(Generic[ItemT, AnswerT]):
@@ -134,7 +125,7 @@ class Lane(Generic[ItemT, AnswerT]):
             await asyncio.wait([self._task], timeout=patience)
         self._closed = True
         if self._task is not None:
-            await stop(self._task)
+            await cancel_until_done(self._task)
         self._lose(self._in_flight)
         while rest := self._buffer.take():
             self._lose(rest)

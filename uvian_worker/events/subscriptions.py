@@ -22,7 +22,7 @@ from redis.asyncio.client import PubSub
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from uvian_common.backoff import pause_before
-from uvian_worker.events.lane import stop
+from uvian_common.tasks import cancel_until_done
 from uvian_worker.redis.connection import sibling
 from uvian_worker.redis.errors import FAULTS, RedisDenied
 from uvian_worker.redis.transport import place_of, state_of
@@ -101,7 +101,7 @@ class Subscriptions:
         """End the connection; listeners hear no more. Closing twice is fine."""
         self._closed = True
         if self._task is not None:
-            await stop(self._task)
+            await cancel_until_done(self._task)
 
     @contextlib.asynccontextmanager
     async def listen(self, channel: str) -> AsyncIterator[Inbox]:

@@ -19,9 +19,9 @@ from yarl import URL
 
 from repositories.database import Database
 from repositories.errors import WAITED_FOR, Transient
+from uvian_common.tasks import cancel_until_done
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
-from uvian_worker.events.lane import stop
 from uvian_worker.events.publisher import Publisher
 from uvian_worker.events.reader import EndingsOf, Reader
 from uvian_worker.events.subscriptions import Subscriptions
@@ -170,7 +170,9 @@ async def _tried(stores: Stores, database: Database, stack: AsyncExitStack) -> N
         # An operator who finds something to set right by now finds a gateway that says so.
         ask = partial(stores.try_database, database)
         later = when_there(ask, _MEANWHILE, passing=WAITED_FOR)
-        stack.push_async_callback(stop, asyncio.create_task(later, name="first answer"))
+        stack.push_async_callback(
+            cancel_until_done, asyncio.create_task(later, name="first answer")
+        )
 
 
 def _http_log() -> logging.Logger:

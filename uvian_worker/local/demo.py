@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = ["PARTS", "STAGES", "Audience", "DemoOrder", "DemoResult", "Nobody", "run_demo"]
 
 import asyncio
@@ -258,8 +260,7 @@ class _Run:
                 raise WorkerEnded(self.worker.last_words(said))
             await following
         finally:
-            following.cancel()
-            ended.cancel()
+            await cancel_until_done(following, ended)
 
     async def _follow(self, job: WatchedJob) -> None:
         async for event in self.client.follow(job.id):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = ["WorkerEnded", "WorkerProcess"]
 
 import asyncio
@@ -96,8 +98,7 @@ class WorkerProcess:
             if not answers.done():
                 raise WorkerEnded(self.last_words("The worker does not become ready."))
         finally:
-            ended.cancel()
-            answers.cancel()
+            await cancel_until_done(ended, answers)
 
     async def ended(self) -> int:
         """Wait until it ends; its exit code."""

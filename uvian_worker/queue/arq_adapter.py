@@ -22,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from uvian_common.backoff import pause_before
-from uvian_worker.events.lane import stop
+from uvian_common.tasks import cancel_until_done
 from uvian_worker.redis.clock import StoreClock
 from uvian_worker.redis.errors import FAULTS, RedisAway, RedisState
 from uvian_worker.redis.keys import ARQ, ARQ_IN_PROGRESS, Keys
@@ -167,7 +167,7 @@ class WakingArqRedis(ArqRedis):
         """Close everything, the connection that waits included. Closing twice is fine."""
         self.give_up()
         if self._token is not None:
-            await stop(self._token)
+            await cancel_until_done(self._token)
         if self._tokens is not None:
             await self._tokens.aclose(close_connection_pool=True)
         await super().aclose(close_connection_pool)

@@ -11,7 +11,7 @@ import random
 from repositories.errors import RepositoryError
 from repositories.files import FileRepository
 from repositories.images import ImageStore
-from uvian_worker.events.lane import stop
+from uvian_common.tasks import cancel_until_done
 
 log = logging.getLogger("uvian.files")
 
@@ -33,7 +33,7 @@ class FileSweeper:
     async def close(self) -> None:
         """Stop; closing twice, or unstarted, is fine."""
         if self._task is not None:
-            await stop(self._task)
+            await cancel_until_done(self._task)
             self._task = None
 
     async def _loop(self) -> None:

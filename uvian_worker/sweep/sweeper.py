@@ -18,7 +18,7 @@ from typing import Any
 
 from repositories.database import Database, Row
 from repositories.errors import DataError, RepositoryError
-from uvian_worker.events.lane import stop
+from uvian_common.tasks import cancel_until_done
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.redis.connection import FAULTS
 from uvian_worker.sweep.outbox import Messenger
@@ -68,7 +68,7 @@ class Sweeper:
     async def close(self) -> None:
         """Stop; closing twice, or unstarted, is fine."""
         if self._task is not None:
-            await stop(self._task)
+            await cancel_until_done(self._task)
             self._task = None
 
     def wake(self) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 __all__ = ["WorkerSettings"]
 
 import asyncio
-import contextlib
 import logging
 import os
 import sys
@@ -27,6 +26,7 @@ from redis.exceptions import RedisError
 from executors.registry import BUILT_IN
 from repositories.errors import Misconfigured, RepositoryError, Transient
 from uvian_common.scrubbing import scrubbed_trace
+from uvian_common.tasks import cancel_until_done
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.events.control import (
     CancelJob,
@@ -35,7 +35,6 @@ from uvian_worker.events.control import (
     PauseWorker,
     ResumeWorker,
 )
-from uvian_worker.events.lane import stop
 from uvian_worker.process import logs
 from uvian_worker.process.exit_codes import ExitCode
 from uvian_worker.process.runtime import (
@@ -223,9 +222,7 @@ class Ending:
 
     async def close(self) -> None:
         """Stop listening."""
-        self._listening.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._listening
+        await cancel_until_done(self._listening)
 
     def drain(self) -> None:
         """Begin to end; called again, end now."""
@@ -248,7 +245,7 @@ class Ending:
             log.exception("draining failed; ending all the same")
         self._ctx["ends"] = True
         if _is_watching():  # arq would go on watching
-            await stop(self._main)
+            await cancel_until_done(self._main)
             await shutdown(self._ctx)
         if not (await self._close_services() and finished):
             end_process()
@@ -257,7 +254,7 @@ class Ending:
         last.daemon = True
         last.start()
         # A single cancellation can get lost in what arq awaits; then it would poll for ever.
-        await stop(self._main)
+        await cancel_until_done(self._main)
 
     async def _close_services(self) -> bool:
         """Here, because arq calls ``shutdown`` only when Redis has answered it. Whether it worked."""

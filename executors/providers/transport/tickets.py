@@ -13,6 +13,8 @@ paid for twice.
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = [
     "Rhythm",
     "Spent",
@@ -191,9 +193,7 @@ async def see_through(work: Coroutine[Any, Any, None]) -> None:
 
 async def _undo(sending: asyncio.Future[str], cancel: Callable[[str], Awaitable[object]]) -> None:
     await asyncio.wait([sending], timeout=_SUBMITTING)
-    if not sending.done():
-        sending.cancel()  # closes the connection
-        await asyncio.wait([sending])
+    await cancel_until_done(sending)  # if it still runs: that closes its connection
     if not sending.cancelled() and sending.exception() is None:
         await _cancelled(sending.result(), cancel)
 

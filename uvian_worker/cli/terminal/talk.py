@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = ["Answered", "Talk"]
 
 import asyncio
@@ -137,9 +139,7 @@ class Talk:
             with _ctrl_c(wish):
                 await self._follow(job, view)
         finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
+            await cancel_until_done(*beside)
         return wish.is_set() and job.status == "cancelled"
 
     async def _follow(self, job: WatchedJob, view: AnswerView) -> None:

@@ -10,6 +10,8 @@ The loop that accepts is ours: those of asyncio and uvloop end, or sleep, when f
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = ["Connection", "Connections", "attended", "speaks_frames"]
 
 import asyncio
@@ -209,9 +211,7 @@ class Connections:
     async def stop(self) -> None:
         """Accept nothing more; what is open stays. Twice is fine."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_until_done(*tasks)
         for listener in self._listeners:
             listener.close()
 

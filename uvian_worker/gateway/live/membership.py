@@ -17,7 +17,7 @@ from typing import Final
 
 from repositories.database import Database, Filter
 from repositories.errors import RepositoryError
-from uvian_worker.events.lane import stop
+from uvian_common.tasks import cancel_until_done
 from uvian_worker.events.subscriptions import STALE, Subscriptions
 from uvian_worker.redis.keys import Keys, conversation_topic
 
@@ -61,8 +61,8 @@ class Membership:
 
     async def close(self) -> None:
         """Stop; closing twice, or unstarted, is fine."""
-        while self._tasks:
-            await stop(self._tasks.pop())
+        tasks, self._tasks = self._tasks, []
+        await cancel_until_done(*tasks)
 
     def watch(
         self, topic: str, user_id: str, gone: Callable[[], None], *, since: int

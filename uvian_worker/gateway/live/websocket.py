@@ -6,6 +6,8 @@ A browser cannot set headers on a WebSocket. Its token comes as a subprotocol (`
 
 from __future__ import annotations
 
+from uvian_common.tasks import cancel_until_done
+
 __all__ = ["LiveSockets", "cut_later", "keep_little", "token_of"]
 
 import asyncio
@@ -104,9 +106,7 @@ class LiveSockets:
             reasons = [task.result() for task in done]
             reason = next((each for each in reasons if each is not None), None)
         finally:
-            for task in parts:
-                task.cancel()
-            await asyncio.gather(*parts, return_exceptions=True)
+            await cancel_until_done(*parts)
         if reason is not None:
             with contextlib.suppress(ConnectionError, TimeoutError):
                 async with asyncio.timeout(_GOODBYE_SECONDS):
