@@ -67,7 +67,8 @@ async def test_being_cancelled_ends_the_waiting() -> None:
 def test_nobody_else_cancels_and_waits() -> None:
     """A cancellation that is followed by a wait for its end stands in ``uvian_common/tasks.py`` alone."""
     elsewhere = re.compile(
-        r"(?<!_timer)\.cancel\(\)[^\n]*\n(?:[^\n]*\n)?\s+await asyncio\.(?:wait|gather)\(", re.MULTILINE
+        r"(?<!_timer)\.cancel\(\)[^\n]*\n(?:[^\n]*\n)?\s+await asyncio\.(?:wait|gather)\(",
+        re.MULTILINE,
     )
     found = [
         path.relative_to(ROOT).as_posix()
