@@ -4,7 +4,7 @@
 
 The other route is the Supabase CLI, for which ``uvian_worker.schema.export`` writes the same files: both
 end alike. What a file and the ledger are stands in ``uvian_worker.schema.history``. Why not a migration
-tool: ``docs/decisions/0002-our-own-migration-ledger.md``.
+tool: ``docs/decisions/0002-our-own-migration-history.md``.
 """
 
 from __future__ import annotations
