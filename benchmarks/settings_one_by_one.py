@@ -1,4 +1,4 @@
-"""The same worker with one call per transition: what the lanes are measured against."""
+"""The same worker with one call per transition: what the batchers are measured against."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["WorkerSettings"]
 
 
 class OneByOne:
-    """A lane that collects nothing."""
+    """A batcher that collects nothing."""
 
     def __init__(
         self, _: str, call: Callable[[Sequence[Any]], Awaitable[Sequence[Any]]], **__: Any
@@ -27,4 +27,4 @@ class OneByOne:
         """Nothing waits."""
 
 
-jobs.Lane = OneByOne  # type: ignore[assignment, attr-defined]
+jobs.batcher = OneByOne  # type: ignore[assignment, attr-defined]

@@ -1,4 +1,4 @@
-"""No-op jobs through supabase-py, with lanes and without, against the direct connection.
+"""No-op jobs through supabase-py, with batchers and without, against the direct connection.
 
 What answers is the Supabase-shaped server of the tests, in a process of its own: it speaks through
 the same client, and takes more calls per second than that client can send.
@@ -26,20 +26,20 @@ TARGET = 400
 
 def run() -> list[Result]:
     """Jobs per second from the first insert to the last settlement, one worker process."""
-    lanes: list[float] = []
+    batched: list[float] = []
     single: list[float] = []
     direct: list[float] = []
     for _ in range(ROUNDS):
         with site() as servers, _platform(servers) as project:
             postgres = {"UVIAN_DATABASE_URL": servers.postgres.migrator_dsn}
-            lanes.append(_measured(servers, "settings_uvian", project, JOBS))
+            batched.append(_measured(servers, "settings_uvian", project, JOBS))
             single.append(_measured(servers, "settings_one_by_one", project, ONE_BY_ONE))
             direct.append(_measured(servers, "settings_uvian", postgres, JOBS))
     name = "full lifecycle over supabase-py, one process"
     return [
         Result(
             name,
-            median(lanes),
+            median(batched),
             "jobs/s",
             TARGET,
             at_least=True,
@@ -48,7 +48,7 @@ def run() -> list[Result]:
         ),
         Result(
             "  the same",
-            median(lanes),
+            median(batched),
             "jobs/s",
             peer=median(direct),
             peer_name="straight to Postgres",

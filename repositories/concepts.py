@@ -100,7 +100,7 @@ class UserConcepts:
     async def store(self, concept: Concept, variations: Sequence[Variation], *, run: int) -> bool:
         """Write a concept with its variations, if ``run`` still holds the job.
 
-        Storing the same id again replaces it. Waits for a database that is away, like the lanes: all
+        Storing the same id again replaces it. Waits for a database that is away, like the batchers: all
         the work is done. Raises ``Refused`` when the id is another job's.
         """
         request = {

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from repositories.batching import batcher
 from repositories.database import Database, Filter, Order, Row
-from repositories.lanes import Lane
 from uvian_common.backoff import pause_before
+from uvian_common.batching import Batcher
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +64,19 @@ class JobRepository:
     worker: str
     followups: Callable[[Followups], None]
     lease_seconds: float = 15.0
-    _lanes: dict[str, Lane] = field(init=False)
+    _batchers: dict[str, Batcher[Row, Row]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._lanes = {
-            "claim": Lane("claim_jobs", self._claim),
-            "settle": Lane("settle_jobs", self._settle),
-            "checkpoint": Lane("save_checkpoints", self._checkpoint),
-            "announced": Lane("mark_jobs", self._announced),
+        self._batchers = {
+            "claim": batcher("claim_jobs", self._claim),
+            "settle": batcher("settle_jobs", self._settle),
+            "checkpoint": batcher("save_checkpoints", self._checkpoint),
+            "announced": batcher("mark_jobs", self._announced),
         }
 
     async def claim(self, job_id: str, run: int) -> ClaimedJob | str:
         """The job, now this worker's; or the reason why not."""
-        answer = await self._lanes["claim"].submit({"id": job_id, "run": run})
+        answer = await self._batchers["claim"].submit({"id": job_id, "run": run})
         return _claimed(answer) if answer["claimed"] else str(answer["reason"])
 
     async def claim_next(self, types: Sequence[str], limit: int, nonce: str) -> list[ClaimedJob]:
@@ -106,7 +107,7 @@ class JobRepository:
 
     async def checkpoint(self, job_id: str, run: int, checkpoints: Mapping[str, Any]) -> bool:
         """Keep what need not be done again; False when the job is no longer this worker's."""
-        answer = await self._lanes["checkpoint"].submit(
+        answer = await self._batchers["checkpoint"].submit(
             {"id": job_id, "run": run, "checkpoints": dict(checkpoints)}
         )
         return bool(answer["saved"])
@@ -118,7 +119,7 @@ class JobRepository:
         """
         item = {"id": job_id, "run": run, "checkpoints": {}, "files": [path]}
         for tries in itertools.count():
-            answer = await self._lanes["checkpoint"].submit(item)
+            answer = await self._batchers["checkpoint"].submit(item)
             if not answer.get("busy"):
                 return bool(answer["saved"])
             await asyncio.sleep(pause_before(tries))
@@ -126,7 +127,7 @@ class JobRepository:
 
     async def settle(self, settlement: Mapping[str, Any]) -> Settlement:
         """End a run: ``{id, run, outcome, …}`` as in ``settle_jobs``."""
-        answer = await self._lanes["settle"].submit(dict(settlement))
+        answer = await self._batchers["settle"].submit(dict(settlement))
         if not answer["settled"]:
             return Settlement(settled=False)
         return Settlement(
@@ -140,7 +141,7 @@ class JobRepository:
 
     async def announced(self, job_id: str, run: int) -> None:
         """The ending of this run has been published."""
-        await self._lanes["announced"].submit({"id": job_id, "run": run})
+        await self._batchers["announced"].submit({"id": job_id, "run": run})
 
     async def register(self, release: str, types: Sequence[Mapping[str, Any]]) -> None:
         """Make this worker and its types known."""
@@ -176,8 +177,8 @@ class JobRepository:
         )
 
     async def close(self) -> None:
-        """Send what the lanes hold."""
-        await asyncio.gather(*(lane.close() for lane in self._lanes.values()))
+        """Send what the batchers hold."""
+        await asyncio.gather(*(each.close() for each in self._batchers.values()))
 
     async def _claim(self, items: Sequence[Row]) -> Sequence[Row]:
         answer = await self.database.call(

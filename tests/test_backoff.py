@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import uvian_common.backoff
 from repositories import errors
-from repositories.lanes import Lane
+from repositories.batching import batcher
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "uvian_worker" / "gateway" / "web" / "client" / "backoff.js"
@@ -83,6 +83,6 @@ async def test_a_settlement_waits_for_hours(monkeypatch: pytest.MonkeyPatch) -> 
             raise errors.Unavailable("Postgres is not reachable")
         return [{"settled": item["id"]} for item in items]
 
-    monkeypatch.setattr("repositories.lanes.asyncio.sleep", sleep)
-    assert await Lane("settle_jobs", call).submit({"id": "job"}) == {"settled": "job"}
+    monkeypatch.setattr("uvian_common.batching.asyncio.sleep", sleep)
+    assert await batcher("settle_jobs", call).submit({"id": "job"}) == {"settled": "job"}
     assert 3 * 3600 < slept <= 20_000

@@ -27,7 +27,6 @@ STILL_THERE = {
     "hear",
     "heard",
     "kept",
-    "lane",
     "suspect",
     "tell",
     "told",

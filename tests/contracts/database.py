@@ -88,7 +88,7 @@ class DatabaseContract:
     async def test_text_that_postgres_refuses_is_a_data_error(
         self, port: Database, user: str, bad: str
     ) -> None:
-        """The same call would be refused again: the lane must find the guilty item."""
+        """The same call would be refused again: the batcher must find the item at fault."""
         with pytest.raises(errors.DataError):
             await port.call("create_jobs", request={"jobs": [job(user, input={"text": bad})]})
 
@@ -138,7 +138,7 @@ class DatabaseContract:
         assert [a["jobs"][0]["job"]["id"] for a in answers] == [item["id"] for item in asked]
 
     async def test_a_large_document_passes(self, port: Database, user: str) -> None:
-        """A batch of the lanes has up to 1 MB."""
+        """A batch has up to 1 MB."""
         claimed = await self._claimed(port, user)
         output = {"text": "ü" * 450_000}
         item = {"id": claimed, "run": 1, "outcome": "completed", "output": output}

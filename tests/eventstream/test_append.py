@@ -400,15 +400,15 @@ async def test_a_buffer_that_cannot_shrink_costs_no_more_with_each_event(
     """Hole: beyond the limit each ending, or balance, made room anew by looking at all that wait."""
     publisher = Publisher(backend.client(), "uvian", limit=1_000)
     monkeypatch.setattr(publisher._log._line, "call", away)
-    buffer = publisher._log._buffer
-    looks, real = 0, buffer._shrink
+    queue = publisher._log._queue
+    looks, real = 0, queue._shrink
 
     def counted() -> None:
         nonlocal looks
         looks += 1
         real()
 
-    monkeypatch.setattr(buffer, "_shrink", counted)
+    monkeypatch.setattr(queue, "_shrink", counted)
     balances = [
         publisher.emit(job(), events.CreditsChanged(balance="1", reserved="0", version=1))
         for _ in range(3_000)

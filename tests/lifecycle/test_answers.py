@@ -241,7 +241,7 @@ async def test_jobs_of_other_types_store_no_message(world: World) -> None:
 async def test_a_text_that_cannot_be_stored_is_a_data_error(
     world: World, posted: dict[str, Any], conversation: str, bad: str
 ) -> None:
-    """The lane finds the guilty item; the job is still there to be failed."""
+    """The batcher finds the item at fault; the job is still there to be failed."""
     with pytest.raises(errors.DataError):
         await world.settle(posted["job"], message={"content": bad})
     assert len(await world.messages(conversation)) == 1

@@ -289,7 +289,7 @@ async def test_settlements_at_the_same_moment_charge_once(world: World) -> None:
 
 
 async def test_an_unknown_outcome_is_refused_with_all_of_its_batch(world: World) -> None:
-    """The lane halves the batch until the guilty item stands alone."""
+    """The batcher halves the batch until the item at fault stands alone."""
     _, job = await paying(world)
     other = {"id": str(uuid.uuid4()), "run": 1, "outcome": "exploded"}
     mine = {"id": job["id"], "run": 1, "outcome": "completed"}

@@ -40,7 +40,7 @@ class Worker:
         self.transient: list[str] = []
 
     async def call(self, function: Any, **arguments: Any) -> Any:
-        """As the lanes do: transient faults are tried again, others are not expected."""
+        """As the batchers do: transient faults are tried again, others are not expected."""
         for _ in range(30):
             try:
                 return await self.database.call(function, **arguments)

@@ -70,7 +70,7 @@ class Load:
                 await asyncio.sleep(0.02)
 
     async def end(self) -> None:
-        """Let everyone finish the round they are in; raises what a lane would not have repeated."""
+        """Let everyone finish the round they are in; raises what a batcher would not have repeated."""
         self._over.set()
         await self._running
 
@@ -144,7 +144,7 @@ async def test_workers_of_the_schema_before_do_not_notice(
     route: Callable[[CleanDatabase, Path, Path], Any],
     which: str,
 ) -> None:
-    """No call fails but with what lanes repeat, nothing deadlocks, no lock is waited for longer than
+    """No call fails but with what batchers repeat, nothing deadlocks, no lock is waited for longer than
     the rule says, and every row is as it must be, before and after.
     """
     count = len(RELEASE) - (which == "newest")

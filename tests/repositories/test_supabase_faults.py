@@ -437,7 +437,7 @@ async def test_an_exhausted_pool_is_transient(
 async def test_a_lock_is_waited_for_a_second_at_most(
     platform: Platform, service: SupabaseDatabase, hand: asyncpg.Connection[Any], user: str
 ) -> None:
-    """A hand that holds a row: the lane halves its batch, so it must hear of it."""
+    """A manual edit that holds a row: the batcher halves its batch, so it must get the error."""
     (made,) = await service.insert("jobs", [job(user)])
     async with hand.transaction():
         await hand.execute("select from uvian.jobs for update")

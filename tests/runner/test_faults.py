@@ -165,8 +165,8 @@ async def line(
 
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The lanes try again at once."""
-    monkeypatch.setattr("repositories.lanes.pause_before", lambda _: 0.01)
+    """The batchers try again at once."""
+    monkeypatch.setattr("uvian_common.batching.pause_before", lambda _, **__: 0.01)
 
 
 @settings(
@@ -218,17 +218,19 @@ async def test_a_settlement_that_takes_long_keeps_its_lease(line: Line) -> None:
     assert (row["status"], row["run"]) == ("completed", 1)
 
 
-async def test_a_settlement_too_slow_for_the_server_is_tried_again(line: Line) -> None:
+async def test_a_settlement_too_slow_for_the_server_is_tried_again(
+    line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A statement timeout under load does not throw away what was made and paid for."""
-    lane = line.jobs._lanes["settle"]
-    settle, tries = lane._call, iter([StatementTooSlow("canceling statement")])
+    batcher = line.jobs._batchers["settle"]
+    settle, tries = batcher._send, iter([StatementTooSlow("canceling statement")])
 
     async def slow(items: Any) -> Any:
         if (error := next(tries, None)) is not None:
             raise error
         return await settle(items)
 
-    lane._call = slow
+    monkeypatch.setattr(batcher, "_send", slow)
     (job_id,) = await line.create({})
     await line.runner.run(job_id, 1)
     assert (await line.row(job_id))["status"] == "completed"

@@ -29,9 +29,8 @@ import orjson
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
-from uvian_common.backoff import pause_before
+from uvian_common.batching import Batcher, Entry, Failure, Verdict
 from uvian_worker.events.envelope import Append, Cursor, Envelope, encode, time_text
-from uvian_worker.events.lane import Entry, Lane
 from uvian_worker.redis.connection import Line, RedisAway, Script
 from uvian_worker.redis.keys import conversation_topic, job_topic, user_topic
 
@@ -70,54 +69,56 @@ class EventLog(Generic[AnswerT]):
         self._line = Line(redis, namespace)
         self._lost = answer("lost")
         self._answers = {word.encode(): answer(word) for word in _ANSWERS}
-        self._buffer: _EventBuffer[AnswerT] = _EventBuffer(limit, lost=self._lost)
-        self._lane = Lane(self._append, self._buffer, lost=self._lost, name="event log")
+        self._queue: _EventQueue[AnswerT] = _EventQueue(limit, lost=self._lost)
+        self._batcher = Batcher(
+            self._append,
+            self._queue,
+            name="event log",
+            policy=_policy,
+            first_pause=0.02,
+            repeated=self._repeated,
+            fallback=lambda: self._lost,
+        )
 
     async def close(self, patience: float = 5.0) -> None:
         """Deliver what waits for up to ``patience`` seconds; the rest is lost. Twice is fine."""
-        await self._lane.close(patience)
+        await self._batcher.close(patience)
         await self._line.close()
 
     def submit(self, item: Append) -> asyncio.Future[AnswerT]:
         """Queue an event; never blocks, and the future never carries an exception."""
-        return self._lane.submit(item)
+        return self._batcher.submit(item)
 
     async def flush(self) -> None:
         """Wait until everything submitted so far has its answer."""
-        await self._lane.flush()
+        await self._batcher.flush()
 
     @property
     def waiting(self) -> int:
         """How many events have no answer yet."""
-        return self._lane.waiting
+        return self._batcher.waiting
 
     async def _append(self, items: list[Append]) -> Sequence[AnswerT]:
-        """One call, repeated until Redis has carried it out: the script recognises repetitions."""
         arguments = [value for item in items for value in item]
-        tries = 0
-        while True:
-            try:
-                answers = await self._line.call(_APPEND, *arguments)
-            except RedisAway:
-                await asyncio.sleep(pause_before(tries, first=0.02))
-                tries += 1
-            except ResponseError as error:
-                return await self._append_halves(items, error)
-            else:
-                return [self._settle(self._answers[word], repeated=tries > 0) for word in answers]
+        answers = await self._line.call(_APPEND, *arguments)
+        return [self._answers[word] for word in answers]
 
-    async def _append_halves(self, items: list[Append], error: ResponseError) -> Sequence[AnswerT]:
-        """Redis refuses something in this batch: find it, so that its neighbours are delivered."""
-        if len(items) == 1:
-            log.error("Redis refuses an event of job %s: %s", items[0].job_id, error)
-            return [self._lost]
-        middle = len(items) // 2
-        answers = [*await self._append(items[:middle]), *await self._append(items[middle:])]
-        return [self._settle(answer, repeated=True) for answer in answers]
+    def _repeated(self, answer: AnswerT) -> AnswerT:
+        """After a reply that was lost, a duplicate is our own event."""
+        return self._answers[b"appended"] if answer == "duplicate" else answer
 
-    def _settle(self, answer: AnswerT, *, repeated: bool) -> AnswerT:
-        # After a reply that was lost, a duplicate is our own.
-        return self._answers[b"appended"] if repeated and answer == "duplicate" else answer
+
+def _policy(failure: Failure[Append]) -> Verdict:
+    """Retried until Redis has carried it out: the script recognises repetitions."""
+    if isinstance(failure.error, RedisAway):
+        return Verdict.RETRY
+    if isinstance(failure.error, ResponseError):
+        if failure.is_single:
+            log.error(
+                "Redis refuses an event of job %s: %s", failure.batch[0].job_id, failure.error
+            )
+        return Verdict.HALVE
+    return Verdict.GIVE_UP
 
 
 class Appender(EventLog[str]):
@@ -198,7 +199,7 @@ def _ending_data(row: Mapping[str, Any]) -> dict[str, Any]:
             return common
 
 
-class _EventBuffer(Generic[AnswerT]):
+class _EventQueue(Generic[AnswerT]):
     """What waits to be appended, bounded; of a job's progress only the newest waits."""
 
     def __init__(self, limit: int, *, lost: AnswerT) -> None:

@@ -34,7 +34,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from uvian_common.backoff import pause_before
-from uvian_worker.events.lane import Fifo, Lane
+from uvian_common.batching import Batcher, Fifo
 from uvian_worker.events.log import LOG_LUA
 from uvian_worker.redis.connection import (
     FAULTS,
@@ -118,20 +118,20 @@ class Dispatcher:
         self._keys = Keys(namespace)
         self._patience = patience
         self._line = Line(redis, namespace)
-        self._lane: Lane[Dispatch, Dispatched] = Lane(
-            self._send, Fifo(_BATCH), lost=Dispatched.LOST, name="dispatch"
+        self._batcher: Batcher[Dispatch, Dispatched] = Batcher(
+            self._send, Fifo(_BATCH), name="dispatch", fallback=lambda: Dispatched.LOST
         )
         self.has_known_redis = False  #: somebody had marked it as whole before
         self._healing: str | None = None  #: what stood in the marker when the loss was noticed
 
     async def close(self) -> None:
         """Finish what is in flight and close the connection. Closing twice is fine."""
-        await self._lane.close(self._patience)
+        await self._batcher.close(self._patience)
         await self._line.close()
 
     async def dispatch(self, items: Iterable[Dispatch]) -> list[Dispatched]:
         """Put jobs into the queue, many in one call. Never raises because Redis is away."""
-        return list(await asyncio.gather(*[self._lane.submit(item) for item in items]))
+        return list(await asyncio.gather(*[self._batcher.submit(item) for item in items]))
 
     async def overdue(self, *, limit: int = 500) -> list[tuple[str, int]]:
         """Job and run of ids that were taken and whose claim is not over after ``CLAIM_SECONDS``.
@@ -272,8 +272,8 @@ class Taker:
     def __init__(self, redis: Redis, namespace: str) -> None:
         self._redis = redis
         self._namespace = namespace
-        self._lane: Lane[_Ask, _Answer] = Lane(
-            self._send, Fifo(_BATCH), lost=None, name="queue taker"
+        self._batcher: Batcher[_Ask, _Answer] = Batcher(
+            self._send, Fifo(_BATCH), name="queue taker", fallback=lambda: None
         )
         self._done: dict[str, None] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -283,7 +283,7 @@ class Taker:
     async def close(self) -> None:
         """Send what is left. Closing twice is fine."""
         self.drain()
-        await self._lane.close(1.0)
+        await self._batcher.close(1.0)
         if self._timer is not None:
             self._timer.cancel()
         if self._flushing is not None:
@@ -301,14 +301,14 @@ class Taker:
 
     async def enter(self, job_id: str, run: int) -> bool:
         """Move an id that arq has picked out of the queue; False if nobody waits for it any more."""
-        answer = await self._lane.submit(_Ask("enter", arq_id(job_id, run)))
+        answer = await self._batcher.submit(_Ask("enter", arq_id(job_id, run)))
         return answer is not False
 
     async def next(self) -> tuple[str, int] | None:
         """Take the next due job; None if there is none."""
         if self._draining:
             return None
-        while isinstance(answer := await self._lane.submit(_Ask("next")), bytes):
+        while isinstance(answer := await self._batcher.submit(_Ask("next")), bytes):
             if (run := _split(answer)) is not None:
                 return run
         return None
