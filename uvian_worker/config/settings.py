@@ -81,25 +81,25 @@ class Config(BaseSettings):
     redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     """Redis: `redis://[user:password@]host:port/db`, or `rediss://` for TLS."""
     namespace: Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,40}$")] = "uvian"
-    """Prefix of every key, channel and queue of ours in Redis."""
+    """Prefix of all our keys, channels and queues in Redis."""
     database: Literal["postgres", "supabase"] = "postgres"
     """How Postgres is reached: `postgres` (a connection string) or `supabase` (the project's API)."""
     database_url: PostgresUrl | None = None
     """Connection string of the Supabase project or any Postgres with the schema `uvian`."""
     database_direct_url: PostgresUrl | None = None
-    """A session connection for LISTEN where `database_url` is a transaction pooler (port 6543) or not set."""
+    """A session connection for LISTEN, if `database_url` is a transaction pooler (port 6543) or not set."""
     database_connections: Annotated[int, Field(ge=2, le=50)] = 5
     """Connections to Postgres per process."""
     supabase_url: WebAddress | None = None
-    """The project's API, `https://<ref>.supabase.co`, where database or images are `supabase`."""
+    """The project's API, `https://<ref>.supabase.co`, if database or images are `supabase`."""
     supabase_key: SecretStr | None = None
     """Its secret key (`sb_secret_…`) or the legacy `service_role` key; never a publishable one."""
     images: Literal["local", "supabase"] = "local"
-    """Where pictures are kept: a `local` folder, or the bucket `uvian-images` of `supabase`."""
+    """Where pictures are stored: a `local` folder, or the bucket `uvian-images` of `supabase`."""
     images_dir: Path = Path(".uvian/images")
     """Folder of the local image store."""
     images_url: WebAddress | None = None
-    """Where a gateway serves that folder; without it signed URLs are `file:` paths."""
+    """The URL under which a gateway serves that folder; without it signed URLs are `file:` paths."""
     images_secret: SecretStr = SecretStr("")
     """Signs the URLs of the local image store; required with `images_url`."""
 
@@ -107,7 +107,7 @@ class Config(BaseSettings):
     max_jobs: Annotated[int, Field(ge=1, le=1000)] = 20
     """Jobs that run at a time in one worker process."""
     chat_history_tokens: Annotated[int, Field(ge=100)] = 8_000
-    """Of a conversation, sent with a question: what the model takes less its longest answer."""
+    """Tokens of a conversation that are sent with a question: the model's window less its longest answer."""
     cpu_threads: Annotated[int, Field(ge=1, le=64)] = min(os.cpu_count() or 1, 8)
     """Threads for image work, and processes for decoding pictures from outside."""
     health_port: Annotated[int, Field(ge=0, le=65535)] | None = None
@@ -125,23 +125,23 @@ class Config(BaseSettings):
     gateway_port: Annotated[int, Field(ge=0, le=65535)] = 8787
     """Port it listens on; 0 picks a free one."""
     gateway_origins: Origins = ""
-    """Pages of other origins that may call it, separated by commas: `https://app.example`, or `*`."""
+    """Origins of other pages that may call it, separated by commas: `https://app.example`, or `*`."""
     gateway_max_body: Annotated[int, Field(ge=1024)] = 1024 * 1024
     """Largest body of a request, in bytes."""
     gateway_connections: Annotated[int, Field(ge=16)] = 10_000
-    """Connections open at a time, and never more than open files allow; then the quietest one goes."""
+    """Connections open at a time, at most as many as open files allow; then the most silent one is closed."""
     gateway_keep_alive: Seconds = 75.0
-    """How long a connection may be idle between two requests: longer than a load balancer keeps it."""
+    """How long a connection may be idle between requests; must be longer than a load balancer keeps it."""
     gateway_proxies: Networks = "private"
     """Networks of proxies whose `X-Forwarded-For` counts; `private`: this machine and all private ones."""
     jwt_secrets: Secrets = SecretStr("")
-    """Legacy JWT secrets (HS256) whose tokens count, separated by commas, or as a JSON list: `["…","…"]`."""
+    """Legacy JWT secrets (HS256) of valid tokens, separated by commas, or as a JSON list: `["…","…"]`."""
     jwks_url: WebAddress | None = None
     """Where the project's signing keys are published; by default at `supabase_url`."""
     jwt_issuer: str | None = None
-    """Who tokens have to come from (`iss`); by default the Auth of `supabase_url`, if that is set."""
+    """The issuer (`iss`) of valid tokens; by default the Auth of `supabase_url`, if that is set."""
     wake_secret: SecretStr = SecretStr("")
-    """Of a Supabase Database Webhook, in its header `X-Uvian-Wake`; without it `POST /v1/wake` is closed."""
+    """Secret of a Supabase Database Webhook (`X-Uvian-Wake`); without it `POST /v1/wake` is closed."""
     limit_write: PerMinute = 60
     """Requests a minute that change something (jobs, messages), per user."""
     limit_read: PerMinute = 600
@@ -159,25 +159,25 @@ class Config(BaseSettings):
     image_model: Annotated[
         str, order("local", "openai", "fal", "runpod", "jigsawstack"), Field(min_length=1)
     ] = "local"
-    """Who makes pictures: `local`, `openai`, `fal`, `runpod`, `jigsawstack`, or several, in order."""
+    """Providers of pictures, one or several in order: `local`, `openai`, `fal`, `runpod`, `jigsawstack`."""
     chat_model: Annotated[str, order("local", "openai", "runpod"), Field(min_length=1)] = "local"
-    """Who answers chats: `local` (an offline voice), `openai`, `runpod`, or several, in order."""
+    """Providers of chats, one or several in order: `local` (an offline voice), `openai`, `runpod`."""
     openai_api_key: Key | None = None
     """Key for OpenAI; a server of your own may need none."""
     openai_base_url: BaseUrl = "https://api.openai.com/v1"
     """OpenAI, or any server that speaks its API: vLLM, llama.cpp, Ollama, LiteLLM …"""
     openai_chat_model: Annotated[str, Field(min_length=1)] = "gpt-5.4-mini"
-    """The model that answers chats which name none."""
+    """The model for chats that name none."""
     openai_image_model: Annotated[str, Field(min_length=1)] = "gpt-image-2"
     """The model that makes pictures."""
     openai_timeouts: str = "connect=10,first_byte=120,idle=60,total=600"
-    """How long it may take to connect, to begin, between two pieces, and altogether."""
+    """Seconds to connect, until an answer begins, between two pieces of it, and in all."""
     openai_limits: str = "concurrency=100,per_second=50"
-    """What one worker process asks of it at a time, and in a second."""
+    """Calls of one worker process at a time, and per second."""
     fal_api_key: Key | None = None
     """Key for FAL."""
     fal_base_url: BaseUrl = "https://queue.fal.run"
-    """FAL's queue."""
+    """URL of FAL's queue."""
     fal_image_model: ModelPath = "fal-ai/flux/dev"
     """The model that makes pictures, as FAL names it, with its path."""
     fal_refine_model: ModelPath = "fal-ai/flux/dev/image-to-image"
@@ -189,11 +189,11 @@ class Config(BaseSettings):
     runpod_api_key: Key | None = None
     """Key for RunPod."""
     runpod_base_url: BaseUrl = "https://api.runpod.ai/v2"
-    """RunPod's serverless endpoints."""
+    """URL of RunPod's serverless endpoints."""
     runpod_chat_endpoint: EndpointId | None = None
     """The endpoint that answers chats, by its id."""
     runpod_chat_model: Annotated[str, Field(min_length=1)] | None = None
-    """What its model is called there (vLLM workers): then it is asked as OpenAI is, and streams."""
+    """The model's name there (vLLM workers); with it the endpoint's OpenAI route is used, which streams."""
     runpod_image_endpoint: EndpointId | None = None
     """The endpoint that makes pictures."""
     runpod_timeouts: str = "connect=10,first_byte=300,idle=60,total=900"
@@ -203,7 +203,7 @@ class Config(BaseSettings):
     jigsawstack_api_key: Key | None = None
     """Key for JigsawStack."""
     jigsawstack_base_url: BaseUrl = "https://api.jigsawstack.com/v1"
-    """JigsawStack's API."""
+    """URL of JigsawStack's API."""
     jigsawstack_timeouts: str = "connect=10,first_byte=120,idle=60,total=300"
     """As `openai_timeouts`."""
     jigsawstack_limits: str = "concurrency=50,per_second=25"
@@ -211,17 +211,17 @@ class Config(BaseSettings):
 
     # Time
     lease: Seconds = 15.0
-    """How long a job stays with a worker that says nothing."""
+    """How long a job stays with a worker that does not renew its lease."""
     renew_every: Seconds = 5.0
     """How often leases are renewed."""
     sweep_every: Seconds = 2.0
-    """How often lost jobs are looked for."""
+    """How often the sweep looks for lost jobs."""
     drain_grace: Annotated[float, Field(ge=0)] = 20.0
     """How long running jobs may finish after SIGTERM before they are interrupted and queued again."""
     stop_grace: Seconds = 5.0
-    """How long an executor that is told to stop may take."""
+    """How long an executor may take to stop."""
     call_timeout: Seconds = 10.0
-    """For one call to Postgres."""
+    """Time for one call to Postgres."""
 
     # What a picture may be
     image_max_bytes: Annotated[int, Field(gt=0)] = 32 * 1024 * 1024
@@ -229,11 +229,11 @@ class Config(BaseSettings):
     image_max_pixels: Annotated[int, Field(gt=0)] = 4096 * 4096
     """Largest picture accepted, in pixels."""
     image_max_seconds: Annotated[float, Field(ge=0.25, le=60)] = 1.5
-    """CPU time for decoding the largest picture; smaller ones have less. More for slow machines."""
+    """CPU time to decode the largest picture; smaller ones get less. Raise it on slow machines."""
     fetch_http: bool = False
-    """Fetch pictures from `http://` addresses too, not from `https://` alone."""
+    """Fetch pictures from `http://` URLs too, not only from `https://`."""
     fetch_timeout: Seconds = 20.0
-    """For one picture from an address that a user gave, redirects included."""
+    """Time for one picture from a URL of a user, redirects included."""
 
     @model_validator(mode="before")  # pydantic calls the last of these first
     @classmethod

@@ -1,4 +1,4 @@
-"""An API that makes concepts, with nothing of the worker but its client."""
+"""An API that makes concepts. Of uvian-worker it needs only the client."""
 
 import os
 from collections.abc import AsyncIterator
@@ -23,19 +23,19 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-owners: dict[str, str] = {}  # who made which job: a table of yours
+owners: dict[str, str] = {}  # who owns which job: use a table of your own
 
 
 def signed_in(x_user_id: Annotated[str, Header()]) -> str:
-    """Yours checks a token here."""
+    """The id of the user who calls; check a token here."""
     return x_user_id
 
 
 User = Annotated[str, Depends(signed_in)]
 
 
-class Asked(BaseModel):
-    """What a concept is made from."""
+class NewConcept(BaseModel):
+    """What the user wants."""
 
     logo_description: str
     theme_description: str
@@ -43,11 +43,13 @@ class Asked(BaseModel):
 
 
 @app.post("/concepts", status_code=202)
-async def create(asked: Asked, user: User, idempotency_key: Annotated[str | None, Header()] = None):
-    """Make a job; the same key makes it once."""
+async def create(
+    concept: NewConcept, user: User, idempotency_key: Annotated[str | None, Header()] = None
+):
+    """Submit a job; the same key submits it once."""
     try:
         job = await app.state.uvian.submit(
-            user, "generation", asked.model_dump(), idempotency_key=idempotency_key
+            user, "generation", concept.model_dump(), idempotency_key=idempotency_key
         )
     except JobRefused as refused:  # insufficient_credits, too_many_queued, …
         raise HTTPException(422, refused.code) from None
@@ -57,17 +59,17 @@ async def create(asked: Asked, user: User, idempotency_key: Annotated[str | None
 
 @app.post("/concepts/{job_id}/cancel")
 async def cancel(job_id: str, user: User):
-    """Cancel a job of one's own."""
+    """Cancel a job of the user who calls."""
     try:
         job = await app.state.uvian.cancel(job_id, user_id=user)
-    except JobRefused as refused:  # not_found, also for the job of somebody else
+    except JobRefused as refused:  # not_found, also for a job of another user
         raise HTTPException(404 if refused.code == "not_found" else 409, refused.code) from None
     return {"status": job.status}
 
 
 @app.websocket("/concepts/{job_id}/live")
 async def live(socket: WebSocket, job_id: str, user: User, cursor: str | None = None):
-    """Tell what happens to a job, from its beginning or after the event whose `id` is the cursor."""
+    """Send the events of a job, all of them or those after the cursor."""
     if owners.get(job_id) != user:
         raise WebSocketException(1008)
     await socket.accept()

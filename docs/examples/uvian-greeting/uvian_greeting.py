@@ -15,7 +15,7 @@ GREETINGS = {"en": "Hello", "de": "Hallo", "fr": "Bonjour", "ja": "こんにち�
 
 
 class GreetingInput(JobInput):
-    """What the user asks for; anything else in the input is refused."""
+    """What the user wants; other fields in the input are refused."""
 
     name: Annotated[str, Field(min_length=1, max_length=80)]
     language: str = "en"
@@ -23,13 +23,13 @@ class GreetingInput(JobInput):
 
 
 class GreetingOutput(BaseModel):
-    """What the row keeps, and `job.completed` tells."""
+    """What the row stores and `job.completed` carries."""
 
     lines: list[str]
 
 
 class GreetingExecutor(BaseExecutor[GreetingInput, GreetingOutput]):
-    """Greets somebody, one line after the other."""
+    """Greets somebody, line by line."""
 
     type = "greeting"
     Input = GreetingInput
@@ -38,15 +38,15 @@ class GreetingExecutor(BaseExecutor[GreetingInput, GreetingOutput]):
     max_attempts = 3
 
     async def execute(self, job: JobContext[GreetingInput]) -> GreetingOutput:
-        """Write the lines; a run after a crash goes on where the last one was."""
+        """Write the lines; a run after a crash continues where the last one was."""
         word = GREETINGS.get(job.input.language)
         if word is None:
-            # For the user to read, and never tried again.
+            # The user reads this; it is not tried again.
             raise InvalidInput(f"language: one of {', '.join(GREETINGS)}")
         async with job.stage("writing", weight=1, label="Writing the greeting") as stage:
             lines = list(job.checkpoints.get("lines", ()))
             while len(lines) < job.input.lines:
-                await asyncio.sleep(0.01)  # here you would ask a model
+                await asyncio.sleep(0.01)  # here you would call a model
                 lines.append(f"{word}, {job.input.name}!")
                 await job.checkpoint(lines=lines)
                 stage.progress(len(lines) / job.input.lines, f"{len(lines)} lines written")
