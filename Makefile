@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # something to time out: three or four keep two cores busy.
 PYTEST := $(VENV)/python -m pytest -q
 
-.PHONY: help setup demo dev test unit database processes redis coverage chaos e2e screenshots openai schemathesis check format layout bench docs lock clean
+.PHONY: help setup demo dev test unit database processes thorough redis coverage chaos e2e screenshots openai schemathesis check format layout bench docs lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ database: setup  ## tests on a real Postgres and a real Redis
 
 processes: setup  ## tests that start, kill and restart real workers and servers
 	@$(PYTEST) -n 4 --dist worksteal -m processes $(ARGS)
+
+thorough: setup  ## property tests with a thousand examples each, twenty times what `make unit` tries
+	@$(PYTEST) -n 2 -m 'hypothesis and not database and not processes and not e2e and not real' --hypothesis-profile=thorough --timeout 1200 $(ARGS)
 
 redis: setup  ## every state of a Redis that is neither up nor gone, 45 s each (UVIAN_TEST_REDIS=/usr/bin/redis-server; a table)
 	@UVIAN_TEST_STATES=long $(PYTEST) -m processes tests/processes/test_redis_states.py $(ARGS)

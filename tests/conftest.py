@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -33,8 +34,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 os.environ["SSL_CERT_DIR"] = os.devnull
 os.environ.pop("SSL_CERT_FILE", None)
 
-# A deadline for one example measures what else the machine is doing.
-hypothesis.settings.register_profile("uvian", deadline=None)
+# A deadline for one example measures what else the machine is doing. `make thorough` tries more.
+hypothesis.settings.register_profile("uvian", deadline=None, max_examples=50)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=1000)
 hypothesis.settings.load_profile("uvian")
 
 # A browser's driver is not in the lock: `make e2e` brings it, and names what else is missing.
@@ -44,16 +46,37 @@ collect_ignore = [] if find_spec("playwright") else ["e2e"]
 pytest.register_assert_rewrite("tests.contracts")
 
 
-#: Suites whose mark stands in the file of each of their tests (`database` also comes with a fixture).
-_MARKED_IN_FILES = ("processes", "e2e")
+#: Each suite is chosen by its mark (`make database`, …); `make unit` runs what has none of them.
+_SUITES = ("database", "processes", "e2e", "real")
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Files that never name the suite's mark are not imported: all others took a while of its time."""
+    """A suite imports no file without a test of it: each of its processes would import all of them."""
     suite = config.option.markexpr
-    if suite not in _MARKED_IN_FILES or not collection_path.name.startswith("test_"):
+    if not suite or not collection_path.name.startswith("test_"):
         return None
-    return None if f"mark.{suite}" in collection_path.read_text() else True
+    if suite in _SUITES:
+        return None if _names(suite, collection_path) else True
+    text = collection_path.read_text()
+    of_whole_file = re.search(r"^pytestmark = \[?\s*pytest\.mark\.(\w+)", text, re.MULTILINE)
+    return True if of_whole_file and f"not {of_whole_file[1]}" in suite else None
+
+
+def _names(suite: str, path: Path) -> bool:
+    """Whether a file may have tests of a suite: by their mark, or by fixtures that bring it."""
+    if f"mark.{suite}" in path.read_text():
+        return True
+    fixtures = path.with_name("conftest.py")
+    return suite == "database" and fixtures.exists() and "redis_servers" in fixtures.read_text()
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """What the suites would not import has no tests of theirs (`make unit` sees every mixed file)."""
+    for mark in item.iter_markers():
+        if mark.name in _SUITES and not _names(mark.name, item.path):
+            raise pytest.UsageError(
+                f"{item.nodeid}: 'pytest.mark.{mark.name}' has to stand in its file"
+            )
 
 
 @pytest.fixture(scope="session")

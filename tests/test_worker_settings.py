@@ -54,16 +54,15 @@ def test_who_looks_at_the_settings_class_reads_no_environment(tmp_path: Path) ->
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("command", [_ARQ, _UVIAN], ids=["arq", "uvian"])
 @pytest.mark.parametrize(
-    "wrong",
+    ("command", "wrong"),
     [
-        _WRONG,
-        {"UVIAN_MAX_JOBS": "many"},
-        {"UVIAN_DATABASE": "supabase"},
-        {"UVIAN_DATABASE_URL": "postgresql://u:[hidden]@h/x"},
-        {"UVIAN_REDIS_URL": "redis://:hid#den@h"},
-        {},
+        (_ARQ, _WRONG),
+        (_ARQ, {"UVIAN_REDIS_URL": "redis://:hid#den@h"}),
+        (_ARQ, {}),
+        (_UVIAN, {"UVIAN_MAX_JOBS": "many"}),
+        (_UVIAN, {"UVIAN_DATABASE": "supabase"}),
+        (_UVIAN, {"UVIAN_DATABASE_URL": "postgresql://u:[hidden]@h/x"}),
     ],
     ids=str,
 )

@@ -10,7 +10,7 @@ from typing import Any
 
 import fakeredis
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from executors.events import JobRef, JobStarted
@@ -241,7 +241,6 @@ def check_end(client: ClientAt, text: str, status: str, *, was_there: bool, may_
     assert message.state == (status if text else "void")
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(steps, max_size=40), st.sampled_from(["completed", "cancelled"]), st.booleans())
 def test_whatever_happens_every_client_has_the_stored_text(
     script: list[tuple[str, Any]], status: str, long: bool

@@ -109,8 +109,7 @@ def shown(job: WatchedJob, width: int, colours: str | None) -> str:
     return output.getvalue()
 
 
-@pytest.mark.parametrize("width", [40, 60, 80, 100, 200])
-@pytest.mark.parametrize("colours", ["truecolor", "256", None])
+@pytest.mark.parametrize(("width", "colours"), [(40, "truecolor"), (80, None), (200, "256")])
 def test_a_job_fits_every_terminal(width: int, colours: str | None) -> None:
     """No line is longer than the terminal is wide, at any moment of the job."""
     from rich.text import Text

@@ -304,7 +304,7 @@ def test_a_time_without_a_zone_is_refused() -> None:
         Dispatch("j", 1, "u", "chat", run_at=datetime(2031, 1, 1))  # noqa: DTZ001 — the mistake
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.datetimes(datetime(1971, 1, 1), datetime(2400, 12, 31), timezones=st.just(UTC)))  # noqa: DTZ001
 def test_times_are_written_as_python_writes_them(moment: datetime) -> None:
     """The script turns milliseconds into ISO 8601 itself, for callers in every language."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from uvian_worker.gateway.http.bodies import document_of_body
@@ -95,13 +95,12 @@ def test_a_whole_number_beyond_64_bits_is_no_integer() -> None:
     "raw",
     [
         b"{" + b",".join(b'"k%d":1' % n for n in range(80_000)) + b"}",
-        b'{"a":[' + b"[]," * 330_000 + b"[]]}",
         b'{"a":[' + b'{"b":[1,{"c":"\\\\u0000"}]},' * 36_000 + b"1]}",
         b'{"a":"\\ud800",' + b'"b":[' + b"[]," * 330_000 + b"1]}",
         b'{"a":' + b"[" * 500_000,
         b'{"a":"' + b"\\ud83e" * 170_000 + b'"}',
     ],
-    ids=["keys", "wide", "nul in disguise", "half and wide", "deep", "halves"],
+    ids=["keys", "nul in disguise", "half and wide", "deep", "halves"],
 )
 def test_a_megabyte_of_anything_costs_little(raw: bytes) -> None:
     """Others wait meanwhile."""
@@ -120,7 +119,6 @@ _JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(_JSON)
 def test_whatever_can_be_kept_is_taken_as_it_is(document: Any) -> None:
     """And what has a NUL in it is not, wherever."""
@@ -131,7 +129,6 @@ def test_whatever_can_be_kept_is_taken_as_it_is(document: Any) -> None:
         assert document_of_body(raw) == document
 
 
-@settings(max_examples=300, deadline=None)
 @given(
     st.binary(max_size=60) | st.text(alphabet='[]{}",:\\ud8\x00ef019 ', max_size=60).map(str.encode)
 )

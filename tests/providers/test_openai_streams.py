@@ -199,7 +199,6 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.lists(json_values, max_size=4))
 def test_no_document_breaks_the_reading(documents: list[Any]) -> None:
     """Whatever a server says, it is text or an error of ours."""

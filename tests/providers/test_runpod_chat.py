@@ -199,9 +199,9 @@ async def test_a_cold_start_is_no_fault(
 ) -> None:
     """Longer in the queue than an answer may take to begin: the user is told why."""
     monkeypatch.setattr("executors.providers.runpod.endpoint._COLD_START", 0.05)
-    lab.script(faults.Waiting(30), key="runpod.run")
+    lab.script(faults.Waiting(24), key="runpod.run")
     asking = Asking()
-    deltas = await said(make(timeouts=Timeouts(first_byte=2.0, idle=1.0)), asking)
+    deltas = await said(make(timeouts=Timeouts(first_byte=1.0, idle=1.0)), asking)
     assert "".join(delta.text for delta in deltas) == ANSWER
     assert "RunPod is starting a worker, which can take minutes" in asking.told
 
@@ -281,7 +281,7 @@ async def test_a_worker_that_falls_silent(
     lab.script(faults.Silence(after=2), key="runpod.run")
     if not first_word:
         monkeypatch.setattr(runpod_lab, "_next", lambda _: [])
-    error = await failure(make(timeouts=Timeouts(first_byte=2.0, idle=1.0)))
+    error = await failure(make(timeouts=Timeouts(first_byte=0.6, idle=0.4)))
     assert "said nothing" in error.message
     assert count(lab, "cancel") == 1
 

@@ -54,6 +54,9 @@ log = logging.getLogger("uvian.providers")
 LARGEST_ANSWER = 4 * 1024 * 1024
 LARGEST_ERROR = 64 * 1024
 
+#: Before a call is asked again, in seconds; twice as long each time.
+_FIRST_PAUSE = 0.5
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timeouts:
@@ -77,7 +80,7 @@ class Patience:
         if not fault.again or tries > self.retries:
             return None
         asked = fault.refusal.wait if fault.refusal is not None else None
-        pause = pause_before(tries - 1, first=0.5, longest=self.seconds)
+        pause = pause_before(tries - 1, first=_FIRST_PAUSE, longest=self.seconds)
         return max(pause, (asked or 0.0) * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
 
 

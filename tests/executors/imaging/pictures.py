@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +57,12 @@ def logo(
             angles = np.arange(3) * 2.1 + at
             draw.polygon([(x + r * np.cos(a), y + r * np.sin(a)) for a in angles], fill=ink)
     return image.reduce(samples)
+
+
+@cache
+def known_logo(name: str) -> Image.Image:
+    """One of ``LOGOS``, drawn once."""
+    return logo(LOGOS[name])
 
 
 def edge(first: str, second: str, *, side: int = 96) -> Image.Image:

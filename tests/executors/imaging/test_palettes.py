@@ -6,7 +6,7 @@ from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from executors.imaging.colour import contrast, delta_e_2000, hex_oklch, hex_srgb, parse_hex
@@ -29,7 +29,6 @@ def turn(one: float, two: float) -> float:
     return abs((one - two + 180) % 360 - 180)
 
 
-@settings(max_examples=40, deadline=None)
 @given(st.text(max_size=40), st.integers(1, 12), st.integers(0, 2**40))
 def test_any_theme_gives_as_many_distinct_palettes_as_asked(theme: str, n: int, seed: int) -> None:
     """Whatever the words: n palettes of five colours, names and looks pairwise distinct."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageFilter
 
@@ -14,7 +14,6 @@ from tests.executors.imaging.pictures import LOGOS, logo
 SWAP = ImageFilter.Color3DLUT.generate(5, lambda r, g, b: (b, 1 - g, r * 0.7))
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 90),
     st.integers(1, 90),

@@ -38,25 +38,25 @@ def name(motif: Motif) -> str:
     return motif.draw.__name__
 
 
-@pytest.mark.parametrize("motif", MOTIFS, ids=name)
-def test_a_motif_is_drawn_in_three_inks_at_most_and_fits(motif: Motif) -> None:
+@pytest.mark.parametrize("seed", range(2))
+def test_a_motif_is_drawn_in_three_inks_at_most_and_fits(seed: int) -> None:
     """Finite, near the unit circle, in the inks it was given, two of them at least."""
-    for seed in range(5):
+    for motif in MOTIFS:
         shapes = motif.draw(INK, Random(seed))
         points = np.vstack([shape.outline for shape in shapes])
-        assert np.isfinite(points).all()
-        assert np.hypot(*points.T).max() < 1.45
-        assert np.hypot(*points.T).max() > 0.75
+        assert np.isfinite(points).all(), name(motif)
+        assert 0.75 < np.hypot(*points.T).max() < 1.45, name(motif)
         inks = {shape.ink for shape in shapes}
-        assert inks <= set(INK)
-        assert len(inks) >= 2
+        assert inks <= set(INK), name(motif)
+        assert len(inks) >= 2, name(motif)
 
 
-@pytest.mark.parametrize("motif", MOTIFS, ids=name)
-def test_a_motif_is_the_same_for_the_same_chances(motif: Motif) -> None:
+def test_a_motif_is_the_same_for_the_same_chances() -> None:
     """Nothing but the chances varies it."""
-    first, second = (motif.draw(INK, Random(9)) for _ in range(2))
-    assert all(np.array_equal(a.outline, b.outline) for a, b in zip(first, second, strict=True))
+    for motif in MOTIFS:
+        first, second = (motif.draw(INK, Random(9)) for _ in range(2))
+        outlines = zip(first, second, strict=True)
+        assert all(np.array_equal(a.outline, b.outline) for a, b in outlines), name(motif)
 
 
 @pytest.mark.parametrize("frame", FRAMES)
@@ -65,7 +65,7 @@ def test_every_frame_stays_on_the_picture(frame: str) -> None:
     colours = colours_of("ocean and sand")
     for motif in MOTIFS[::25]:
         only = {frame: FRAMES[frame]}
-        for seed in range(4):
+        for seed in range(2):
             mark = _framed(motif, colours, seed, only)
             assert max(float(np.abs(s.outline).max()) for s in mark) < 1
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gateway.live.events import TOPIC, delta, event
@@ -135,7 +135,6 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(EVENTS)
 def test_whatever_comes_and_goes_the_text_is_whole(steps: list[tuple[str, str]]) -> None:
     """Pieces join where the last ended, seqs grow, and the count of what waits ends at nothing."""

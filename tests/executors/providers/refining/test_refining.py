@@ -89,7 +89,7 @@ PICTURES: dict[str, Callable[[], Image.Image]] = {
 }
 
 
-#: On these everything is tried, on the others a part of it.
+#: On two of these everything is tried, on the others a part of it.
 USUAL = ("light logo", "dark logo", "scene", "cut out")
 
 
@@ -107,7 +107,11 @@ def rgba(image: Image.Image) -> NDArray[np.int16]:
 
 @pytest.mark.parametrize(
     ("prompt", "name"),
-    [*product(PROMPTS, USUAL), *product(PROMPTS[::4], [p for p in PICTURES if p not in USUAL])],
+    [
+        *((prompt, USUAL[at % 2]) for at, prompt in enumerate(PROMPTS)),  # flat, light and dark
+        *((prompt, USUAL[2 + at % 2]) for at, prompt in enumerate(PROMPTS)),  # grain, and holes
+        *product(PROMPTS[::12], PICTURES),
+    ],
 )
 def test_every_operation_on_every_picture(prompt: str, name: str) -> None:
     """It can be seen, it is said, the size stays: whatever the picture is."""
@@ -139,7 +143,7 @@ def lch(image: Image.Image) -> NDArray[np.float32]:
     return np.array([lab[..., 0].mean(), chroma.mean(), lab[..., 2].mean(), lab[..., 0].std()])
 
 
-@pytest.mark.parametrize("name", ["light logo", "dark logo", "scene"])
+@pytest.mark.parametrize("name", ["dark logo", "scene"])
 @pytest.mark.parametrize(
     ("prompt", "what", "direction"),
     [
