@@ -17,10 +17,10 @@ import time
 
 from benchmarks.result import Result
 from benchmarks.site import Site, median, quantile, site
-from tests.providers.lab import VENDORS
-from tests.providers.lab.faults import Paced
-from tests.providers.lab.openai import OpenAILab
-from tests.providers.lab.server import Asked, Lab
+from tests.executors.providers.lab import VENDORS
+from tests.executors.providers.lab.faults import Paced
+from tests.executors.providers.lab.openai import OpenAILab
+from tests.executors.providers.lab.server import Asked, Lab
 from uvian_worker.client import Client
 
 STOPS = 60

@@ -20,7 +20,7 @@ from repositories.jobs import JobRepository
 from tests.adapters import Adapter, OverPostgres, over_postgres_only
 from tests.cli.conftest import Programs, Uvian
 from tests.examples.conftest import EXAMPLE
-from tests.runner.conftest import MemorySink
+from tests.executors.running.conftest import MemorySink
 from tests.servers import CleanDatabase
 
 ROOT = Path(__file__).parents[2]

@@ -13,8 +13,8 @@ import asyncpg
 import pytest
 
 from tests.adapters import Adapter, OverSupabase, over_postgres_only
-from tests.eventstream.sick import SickRedis
 from tests.processes.site import Site
+from tests.redis.sick import SickRedis
 from tests.supabase.faults import html_502
 from uvian_worker.local.embedded import EmbeddedPostgres
 

@@ -8,10 +8,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.executors.providers.lab import VENDORS, faults
+from tests.executors.providers.lab.openai import OpenAILab
+from tests.executors.providers.lab.server import LAB_KEY, Lab
 from tests.processes.site import Site
-from tests.providers.lab import VENDORS, faults
-from tests.providers.lab.openai import OpenAILab
-from tests.providers.lab.server import LAB_KEY, Lab
 
 pytestmark = pytest.mark.processes
 

@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 
 from tests.adapters import over_postgres_only
-from tests.eventstream.sick import SickRedis
 from tests.processes.site import Site
+from tests.redis.sick import SickRedis
 from tests.servers import REDIS_BINARY
 from uvian_worker.local.embedded import EmbeddedRedis
 

@@ -27,9 +27,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from tests.adapters import over_postgres_only
-from tests.eventstream.sick import SickRedis
 from tests.gateway.tokens import SECRET, claims_of, signed
 from tests.processes.site import Site, Worker
+from tests.redis.sick import SickRedis
 from tests.redis_servers import eventually
 from tests.servers import LONG_STATES
 from uvian_worker.client import Client

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.executors.providers.lab import VENDORS, faults
+from tests.executors.providers.lab.fal import FalLab
+from tests.executors.providers.lab.server import LAB_KEY, Lab
 from tests.processes.site import Site, Worker
 from tests.processes.test_providers import ASKED, SETTINGS
-from tests.providers.lab import VENDORS, faults
-from tests.providers.lab.fal import FalLab
-from tests.providers.lab.server import LAB_KEY, Lab
 
 pytestmark = pytest.mark.processes
 

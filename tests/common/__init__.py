@@ -1,0 +1,1 @@
+"""What all packages share: backoff, reading of a database's errors, secrets that stay secret."""

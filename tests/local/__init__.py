@@ -1,0 +1,1 @@
+"""Servers from wheels, and what `uvian dev` writes down."""

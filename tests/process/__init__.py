@@ -1,0 +1,1 @@
+"""What every process has: health, loop, adapters, a check of the project."""

@@ -1,0 +1,1 @@
+"""Connections: permissions, TLS, clocks, and every way in which a Redis is away."""

@@ -1,0 +1,1 @@
+"""arq's view of the worker."""
