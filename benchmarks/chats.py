@@ -25,7 +25,7 @@ import psutil
 from benchmarks.result import Result
 from benchmarks.site import ROOT, Site, site
 from repositories.database import Filter
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 from uvian_worker.client import Client
 
 CHATS = 500

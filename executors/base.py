@@ -9,7 +9,7 @@ __all__ = [
     "JobContext",
     "JobInput",
     "JobServices",
-    "Kept",
+    "PartialResult",
     "Stage",
     "complaint",
 ]
@@ -27,16 +27,17 @@ from typing import Any, ClassVar, Final, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from executors.errors import LeaseLost, StageError, readable
+from executors.errors import LeaseLost, StageError
 from executors.events import Appended, Event, JobProgress, JobRef, StageFinished, StageStarted
 from executors.fetching import Fetcher
 from executors.imaging.codec import DECODERS, LIMITS, Decoders, Limits
-from executors.outcomes import Kept
+from executors.partial_result import PartialResult
 from executors.providers.base import ChatModel, ImageModel
 from repositories.concepts import UserConcepts
 from repositories.conversations import UserConversations
 from repositories.images import UserImages
 from repositories.messages import UserMessages
+from uvian_common.text import storable
 
 log = logging.getLogger("uvian.executors")
 
@@ -134,7 +135,7 @@ class Track:
     done: float = 0.0  #: weights of the stages that have finished
     open: dict[str, float] = field(default_factory=dict)  #: weighted fraction of those that run
     conversation_id: str | None = None  #: where message events go
-    kept: Callable[[], Kept] = Kept  #: what the run would leave behind if it ended now
+    partial_result: Callable[[], PartialResult] = PartialResult  #: if the run ended now
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +177,7 @@ class JobContext(Generic[InputT]):
     def progress(self, fraction: float, message: str | None = None) -> None:
         """How far the job is, 0 to 1. It never falls within a run."""
         self.track.progress = max(self.track.progress, min(max(fraction, 0.0), 1.0))
-        self.track.message = readable(message) if message else self.track.message
+        self.track.message = storable(message) if message else self.track.message
         self.emit(
             JobProgress(
                 fraction=round(self.track.progress, 4),
@@ -189,17 +190,17 @@ class JobContext(Generic[InputT]):
         """From now on message events go to this conversation: first make sure it is the user's."""
         self.track.conversation_id = conversation_id
 
-    def keep(self, kept: Callable[[], Kept]) -> None:
-        """What the run leaves behind if it completes or is cancelled: asked for at that moment.
+    def set_partial_result(self, partial_result: Callable[[], PartialResult]) -> None:
+        """What the run leaves behind if it completes or is cancelled; it is called at that moment.
 
-        Any other ending keeps nothing: another run begins anew.
+        After every other outcome nothing is left behind, because another run begins anew.
         """
-        self.track.kept = kept
+        self.track.partial_result = partial_result
 
     def warn(self, code: str, message: str, **details: Any) -> None:
         """Something went wrong that the job survives; it is listed in the output's ``warnings``."""
         log.warning("job %s run %s: %s: %s", self.job.id, self.job.run, code, message)
-        self.track.warnings.append({"code": code, "message": readable(message), **details})
+        self.track.warnings.append({"code": code, "message": storable(message), **details})
 
     async def checkpoint(self, **values: Any) -> None:
         """Save JSON values that a later run finds in ``checkpoints``.

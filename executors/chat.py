@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from executors.base import BaseExecutor, JobContext, JobInput, Stage
 from executors.errors import ProviderRejected, ProviderUnavailable
-from executors.outcomes import Answer, Kept
+from executors.partial_result import Answer, PartialResult
 from executors.providers.base import ChatDelta, ChatMessage, FinishReason, VendorRequest
 from executors.stages.message_history import estimate_tokens, read_history
 from executors.stages.message_stream import MessageStream, Pace
@@ -84,7 +84,7 @@ class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
         )
         stream = MessageStream(job.emit, self._pace, answer_id(job.job.id))
         writing = _Writing(stream, question.id, prompt)
-        job.keep(writing.kept)
+        job.set_partial_result(writing.partial_result)
         async with job.stage("answer", weight=1, label="Answering") as stage:
             stream.begin(conversation_id, question.id, again=job.job.run > 1)
             try:
@@ -162,15 +162,15 @@ class _Writing:
             case _:
                 raise ProviderUnavailable("the model had nothing to say.")
 
-    def kept(self) -> Kept:
+    def partial_result(self) -> PartialResult:
         """The message for the settlement, and what it is worth if it was stopped here."""
         self.stream.close()
         text = self.stream.text
         if not text.strip():
-            return Kept()
+            return PartialResult()
         message = Answer(text, reply_to=self._question_id, usage=self.usage.model_dump())
         # The model had ended it: it is a whole answer, whenever the user stopped it.
-        return Kept(message, charge=None if self._finish_reason is None else 1.0)
+        return PartialResult(message, charge=None if self._finish_reason is None else 1.0)
 
 
 async def _write(job: JobContext[ChatInput], writing: _Writing, stage: Stage) -> None:

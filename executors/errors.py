@@ -39,17 +39,12 @@ __all__ = [
     "StorageUnavailable",
     "Timeout",
     "in_our_words",
-    "readable",
 ]
 
 from typing import ClassVar
 
 from repositories import errors as repository_errors
-
-
-def readable(text: str) -> str:
-    """``text`` without what Postgres refuses (U+0000) and what is no Unicode (lone surrogates)."""
-    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
+from uvian_common.text import storable
 
 
 class ExecutorError(Exception):
@@ -59,7 +54,7 @@ class ExecutorError(Exception):
     retryable: ClassVar[bool] = False
 
     def __init__(self, message: str = "") -> None:
-        self.message = readable(message) or (type(self).__doc__ or "").split("\n", maxsplit=1)[0]
+        self.message = storable(message) or (type(self).__doc__ or "").split("\n", maxsplit=1)[0]
         super().__init__(self.message)
 
 

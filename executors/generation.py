@@ -73,7 +73,7 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
             details=lambda: _details(base, chosen.result() if chosen.done() else None),
             size=(base.width, base.height),
         )
-        job.keep(delivery.kept)
+        job.set_partial_result(delivery.partial_result)
         async with asyncio.TaskGroup() as both:
             both.create_task(_store(job, base, delivery))
             palettes = both.create_task(

@@ -120,7 +120,7 @@ class RefinementExecutor(BaseExecutor[RefinementInput, RefinementOutput]):
             parent_id=about.parent_id,
             size=(image.width, image.height),
         )
-        job.keep(delivery.kept)
+        job.set_partial_result(delivery.partial_result)
         delivery.base = await store_refined(job, refined)
         variations: list[StoredVariation] = []
         if asked.num_palettes:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 __all__ = ["Concept", "UserConcepts", "Variation", "concept_rows"]
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from repositories.database import Database, Filter, Order, is_id
 from repositories.errors import WAITED_FOR, NotFound
-from uvian_common.backoff import pause_before
+from uvian_common.backoff import retry
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +99,8 @@ class UserConcepts:
     async def store(self, concept: Concept, variations: Sequence[Variation], *, run: int) -> bool:
         """Write a concept with its variations, if ``run`` still holds the job.
 
-        Storing the same id again replaces it. Waits for a database that is away, like the batchers: all
-        the work is done. Raises ``Refused`` when the id is another job's.
+        Storing the same id again replaces it. Waits for a database that is away, like the batchers,
+        because all the work is done. Raises ``Refused`` when the id is another job's.
         """
         request = {
             "worker": self.worker,
@@ -109,12 +108,7 @@ class UserConcepts:
             "run": run,
             **concept_rows(concept, variations),
         }
-        tries = 0
-        while True:
-            try:
-                answer = await self.database.call("store_concept", request=request)
-            except WAITED_FOR:
-                await asyncio.sleep(pause_before(tries))
-                tries += 1
-            else:
-                return bool(answer["stored"])
+        answer = await retry(
+            lambda: self.database.call("store_concept", request=request), WAITED_FOR
+        )
+        return bool(answer["stored"])

@@ -36,9 +36,12 @@ __all__ = [
     "TimedOut",
     "Transient",
     "Unavailable",
+    "of_fault",
 ]
 
 from typing import Final
+
+from uvian_common.database_errors import Fault
 
 
 class RepositoryError(Exception):
@@ -111,3 +114,29 @@ class StatementTooSlow(Permanent):
 
 class NotFound(Permanent):
     """There is no such row or file."""
+
+
+def of_fault(  # noqa: PLR0911 - a table
+    fault: Fault, code: str, message: str, detail: str | None = None
+) -> RepositoryError:
+    """The error for a fault whose sentence is the same over every adapter.
+
+    An adapter has its own sentences for the faults that name a setting of its own.
+    """
+    match fault:
+        case Fault.AWAY:
+            return Unavailable(message)
+        case Fault.LOCKED:
+            return TimedOut("a lock was not free within a second")
+        case Fault.SLOW:
+            return StatementTooSlow(message)
+        case Fault.REFUSED:
+            return Refused(message, detail or message)
+        case Fault.CONFLICT:
+            return Conflict(message)
+        case Fault.DATA:
+            return DataError(message)
+        case Fault.NOT_FOUND:
+            return NotFound(message)
+        case _:
+            return Permanent(f"{code}: {message}")

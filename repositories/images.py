@@ -1,6 +1,6 @@
 """The ImageStore port: pictures in, signed URLs out, content-addressed.
 
-``repositories.local.images`` keeps it on a folder; Supabase Storage follows. Both pass
+``repositories.local`` implements it on a folder, ``repositories.supabase`` over Storage. Both pass
 ``tests/contracts/image_store.py``.
 
 A path is ``<user id>/<sha256 of the content>.<extension>``, and nothing else is a path: whatever
@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from repositories.errors import DataError, NotFound, PictureRefused
-from repositories.outages import NoPatience, Patience
+from repositories.outages import NoRetries, StoreRetries
 
 #: What may be stored, with the extension of its paths.
 CONTENT_TYPES: Final[Mapping[str, str]] = {
@@ -79,8 +79,8 @@ class ImageStore(Protocol):
     ) -> StoredImage:
         """Store a picture at its address; what is there already is a success and not written again.
 
-        ``register`` is told the path before anything is written: then no file is without a row.
-        It is there as a whole or not at all. Raises ``DataError`` for a type that is not in
+        ``register`` is called with the path before anything is written, so no file is without a row.
+        The picture is there as a whole or not at all. Raises ``DataError`` for a type that is not in
         ``CONTENT_TYPES``, an empty content, or more bytes than the store allows.
         """
         ...
@@ -98,7 +98,7 @@ class ImageStore(Protocol):
         ...
 
     async def close(self) -> None:
-        """Let go of what it holds; closing twice is fine."""
+        """Release connections and threads; closing twice is fine."""
         ...
 
 
@@ -106,21 +106,21 @@ class ImageStore(Protocol):
 class UserImages:
     """The pictures of one user: another user's are not found here.
 
-    With ``patience`` a store that is away is waited for, until whoever waits is stopped.
+    With ``retries`` a store that is away is waited for, until the run is stopped.
     """
 
     store: ImageStore
     user_id: str
-    patience: Patience = field(default_factory=NoPatience)
-    register: Register = unregistered  #: told of each path before it is stored
+    retries: StoreRetries = field(default_factory=NoRetries)
+    register: Register = unregistered  #: called with each path before it is stored
 
     def require_store(self) -> None:
         """Raise ``StoreAway`` where the store is known to be away: before anything is paid for."""
-        self.patience.outage.require()
+        self.retries.outage.require()
 
     async def put(self, content: bytes, content_type: str) -> StoredImage:
         """Store a picture under its content's address; see the port."""
-        return await self.patience.answer(
+        return await self.retries.call(
             lambda: self.store.put(self.user_id, content, content_type, self.register)
         )
 
@@ -152,14 +152,14 @@ class UserImages:
         """The bytes; raises ``NotFound``, for another user's path as for a missing one."""
         if not self._is_own(path):
             raise missing()
-        return await self.patience.answer(lambda: self.store.get(path))
+        return await self.retries.call(lambda: self.store.get(path))
 
     async def sign(self, paths: Sequence[str], *, expires_in: int) -> dict[str, str]:
         """URLs by path, for those of ``paths`` that exist and are this user's."""
         own = [path for path in paths if self._is_own(path)]
         if not own:
             return {}
-        return await self.patience.answer(lambda: self.store.sign(own, expires_in=expires_in))
+        return await self.retries.call(lambda: self.store.sign(own, expires_in=expires_in))
 
     def _is_own(self, path: str) -> bool:
         return is_image_path(path) and path.partition("/")[0] == self.user_id

@@ -1,39 +1,39 @@
-"""Waiting for an image store that is away: what a process knows of it, and what a run waits for.
+"""Waiting for an image store that is away: what a process knows of the outage, and how a run waits.
 
-A store of ours that is away is waited for as the database is: what a run has in its hands was paid for.
-So a call is repeated until it is answered, or until whoever waits is stopped. A run that has paid for
-nothing yet does not wait: it is told to come back (``StoreAway``), and leaves its place to others.
+An image store that is away is waited for as the database is, because the pictures that a run has in
+memory were paid for. So a call is repeated until it is answered, or until its run is stopped. A run that
+has paid for nothing yet does not wait: ``StoreAway`` tells it when to come back, and its slot is free for
+other runs.
 """
 
 from __future__ import annotations
 
-__all__ = ["NoPatience", "Outage", "Patience"]
+__all__ = ["NoRetries", "Outage", "StoreRetries"]
 
-import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 from repositories.errors import WAITED_FOR, Misconfigured, RepositoryError, StoreAway
-from uvian_common.backoff import pause_before
+from uvian_common.backoff import retry
 
 T = TypeVar("T")
 
 log = logging.getLogger("uvian.images")
 
-#: Between two tries of a call. Longer ones would only keep a person waiting.
+#: Seconds between two tries of a call. Longer pauses would only keep a person waiting.
 _FIRST: Final = 0.1
 _LONGEST: Final = 3.0
-#: Between two runs that may begin while the store is away: each finds out at the price of a picture.
+#: Seconds between two runs that may begin while the store is away. Each of them may pay for a picture.
 _SOONEST_TRIAL: Final = 1.0
 _LATEST_TRIAL: Final = 30.0
-#: A call that has been asked for so long is waited for, though nobody has heard of a fault.
+#: Seconds after which a call without an answer counts as an outage, although no error was raised.
 _SLOW: Final = 10.0
-#: Of a run's time: who has waited for longer has not had the time that its type was given.
+#: The share of a run's time. A run that waited for longer did not have the time that its type has.
 _LOST_SHARE: Final = 0.1
 
-#: Away for so long it is worth a line in the log.
+#: Seconds of an outage that are worth a line in the log.
 _REMARKABLE: Final = 1.0
 
 
@@ -46,7 +46,7 @@ class Outage:
         self._since: float | None = None
         self._total = 0.0
         self._next_trial = 0.0
-        self._told = ""
+        self._logged = ""
 
     @property
     def is_away(self) -> bool:
@@ -60,20 +60,18 @@ class Outage:
             self._since = now
         self._next_trial = now + self._pause(now)
         if isinstance(error, Misconfigured):
-            self._tell(error, logging.ERROR)
-        elif (
-            now - self._since >= _REMARKABLE
-        ):  # a reply that is lost now and then is nobody's concern
-            self._tell(error, logging.WARNING)
+            self._log(error, logging.ERROR)
+        elif now - self._since >= _REMARKABLE:  # one lost reply is no outage
+            self._log(error, logging.WARNING)
 
     def worked(self) -> None:
         """A call was answered."""
         now = self.worked_at = self.clock()
-        if self._told:
+        if self._logged:
             log.warning("the image store is back after %.0f s", now - (self._since or now))
         self._total = self.seconds
         self._since = None
-        self._told = ""
+        self._logged = ""
 
     @property
     def seconds(self) -> float:
@@ -81,7 +79,7 @@ class Outage:
         return self._total + (0.0 if self._since is None else self.clock() - self._since)
 
     def require(self) -> None:
-        """Raise ``StoreAway`` for who has not begun, unless it is time that somebody tries."""
+        """Raise ``StoreAway`` for a run that has not begun, unless it is time for the next trial."""
         now = self.clock()
         if self._since is None:
             return
@@ -90,10 +88,10 @@ class Outage:
             raise StoreAway("The image store is away.", retry_after=pause)
         self._next_trial = now + pause
 
-    def _tell(self, error: RepositoryError, level: int) -> None:
+    def _log(self, error: RepositoryError, level: int) -> None:
         kind = type(error).__name__
-        if kind != self._told:
-            self._told = kind
+        if kind != self._logged:
+            self._logged = kind
             log.log(level, "the image store is away, jobs wait for it: %s", error)
 
     def _pause(self, now: float) -> float:
@@ -105,17 +103,17 @@ class Outage:
 class _Call:
     """One call while it is waited for."""
 
-    __slots__ = ("asked_at", "began", "error")
+    __slots__ = ("began", "error", "requested_at")
 
     def __init__(self, now: float) -> None:
-        self.began = self.asked_at = now
+        self.began = self.requested_at = now
         self.error: RepositoryError | None = None
 
 
-class Patience:
-    """The calls of one run: each is repeated until it is answered.
+class StoreRetries:
+    """The calls of one run to the image store: each is repeated until it is answered.
 
-    ``on_wait`` is told once that the run waits.
+    ``on_wait`` is called once, when the run begins to wait.
     """
 
     def __init__(
@@ -127,45 +125,48 @@ class Patience:
         self._away_before = self.outage.seconds
         self._last: RepositoryError | None = None
 
-    async def answer(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What ``ask`` answers in the end; raises what would be raised again."""
-        clock = self.outage.clock
-        call = _Call(clock())
+    async def call(self, request: Callable[[], Awaitable[T]]) -> T:
+        """The answer to ``request``; raises only errors that every further try would raise as well."""
+        call = _Call(self.outage.clock())
         self._calls.add(call)
-        tries = 0
+
+        async def once() -> T:
+            call.requested_at = self.outage.clock()
+            return await request()
+
         try:
-            while True:
-                call.asked_at = clock()
-                try:
-                    answer = await ask()
-                except WAITED_FOR as error:
-                    self._fails(call, error)
-                    await asyncio.sleep(pause_before(tries, first=_FIRST, longest=_LONGEST))
-                    tries += 1
-                except RepositoryError:  # an answer all the same
-                    self.outage.worked()
-                    raise
-                else:
-                    self.outage.worked()
-                    return answer
+            answer = await retry(
+                once,
+                WAITED_FOR,
+                first=_FIRST,
+                longest=_LONGEST,
+                on_failure=lambda error: self._failed(call, error),
+            )
+        except RepositoryError:  # an answer all the same
+            self.outage.worked()
+            raise
+        else:
+            self.outage.worked()
+            return answer
         finally:
             self._calls.discard(call)
 
-    def excuse(self, seconds: float) -> RepositoryError | None:
-        """Why a run of ``seconds`` did not end in time, if the store was the reason.
+    def blame(self, seconds: float) -> RepositoryError | None:
+        """The store's error, if the store is the reason why a run did not end within ``seconds``.
 
-        A store that served others while this call failed is no excuse: it is the call's own fault.
+        Where the store served others while this call failed, the call itself is the reason.
         """
         now = self.outage.clock()
         for call in self._calls:
             if call.error is not None and self.outage.worked_at <= call.began:
                 return call.error
-            if call.error is None and now - call.asked_at > _SLOW:
+            if call.error is None and now - call.requested_at > _SLOW:
                 return StoreAway("The image store does not answer.")
         lost = self.outage.seconds - self._away_before
         return self._last if lost > _LOST_SHARE * seconds else None
 
-    def _fails(self, call: _Call, error: RepositoryError) -> None:
+    def _failed(self, call: _Call, error: Exception) -> None:
+        assert isinstance(error, RepositoryError)  # noqa: S101 - of WAITED_FOR
         self.outage.failed(error)
         call.error = error
         if self._last is None:
@@ -173,9 +174,9 @@ class Patience:
         self._last = error
 
 
-class NoPatience(Patience):
-    """Who asks hears of the first fault: for those whose callers wait for an answer."""
+class NoRetries(StoreRetries):
+    """The first error is raised: for callers that a person waits for."""
 
-    async def answer(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """What ``ask`` answers; raises what it raises."""
-        return await ask()
+    async def call(self, request: Callable[[], Awaitable[T]]) -> T:
+        """The answer to ``request``; raises what it raises."""
+        return await request()

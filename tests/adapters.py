@@ -13,9 +13,8 @@ import pytest
 from supabase import AsyncClient, AsyncClientOptions
 
 from repositories.database import Database
-from repositories.postgres.database import PostgresDatabase
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.database import SupabaseDatabase
+from repositories.postgres import PostgresDatabase
+from repositories.supabase import SupabaseDatabase, connect_supabase
 from tests.servers import CleanDatabase
 from tests.supabase.platform import Platform
 from uvian_worker.client import Client

@@ -1,15 +1,19 @@
-"""How long to wait before something is tried again: the one place, however often it was tried.
+"""How long to wait before something is tried again, and the loop that tries again.
 
-``uvian_common/backoff.py`` is the same file for what a team's API loads, which may not import this
-package; a test compares the two to the letter. The browser's and Node's are generated
-(``scripts/generate_typescript.py``).
+The browser's and Node's ``pause_before`` are generated from this one (``scripts/generate_typescript.py``).
 """
 
 from __future__ import annotations
 
-__all__ = ["DOUBLINGS", "pause_before"]
+__all__ = ["DOUBLINGS", "pause_before", "retry"]
 
+import asyncio
+import itertools
 import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 DOUBLINGS = 64  #: no cap is further away; past 1,023 of them a float overflows
 
@@ -22,3 +26,27 @@ def pause_before(tries: int, *, first: float = 0.05, longest: float = 1.0) -> fl
     """
     ceiling = min(longest, first * 2.0 ** min(max(tries, 0), DOUBLINGS))
     return ceiling * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
+
+
+async def retry(
+    call: Callable[[], Awaitable[T]],
+    on: type[Exception] | tuple[type[Exception], ...],
+    *,
+    tries: int | None = None,
+    first: float = 0.05,
+    longest: float = 1.0,
+    on_failure: Callable[[Exception], None] = lambda _: None,
+) -> T:
+    """What ``call`` returns, repeated while it raises ``on``: at most ``tries`` times, or without a limit.
+
+    ``on_failure`` is called with each error that is followed by a pause. The last error is raised.
+    """
+    for failed in itertools.count():
+        try:
+            return await call()
+        except on as error:
+            if tries is not None and failed + 1 >= tries:
+                raise
+            on_failure(error)
+            await asyncio.sleep(pause_before(failed, first=first, longest=longest))
+    raise AssertionError  # it counts without an end

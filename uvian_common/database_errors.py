@@ -1,14 +1,13 @@
 """What a database's answer means: the one table of SQLSTATEs, PostgREST's codes and HTTP statuses.
 
-``uvian_common/database_errors.py`` is the same file for what a team's API loads, which may not import
-this package; a test compares the two to the letter. The TypeScript client's is generated from it
-(``scripts/generate_typescript.py``). Each reader has its own words for a ``Fault``; none has a reading
-of its own.
+The adapters, the Python client and the TypeScript client read it; the last one's copy is generated
+(``scripts/generate_typescript.py``). Each of them has its own errors for a ``Fault``, and none
+classifies an answer by itself.
 """
 
 from __future__ import annotations
 
-__all__ = ["CODES", "PASSING_STATUSES", "Fault", "fault_of", "fault_of_answer"]
+__all__ = ["CODES", "PASSING_STATUSES", "Fault", "fault_of", "fault_of_answer", "status_passes"]
 
 import re
 from enum import StrEnum
@@ -99,6 +98,11 @@ PASSING: Final = (
 PASSING_STATUSES: Final = (408, 423, 425, 429)
 
 
+def status_passes(status: int) -> bool:
+    """Whether the same request may succeed a moment later, going by the status alone."""
+    return status >= 500 or status in PASSING_STATUSES
+
+
 def fault_of(code: str, message: str = "", *, fatal: bool = False) -> Fault:
     """The meaning of an SQLSTATE or a code of PostgREST's, and the sentence that came with it.
 
@@ -130,7 +134,7 @@ def fault_of_answer(  # noqa: PLR0911 - a table
         return Fault.KEY
     if message.startswith("no Route matched"):
         return Fault.ADDRESS
-    if status is None or status >= 500 or status in PASSING_STATUSES:
+    if status is None or status_passes(status):
         return Fault.AWAY
     if status in (401, 403):
         return Fault.KEY

@@ -1,4 +1,4 @@
-"""From what escaped an executor to how its run ends."""
+"""From the error that escaped an executor to the outcome of its run: retry it, when, or fail it."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from executors.errors import (
     StorageUnavailable,
     in_our_words,
 )
-from executors.outcomes import Failed, Outcome, Retry
+from executors.running.outcomes import Failed, Outcome, Retry
 from uvian_common.backoff import pause_before
 
-#: Before a job comes back that has waited for our own storage: nobody counts how often.
+#: Seconds before a job runs again that waited for our own storage. It burns no attempt.
 STORAGE_DELAY = 2.0
 FIRST_DELAY = 1.0
 LONGEST_DELAY = 60.0
@@ -27,7 +27,7 @@ LONGEST_RATE_LIMIT = 3600.0
 
 
 def outcome_of(error: BaseException, attempt: int) -> Outcome:
-    """The ending for what was raised; ``attempt`` is how many have burned before this one."""
+    """The outcome of a run that raised ``error``; ``attempt`` is how many have burned before this one."""
     stage, label, cause = _unwrapped(error)
     known = in_our_words(cause)
     sentence = known.message if known else "an internal error"
@@ -47,14 +47,14 @@ def outcome_of(error: BaseException, attempt: int) -> Outcome:
         delay = max(known.retry_after, STORAGE_DELAY) * random.uniform(0.5, 1)  # noqa: S311
         return Retry(details, message, delay=delay, burn=False)
     if retryable:
-        asked = known.retry_after if isinstance(known, ProviderUnavailable) else 0.0
+        requested = known.retry_after if isinstance(known, ProviderUnavailable) else 0.0
         pause = pause_before(attempt, first=FIRST_DELAY, longest=LONGEST_DELAY)
-        return Retry(details, message, delay=max(pause, min(asked, LONGEST_RATE_LIMIT)))
+        return Retry(details, message, delay=max(pause, min(requested, LONGEST_RATE_LIMIT)))
     return Failed(details, message)
 
 
 def cause_of(error: BaseException) -> BaseException:
-    """What went wrong, out of the stages and task groups that it came through."""
+    """The error itself, without the stages and task groups that it came through."""
     return _unwrapped(error)[2]
 
 
@@ -63,7 +63,7 @@ def _unwrapped(error: BaseException) -> tuple[str | None, str | None, BaseExcept
     stage = label = None
     while True:
         if isinstance(error, BaseExceptionGroup):
-            # That the job is another's, or unwanted, says more than what else went wrong.
+            # A lost lease or a cancellation decides the outcome, whatever else went wrong.
             error = next(
                 (e for e in error.exceptions if isinstance(cause_of(e), LeaseLost | Cancelled)),
                 error.exceptions[0],

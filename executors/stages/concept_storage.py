@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from executors.base import JobContext
 from executors.errors import LeaseLost
-from executors.outcomes import Kept
+from executors.partial_result import PartialResult
 from repositories.concepts import Concept, Variation, concept_rows
 from repositories.errors import Refused
 from repositories.images import StoredImage
@@ -77,12 +77,12 @@ class Delivery:
         """Its variations, in the order of their palettes."""
         return [_row(concept.id, each) for each in sorted(self.variations, key=lambda v: v.index)]
 
-    def kept(self) -> Kept:
+    def partial_result(self) -> PartialResult:
         """What the job leaves behind wherever it is stopped."""
         if self.base is None:
-            return Kept(delivered=0.0)
+            return PartialResult(delivered=0.0)
         concept = self.concept()
-        return Kept(
+        return PartialResult(
             charge=self.share,
             delivered=self.share,
             rows=concept_rows(concept, self.rows(concept)),

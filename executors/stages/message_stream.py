@@ -23,6 +23,7 @@ from executors.events import (
     MessageSnapshot,
     MessageStarted,
 )
+from uvian_common.text import TextCleaner
 
 #: Seconds between two pieces of one answer, at most, while the log keeps up.
 TICK = 0.02
@@ -115,7 +116,7 @@ class MessageStream:
         self._unanswered = False
         self._over = False
         self._closed = False
-        self._half = ""  #: the first half of a character
+        self._cleaner = TextCleaner()
 
     def begin(self, conversation_id: str, reply_to: str | None, *, again: bool) -> None:
         """Announce the answer; ``again``: an earlier run may have told some of it, which is void."""
@@ -141,7 +142,7 @@ class MessageStream:
             raise LeaseLost
         if self._closed:
             return False
-        raw = self._storable(text).encode()
+        raw = self._cleaner.clean(text).encode()
         room = self._limit - len(self._written)
         if len(raw) > room:
             self._add(raw[:room].decode("utf-8", "ignore").encode())
@@ -200,23 +201,3 @@ class MessageStream:
             self._stale = True
             self._pace.join(self)
         self._pace.arrived()
-
-    def _storable(self, text: str) -> str:
-        """Without what Postgres and UTF-8 refuse: U+0000, and halves of surrogate pairs.
-
-        Some servers split a pair between two pieces, as JSON lets them: the halves are joined.
-        """
-        if "\0" in text:
-            text = text.replace("\0", "")
-        if not self._half and text.isascii():
-            return text
-        text = self._half + text
-        self._half = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
-        if self._half:
-            text = text[:-1]
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            pairs = text.encode("utf-16-le", "surrogatepass")
-            return pairs.decode("utf-16-le", "ignore")
-        return text

@@ -17,12 +17,13 @@ from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from executors import failures
+from executors import failure_log
 from executors.base import JobContext
-from executors.errors import ExecutorError, LeaseLost, readable
+from executors.errors import ExecutorError, LeaseLost
 from executors.imaging.colour import delta_e_2000, hex_srgb
 from executors.imaging.palettes import Palette, harmonies
 from executors.providers.base import ChatMessage, ChatModel, VendorRequest
+from uvian_common.text import storable
 
 log = logging.getLogger("uvian.executors")
 
@@ -71,13 +72,13 @@ async def generate_palettes(
             raise
         except (ExecutorError, TimeoutError) as error:
             reason = _reason(error)
-            line, trace = failures.told(error)
+            line, trace = failure_log.line_of(error)
             log.warning(
                 "job %s: no palettes from %s: %s", job.job.id, model.name, line, exc_info=trace
             )
             job.warn("palettes_by_harmony", f"The model chose no palettes: {reason}")
             return ChosenPalettes(
-                await _harmonies(theme, count, seed), "harmony", model.name, readable(reason)
+                await _harmonies(theme, count, seed), "harmony", model.name, storable(reason)
             )
         await job.checkpoint(**{CHECKPOINT: _document(chosen, asked)})
         return chosen
@@ -229,7 +230,7 @@ def _unfenced(text: str) -> str:
 
 
 def _palette(swatch: _Swatch) -> Palette:
-    name = " ".join(readable(swatch.name).split())[:80]
+    name = " ".join(storable(swatch.name).split())[:80]
     for colour in swatch.colours:
         if not (len(colour) == 7 and colour.startswith("#")):
             raise _Unfit(f"{colour[:20]!r} is not of the form #rrggbb")

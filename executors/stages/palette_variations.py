@@ -9,7 +9,7 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from executors import failures
+from executors import failure_log
 from executors.base import JobContext, Stage
 from executors.errors import LeaseLost, in_our_words
 from executors.events import ImageReady
@@ -52,7 +52,7 @@ async def create_variations(
         if not made:
             raise errors[0][1]
         for i, error in errors:
-            line, trace = failures.told(error)
+            line, trace = failure_log.line_of(error)
             log.warning("job %s: variation %d failed: %s", job.job.id, i, line, exc_info=trace)
             known = in_our_words(error)
             reason = known.message if known else "it could not be drawn."

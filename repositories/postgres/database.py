@@ -30,8 +30,8 @@ from repositories.database import (
     require_rows,
 )
 from repositories.errors import Misconfigured, Permanent
+from repositories.postgres.errors import translated
 from repositories.postgres.notifications import Listener
-from repositories.sqlstates import translated
 from uvian_common.dsn import BadConnectionString, read
 
 #: What a server answers to a setting in the connection string that it does not know, or not like this.

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from repositories.sqlstates import translated
+from repositories.postgres.errors import translated
 from uvian_common.backoff import pause_before
 from uvian_common.dsn import read
 

@@ -17,7 +17,7 @@ from supabase import AsyncClient, AsyncClientOptions
 
 from repositories import errors
 from repositories.supabase.errors import THE_KEY, translated
-from uvian_common.backoff import pause_before
+from uvian_common.backoff import retry
 
 T = TypeVar("T")
 
@@ -40,28 +40,29 @@ class Supabase:
         self._http = http
         self._closed = False
 
-    async def answer(
+    async def call(
         self,
-        ask: Callable[[], Awaitable[T]],
+        request: Callable[[], Awaitable[T]],
         *,
         timeout: float,  # noqa: ASYNC109 - of all tries together
         tries: int = TRIES,
     ) -> T:
-        """What ``ask`` answers within ``timeout`` seconds; raises only ``repositories.errors``.
+        """The answer to ``request`` within ``timeout`` seconds; raises only ``repositories.errors``.
 
-        While the answer is ``Unavailable`` it is asked again, after a moment: enough for a
-        connection that was closed meanwhile. A longer outage is the caller's to wait for.
+        While the answer is ``Unavailable`` the request is repeated after a short pause. That is enough
+        for a connection that was closed meanwhile. For a longer outage the caller waits.
         """
         if self._closed:
             raise _closed()
         try:
             async with asyncio.timeout(timeout):
-                for attempt in range(tries - 1):
-                    try:
-                        return await self._ask(ask)
-                    except errors.Unavailable:
-                        await asyncio.sleep(pause_before(attempt, first=0.1, longest=0.3))
-                return await self._ask(ask)
+                return await retry(
+                    lambda: self._request(request),
+                    errors.Unavailable,
+                    tries=tries,
+                    first=0.1,
+                    longest=0.3,
+                )
         except TimeoutError as error:
             raise errors.TimedOut(f"Supabase did not answer within {timeout:g} s.") from error
 
@@ -70,9 +71,9 @@ class Supabase:
         self._closed = True
         await self._http.aclose()
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]]) -> T:
+    async def _request(self, request: Callable[[], Awaitable[T]]) -> T:
         try:
-            return await ask()
+            return await request()
         except Exception as error:
             raise (_closed() if self._closed else translated(error)) from error
 

@@ -29,7 +29,7 @@ from repositories.database import (
     require_name,
     require_rows,
 )
-from repositories.postgres.notifications import Listener
+from repositories.postgres import Listener
 from repositories.supabase.client import TRIES, Supabase
 
 #: Fewer rows than that are all there are: no project's *max rows* is lower. One whose is, shows it in an
@@ -201,7 +201,7 @@ class SupabaseDatabase:
             async with places or self._calls:
                 return await request.execute()
 
-        return await self._supabase.answer(ask, timeout=self._timeout, tries=tries)
+        return await self._supabase.call(ask, timeout=self._timeout, tries=tries)
 
     async def _write(self, request: _Request) -> list[Row]:
         return _rows(await self._answer(request, tries=1))

@@ -1,4 +1,4 @@
-"""What the answers of PostgREST, of Storage and of the gateway before them mean in this project's words."""
+"""What the answers of PostgREST, of Storage and of the gateway before them are in this project's words."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from storage3.exceptions import StorageApiError
 
 from repositories import errors
 from repositories.images import missing
-from repositories.sqlstates import in_our_words
-from uvian_common.database_errors import PASSING_STATUSES, Fault, fault_of_answer
+from uvian_common.database_errors import Fault, fault_of_answer, status_passes
 
 #: What ``UVIAN_SUPABASE_KEY`` has to be, and where it is found.
 THE_KEY: Final = (
@@ -30,7 +29,7 @@ _NOT_AN_API: Final = (
 
 
 def translated(error: Exception) -> errors.RepositoryError:  # noqa: PLR0911 - a table
-    """The one seam where the errors of postgrest, storage3 and httpx become ours."""
+    """The one place where the errors of postgrest, storage3 and httpx become ours."""
     match error:
         case errors.RepositoryError():
             return error
@@ -56,12 +55,12 @@ def translated(error: Exception) -> errors.RepositoryError:  # noqa: PLR0911 - a
 
 def _of_postgrest(error: APIError) -> errors.RepositoryError:
     code, message = error.code or "", error.message or ""
-    return _in_our_words(
+    return _of_fault(
         fault_of_answer(code, message, body=bool(error.details)), code, message, error.details
     )
 
 
-def _in_our_words(  # noqa: PLR0911 - a table
+def _of_fault(  # noqa: PLR0911 - a table
     fault: Fault, code: str, message: str, detail: str | None
 ) -> errors.RepositoryError:
     answered = f"HTTP {code} {message}".rstrip() if code.isdecimal() and len(code) == 3 else message
@@ -90,7 +89,7 @@ def _in_our_words(  # noqa: PLR0911 - a table
         case Fault.DATA if answered != message:
             return errors.DataError(f"The request is too large for the API: {answered}")
         case _:
-            return in_our_words(fault, code, message, detail)
+            return errors.of_fault(fault, code, message, detail)
 
 
 def _wrong_key(message: str) -> errors.RepositoryError:
@@ -112,7 +111,7 @@ def _of_storage(error: StorageApiError) -> errors.RepositoryError:
     message = f"HTTP {status}" if error.code == "InternalError" else error.message
     if status in _STORAGE and (status == 413 or not _is_page(error)):
         return _STORAGE[status](message)
-    if status >= 500 or status in PASSING_STATUSES or _is_page(error):
+    if status_passes(status) or _is_page(error):
         return _away(message)
     if "jwt" in error.code.lower():
         return _wrong_key(message)

@@ -163,7 +163,7 @@ class SupabaseImages:
                     # storage3 found not what Storage answers: a page of something in between, as JSON.
                     raise Unavailable("Something else than Storage has answered.") from error
 
-        return await self._supabase.answer(ask, timeout=self._timeout)
+        return await self._supabase.call(ask, timeout=self._timeout)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

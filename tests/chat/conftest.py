@@ -21,7 +21,7 @@ from repositories.conversations import UserConversations
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository
 from repositories.messages import Message, MessageRepository, UserMessages
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 from tests.chat.model import STOP, ScriptedModel, Step
 from uvian_worker.client import Client, PostedMessage
 from uvian_worker.events.assembler import AssembledMessage, MessageAssembler

@@ -11,8 +11,7 @@ import orjson
 import pytest
 from typer.testing import Result
 
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.images import SupabaseImages
+from repositories.supabase import SupabaseImages, connect_supabase
 from tests.cli.conftest import Programs, Uvian
 from tests.servers import CleanDatabase
 from tests.supabase.faults import Action, empty_400, html_502, lose_reply, reset

@@ -27,7 +27,8 @@ from repositories.database import Filter
 from repositories.errors import Refused
 from repositories.images import Register, StoredImage, UserImages, unregistered
 from repositories.jobs import ClaimedJob, Settlement
-from repositories.local.images import LocalImages
+from repositories.local import LocalImages
+from repositories.outages import Outage
 
 USER = str(uuid.UUID(int=7))
 JOB = str(uuid.UUID(int=8))
@@ -190,8 +191,14 @@ class Bench:
     told: list[tuple[JobRef, Event]] = field(default_factory=list)
     on_event: Callable[[Event], None] = lambda _: None
     runner: Runner = field(init=False)
+    outage: Outage = field(default_factory=Outage)
 
     def __post_init__(self) -> None:
+        self.begin(self.jobs)
+
+    def begin(self, jobs: MemoryJobs) -> None:
+        """A runner for these jobs, in the same process as the one before."""
+        self.jobs = jobs
         self.runner = Runner(
             jobs=self.jobs,  # type: ignore[arg-type] # as much of it as a runner uses
             registry=Registry([GenerationExecutor, RefinementExecutor]),
@@ -208,6 +215,7 @@ class Bench:
                 decoders=self.decoders,
             ),
             stop_grace=5,
+            outage=self.outage,
         )
 
     def emit(self, job: JobRef, event: Event) -> asyncio.Future[Appended]:

@@ -26,9 +26,9 @@ from repositories.conversations import UserConversations
 from repositories.database import Filter, Row
 from repositories.images import UserImages
 from repositories.jobs import JobRepository
-from repositories.local.images import LocalImages
+from repositories.local import LocalImages
 from repositories.messages import UserMessages
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 from tests.servers import CleanDatabase
 
 

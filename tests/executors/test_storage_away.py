@@ -20,10 +20,9 @@ from executors.refinement import RefinementExecutor
 from repositories import outages
 from repositories.errors import Misconfigured, PictureRefused, StoreAway, Unavailable
 from repositories.images import ImageStore
-from repositories.local.images import LocalImages
-from repositories.outages import Outage, Patience
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.images import SupabaseImages
+from repositories.local import LocalImages
+from repositories.outages import Outage, StoreRetries
+from repositories.supabase import SupabaseImages, connect_supabase
 from tests.executors.bench import Bench, MemoryJobs, Model, Pictures
 from tests.executors.test_generation import ASKED
 
@@ -122,7 +121,7 @@ async def test_it_goes_away_at_every_moment(shop: Shop) -> None:
     position = 0
     while position < 40:
         bench = shop.bench
-        bench.jobs = bench.runner._jobs = MemoryJobs({**ASKED, "num_palettes": 2})  # type: ignore[assignment]
+        bench.begin(MemoryJobs({**ASKED, "num_palettes": 2}))
         bench.told.clear()
         seen = 0
 
@@ -182,9 +181,7 @@ async def test_a_refinement_waits_for_its_original(shop: Shop) -> None:
     """Reading is waited for as writing is: the original is not missing while the store is away."""
     await until_ended(shop.bench)
     path = shop.bench.images[0].path
-    shop.bench.jobs = shop.bench.runner._jobs = MemoryJobs(  # type: ignore[assignment]
-        {"image_path": path, "refinement_prompt": "bluer"}, "refinement"
-    )
+    shop.bench.begin(MemoryJobs({"image_path": path, "refinement_prompt": "bluer"}, "refinement"))
     shop.away()
     asyncio.get_running_loop().call_later(0.3, shop.back)
     settled = await until_ended(shop.bench)
@@ -205,12 +202,12 @@ async def test_what_only_the_operator_can_mend(shop: Shop) -> None:
 
 
 async def test_a_picture_that_always_fails_is_no_outage(shop: Shop) -> None:
-    """While the store serves others, a call that fails is no excuse: an attempt burns."""
+    """While the store serves others, a call that fails is to blame itself: an attempt burns."""
     shop.bench.pictures.fails = lambda n: Unavailable("timed out") if n >= 2 else None
 
     async def others() -> None:
         while True:
-            shop.bench.runner._outage.worked()
+            shop.bench.outage.worked()
             await asyncio.sleep(0.001)
 
     noise = asyncio.ensure_future(others())
@@ -263,8 +260,8 @@ def test_who_has_not_begun_comes_back_later() -> None:
 
 async def test_an_answer_is_an_answer_also_when_it_is_no() -> None:
     """A picture that is refused is not sent again, and the store is known to be there."""
-    patience = Patience()
-    patience.outage.failed(Unavailable("away"))
+    retries = StoreRetries()
+    retries.outage.failed(Unavailable("away"))
     asked = 0
 
     async def refuse() -> None:
@@ -273,9 +270,9 @@ async def test_an_answer_is_an_answer_also_when_it_is_no() -> None:
         raise PictureRefused("too large")
 
     with pytest.raises(PictureRefused):
-        await patience.answer(refuse)
+        await retries.call(refuse)
     assert asked == 1
-    assert not patience.outage.is_away
+    assert not retries.outage.is_away
 
 
 def test_its_error_is_a_sentence() -> None:

@@ -21,7 +21,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from yarl import URL
 
-from repositories.local.images import LocalImages
+from repositories.local import LocalImages
 from uvian_worker.gateway.endpoints.files import FolderFiles
 from uvian_worker.gateway.http import connections as rules
 from uvian_worker.gateway.http.bodies import document_of_body, read_body

@@ -10,7 +10,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from PIL import Image
 
-from repositories.local.images import LocalImages
+from repositories.local import LocalImages
 from tests.adapters import over_postgres_only
 from tests.gateway.site import Caller, Site
 from uvian_worker.worker.services import Services, open_services

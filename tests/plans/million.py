@@ -12,7 +12,7 @@ from typing import Any
 import asyncpg
 import orjson
 
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 
 JOBS = 1_000_000
 JIT_ABOVE_COST = 100_000  #: Postgres's default

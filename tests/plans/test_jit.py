@@ -17,7 +17,7 @@ import asyncpg
 import pytest
 
 from repositories.conversations import ConversationRepository
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 from tests.plans.life import life
 from tests.plans.million import Explained
 from tests.servers import CleanDatabase, Clones

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from repositories.errors import Misconfigured, Transient
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 from tests.contracts.database import DatabaseContract
 from tests.lifecycle.test_storm import (  # noqa: F401 - collected here once more
     test_a_storm_of_everything_ends_with_everything_ended,

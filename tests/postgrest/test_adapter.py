@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase import SupabaseDatabase
 from tests.repositories.conftest import hand, service, user  # noqa: F401 - fixtures
 from tests.repositories.test_supabase import SupabaseContract
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from repositories import errors
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase import SupabaseDatabase, connect_supabase
 from tests.postgrest.process import POSTGRES_17, PostgRest, RealRest
 from tests.supabase.keys import Keys
 from tests.supabase.platform import Platform

@@ -12,11 +12,9 @@ import asyncpg
 import pytest
 
 from repositories.errors import Misconfigured, SchemaMissing, Unavailable
-from repositories.local.images import LocalImages
-from repositories.postgres.database import PostgresDatabase
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.database import SupabaseDatabase
-from repositories.supabase.images import SupabaseImages
+from repositories.local import LocalImages
+from repositories.postgres import PostgresDatabase
+from repositories.supabase import SupabaseDatabase, SupabaseImages, connect_supabase
 from tests.servers import CleanDatabase
 from tests.supabase.platform import Platform
 from uvian_worker.config import Config
@@ -68,7 +66,7 @@ async def test_a_process_has_one_client(
         made.append(connect_supabase(url, key))
         return made[-1]
 
-    monkeypatch.setattr("repositories.supabase.client.connect_supabase", connect)
+    monkeypatch.setattr("repositories.supabase.connect_supabase", connect)
     async with AsyncExitStack() as stack:
         opened = Stores(Config.load({}, **settings, database="supabase"), stack)
         database, _ = await opened.database(), await opened.images()

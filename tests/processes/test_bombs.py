@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from repositories.local.images import LocalImages
+from repositories.local import LocalImages
 from tests.adapters import over_postgres_only
 from tests.executors.imaging.bombs import progressive
 from tests.executors.imaging.processes import children, cpu, is_alive, until

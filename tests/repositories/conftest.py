@@ -8,8 +8,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase import SupabaseDatabase, connect_supabase
 from tests.servers import CleanDatabase
 from tests.supabase.platform import Platform
 

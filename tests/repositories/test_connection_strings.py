@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from repositories.errors import Misconfigured
-from repositories.postgres.database import PostgresDatabase
-from repositories.postgres.notifications import Listener
+from repositories.postgres import Listener, PostgresDatabase
 from tests.repositories.test_dsn import TAKEN
 from tests.servers import CleanDatabase
 from uvian_worker.client import Client, NotSetUp

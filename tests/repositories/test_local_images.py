@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from repositories.errors import Misconfigured, NotFound, NotGranted, Transient, Unavailable
 from repositories.images import is_image_path
+from repositories.local import LocalImages
 from repositories.local import images as local_images
-from repositories.local.images import LocalImages
 from tests.contracts.image_store import PNG, ImageStoreContract
 
 SECRET = "a secret of some length"

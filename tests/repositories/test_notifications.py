@@ -11,8 +11,7 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 import pytest
 
-from repositories.postgres import notifications
-from repositories.postgres.notifications import Listener
+from repositories.postgres import Listener, notifications
 from tests.servers import CleanDatabase
 
 SESSIONS = "select pid from pg_stat_activity where datname = $1 and usename = 'uvian_migrator'"

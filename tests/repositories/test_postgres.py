@@ -13,9 +13,9 @@ import pytest
 
 from repositories import errors
 from repositories.database import KEYS, SIGNATURES, Function, Table
+from repositories.postgres import PostgresDatabase
 from repositories.postgres import database as postgres
-from repositories.postgres.database import PostgresDatabase
-from repositories.sqlstates import translated
+from repositories.postgres.errors import translated
 from tests.contracts.database import DatabaseContract, job
 from tests.servers import POSTGRES_BINARIES, CleanDatabase
 from uvian_worker.local.embedded import EmbeddedPostgres
@@ -206,7 +206,7 @@ async def test_a_statement_beyond_the_servers_timeout_is_not_tried_again(
 ) -> None:
     """57014: the same statement would run into it once more; only a smaller one may not."""
     hand = await asyncpg.connect(database.superuser_dsn)
-    await hand.execute(f"alter database {database.name} set statement_timeout = '50ms'")
+    await hand.execute(f"alter database {database.name} set statement_timeout = '500ms'")
     port = await PostgresDatabase.connect(database.dsn)
     try:
         (made,) = await port.insert("jobs", [job(user)])

@@ -15,8 +15,7 @@ from supabase import AsyncClient, AsyncClientOptions
 
 from repositories import errors
 from repositories.database import Order
-from repositories.supabase.client import Supabase, connect_supabase
-from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase import Supabase, SupabaseDatabase, connect_supabase
 from tests.contracts.database import DatabaseContract, job
 from tests.servers import CleanDatabase
 from tests.supabase.faults import (

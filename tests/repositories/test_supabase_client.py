@@ -13,9 +13,7 @@ import pytest
 from aiohttp import web
 
 from repositories import errors
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.database import SupabaseDatabase
-from repositories.supabase.images import SupabaseImages
+from repositories.supabase import SupabaseDatabase, SupabaseImages, connect_supabase
 from tests.supabase.faults import html_502, status
 from tests.supabase.platform import Platform
 

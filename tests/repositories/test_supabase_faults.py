@@ -15,8 +15,7 @@ from repositories import errors
 from repositories.conversations import ConversationRepository
 from repositories.database import SIGNATURES, Filter
 from repositories.messages import MessageRepository
-from repositories.supabase.client import connect_supabase
-from repositories.supabase.database import SupabaseDatabase
+from repositories.supabase import SupabaseDatabase, connect_supabase
 from tests.contracts.database import job
 from tests.servers import POSTGRES_BINARIES, CleanDatabase
 from tests.supabase.faults import (

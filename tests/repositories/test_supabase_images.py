@@ -24,10 +24,9 @@ from repositories.errors import (
     Unavailable,
 )
 from repositories.images import address
+from repositories.supabase import Supabase, SupabaseDatabase, SupabaseImages, connect_supabase
 from repositories.supabase import images as supabase_images
-from repositories.supabase.client import Supabase, connect_supabase
-from repositories.supabase.database import SupabaseDatabase
-from repositories.supabase.images import BUCKET, SupabaseImages
+from repositories.supabase.images import BUCKET
 from tests.contracts.image_store import PNG, ImageStoreContract
 from tests.supabase.faults import (
     Action,

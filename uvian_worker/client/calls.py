@@ -15,14 +15,14 @@ __all__ = [
 ]
 
 import asyncio
-import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 import asyncpg
 import orjson
 
-from uvian_common.database_errors import Fault, fault_of, fault_of_answer
+from uvian_common.asyncpg_errors import NO_CONNECTION, WRONG_CONNECTION_STRING, fault_of_postgres
+from uvian_common.database_errors import Fault, fault_of_answer
 
 #: Runs a function of the schema as the service; raises what is below, or what nobody foresaw.
 Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -61,9 +61,9 @@ def over_postgres(pool: asyncpg.Pool) -> Call:
             answer = await pool.fetchval(f"select uvian.{function}({names})::text", *values)
         except asyncpg.PostgresError as error:
             raise _of_postgres(error, function) from error
-        except (asyncpg.ClientConfigurationError, ssl.SSLCertVerificationError) as error:
+        except WRONG_CONNECTION_STRING as error:
             raise NotSetUp(f"The connection string cannot be used: {error}") from error
-        except (OSError, asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        except NO_CONNECTION as error:
             raise DatabaseAway(str(error) or "no answer in time") from error
         except UnicodeEncodeError as error:
             raise bad_value(function, "a value that is no text") from error
@@ -153,15 +153,8 @@ def _as_json(value: Any) -> bytes:
 
 
 def _of_postgres(error: asyncpg.PostgresError, function: str) -> Exception:
-    state, message = str(error.sqlstate), str(error.args[0]) if error.args else ""
-    fatal = getattr(error, "severity", None) in ("FATAL", "PANIC")
-    fault = fault_of(state, message, fatal=fatal)
-    return _meaning(fault, message or state, error.detail, function) or error
-
-
-def _by_state(state: str, message: str, detail: str | None, function: str) -> Exception | None:
-    """The meaning of an SQLSTATE; None for an error that speaks for itself."""
-    return _meaning(fault_of(state, message), message, detail, function)
+    fault, _, message = fault_of_postgres(error)
+    return _meaning(fault, message, error.detail, function) or error
 
 
 def _meaning(  # noqa: PLR0911 - a table

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from repositories.database import Database
 from repositories.images import ImageStore
-from repositories.local.images import LocalImages
+from repositories.local import LocalImages
 from uvian_worker import __version__
 from uvian_worker.client import Client
 from uvian_worker.events.reader import Reader

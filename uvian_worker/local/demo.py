@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 
 from repositories.concepts import Concept, UserConcepts
 from repositories.messages import Message, UserMessages
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 from uvian_worker.client import Client
 from uvian_worker.config.environment import PREFIX
 from uvian_worker.events.job_view import WatchedJob

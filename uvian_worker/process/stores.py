@@ -14,8 +14,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from repositories.database import Database, Function
 from repositories.errors import DataError, Refused, StatementTooSlow, Transient, Unavailable
 from repositories.images import ImageStore
-from repositories.local.images import LocalImages
-from repositories.postgres.database import PostgresDatabase
+from repositories.local import LocalImages
+from repositories.postgres import PostgresDatabase
 from uvian_worker.client import calls
 from uvian_worker.client.calls import Call, DatabaseAway, JobRefused, bad_value
 from uvian_worker.config import Config
@@ -23,8 +23,7 @@ from uvian_worker.schema.history import Applied, SchemaStatus, compare, load
 
 # supabase-py takes a fifth of the time in which a worker starts: only those load it who need it.
 if TYPE_CHECKING:
-    from repositories.supabase.client import Supabase
-    from repositories.supabase.images import SupabaseImages
+    from repositories.supabase import Supabase, SupabaseImages
 
 
 log = logging.getLogger("uvian.images")
@@ -72,7 +71,7 @@ class Stores:
 
     async def bucket(self) -> SupabaseImages:
         """The bucket of the pictures, there or not."""
-        from repositories.supabase.images import SupabaseImages  # noqa: PLC0415
+        from repositories.supabase import SupabaseImages  # noqa: PLC0415
 
         bucket = SupabaseImages(self._supabase(), max_bytes=self._config.image_max_bytes)
         self._stack.push_async_callback(bucket.close)
@@ -103,7 +102,7 @@ class Stores:
     async def _database(self) -> Database:
         config = self._config
         if config.database == "supabase":
-            from repositories.supabase.database import SupabaseDatabase  # noqa: PLC0415
+            from repositories.supabase import SupabaseDatabase  # noqa: PLC0415
 
             return SupabaseDatabase.untried(
                 self._supabase(), listen_dsn=config.listen_url(), timeout=config.call_timeout
@@ -117,7 +116,7 @@ class Stores:
 
     def _supabase(self) -> Supabase:
         if self._client is None:
-            from repositories.supabase.client import connect_supabase  # noqa: PLC0415
+            from repositories.supabase import connect_supabase  # noqa: PLC0415
 
             self._client = connect_supabase(*self._config.require_supabase())
             self._stack.push_async_callback(self._client.close)

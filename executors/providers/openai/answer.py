@@ -18,8 +18,8 @@ from executors.providers.openai.vendor import read_event_error
 from executors.providers.transport.finish_reasons import is_cut, read_finish
 from executors.providers.transport.http import parsed
 from executors.providers.transport.sse import ServerEvent
-from executors.providers.transport.text import TextCleaner
 from executors.providers.transport.vendor import Vendor
+from uvian_common.text import TextCleaner
 
 #: What OpenAI's streams end with.
 DONE: Final = "[DONE]"

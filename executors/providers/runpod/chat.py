@@ -19,9 +19,9 @@ from executors.providers.base import (
 from executors.providers.runpod.endpoint import Endpoint, Waiting, failure_in
 from executors.providers.runpod.outputs import Order, finish_in, text_in, usage_in
 from executors.providers.transport.http import Timeouts, Wire
-from executors.providers.transport.text import TextCleaner
 from executors.providers.transport.tickets import Rhythm, Unknown, call_off, kept, submitted
 from executors.providers.transport.vendor import Vendor
+from uvian_common.text import TextCleaner
 
 #: A worker that is told no limit stops after 16 tokens, or 100.
 _MOST_TOKENS: Final = 1024

@@ -21,8 +21,8 @@ from executors.errors import (
     ProviderRejected,
     ProviderUnavailable,
     RateLimited,
-    readable,
 )
+from uvian_common.text import storable
 
 #: Seconds after which to come back to a rate limit that names no time.
 UNNAMED_WAIT = 15.0
@@ -115,7 +115,7 @@ class Vendor:
             secret = header.get_secret_value()
             for part in (secret, secret.rpartition(" ")[2]):
                 text = text.replace(part, "[key]") if len(part) > 3 else text  # servers take any
-        return _KEYS.sub("[key]", " ".join(readable(text).split()))[:500]
+        return _KEYS.sub("[key]", " ".join(storable(text).split()))[:500]
 
 
 def by_status(label: str, refusal: Refusal) -> ExecutorError:

@@ -20,7 +20,7 @@ from executors.running.runner import Runner
 from executors.stages.image_preparation import prepare_image
 from repositories.database import Filter, Row
 from repositories.jobs import JobRepository, Settlement
-from repositories.postgres.database import PostgresDatabase
+from repositories.postgres import PostgresDatabase
 from tests.executors.providers.cases import MAX_ATTEMPTS, PRICE
 from tests.executors.running.conftest import MemorySink
 from tests.servers import CleanDatabase

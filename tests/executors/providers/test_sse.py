@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executors.providers.transport.sse import EventStream, ServerEvent, TooLargeError
-from executors.providers.transport.text import TextCleaner
+from uvian_common.text import TextCleaner
 
 STREAM = (
     "\ufeff: a comment\r\n"

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from executors import errors
-from executors.base import BaseExecutor, JobContext, JobInput, Kept
+from executors.base import BaseExecutor, JobContext, JobInput, PartialResult
 
 
 class ScriptInput(JobInput):
@@ -60,14 +60,14 @@ class ScriptedExecutor(BaseExecutor[ScriptInput, ScriptOutput]):
         return ScriptOutput(said="released")
 
     async def _keep(self, job: JobContext[ScriptInput]) -> ScriptOutput:
-        job.keep(lambda: Kept(charge=0.25))
+        job.set_partial_result(lambda: PartialResult(charge=0.25))
         return await self._wait(job)
 
     async def _keep_badly(self, job: JobContext[ScriptInput]) -> ScriptOutput:
-        def fail() -> Kept:
+        def fail() -> PartialResult:
             raise ZeroDivisionError
 
-        job.keep(fail)
+        job.set_partial_result(fail)
         return await self._wait(job)
 
     async def _ignore_cancellation(self, _: JobContext[ScriptInput]) -> ScriptOutput:

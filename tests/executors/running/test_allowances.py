@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import pytest
@@ -55,7 +56,7 @@ async def ran(bench: Bench, executor: type[ChoosyExecutor], asked: Any, said: An
     """What the executor used, or the error, when the operator spoke after the job was made."""
     registry = Registry([executor])
     await bench.jobs.register("0.1.0", registry.descriptions())
-    bench.runner._registry = registry
+    bench.runner._execution = replace(bench.runner._execution, registry=registry)
     await bench.database.call(
         "configure_types",
         request={
@@ -128,7 +129,7 @@ async def test_a_row_that_no_door_has_looked_at_is_looked_at(bench: Bench) -> No
     """Inserted past every trigger, as only the owner of the schema can."""
     registry = Registry([ChoosyExecutor])
     await bench.jobs.register("0.1.0", registry.descriptions())
-    bench.runner._registry = registry
+    bench.runner._execution = replace(bench.runner._execution, registry=registry)
     job_id = await bench.create("choosy", model="small")
     await bench.execute("update uvian.job_types set models = '{small}' where type = 'choosy'")
     await bench.execute('update uvian.jobs set input = \'{"model": "large"}\'')

@@ -149,7 +149,7 @@ async def line(
         renew_every=0.2,
         stop_grace=0.2,
     )
-    monkeypatch.setattr("executors.running.runner.LAST_WORDS", 0.5)
+    monkeypatch.setattr("executors.running.runner.FINAL_SETTLEMENT", 0.5)
     painter = registry.find("painting")
     assert isinstance(painter, Painter)
     line = Line(faulty, jobs, runner, painter, sink, user_id, superuser_dsn)

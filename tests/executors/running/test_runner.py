@@ -10,7 +10,7 @@ from executors import events
 from executors.base import BaseExecutor
 from executors.events import Appended
 from executors.registry import Registry
-from executors.running.leases import Running, StopReason
+from executors.running.active_runs import ActiveRun, StopReason
 from repositories.errors import NotGranted
 from repositories.jobs import JobRepository
 from tests.executors.running.conftest import Bench
@@ -114,7 +114,7 @@ async def test_whether_another_run_follows(
     reasons: list[StopReason], last: bool, expected: bool
 ) -> None:
     """What a vendor was asked is left to it, unless the user or the last attempt has given up."""
-    running = Running("job", 1, grace=1)
+    running = ActiveRun("job", 1, grace=1)
     for reason in reasons:
         running.stop(reason)
     assert running.comes_back(last=last) is expected

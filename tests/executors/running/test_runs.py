@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from executors.running.leases import LeaseKeeper, Running, StopReason
+from executors.running.active_runs import ActiveRun, StopReason
+from executors.running.leases import LeaseKeeper
 from tests.executors.running.conftest import Bench
 
 
@@ -35,8 +36,8 @@ async def test_a_run_that_lost_its_lease_stops_no_other_run_of_its_job(
     order: tuple[int, ...],
 ) -> None:
     """Run 2 goes on in the process where run 1 hangs; other jobs, cancelled or lost, are themselves."""
-    old, new = Running("j", 1, 5.0), Running("j", 2, 5.0)
-    gone, unwanted = Running("gone", 3, 5.0), Running("unwanted", 1, 5.0)
+    old, new = ActiveRun("j", 1, 5.0), ActiveRun("j", 2, 5.0)
+    gone, unwanted = ActiveRun("gone", 3, 5.0), ActiveRun("unwanted", 1, 5.0)
     all_ = [old, new, gone, unwanted]
     for running in all_:
         running.claimed = True

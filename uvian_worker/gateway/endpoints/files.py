@@ -17,7 +17,7 @@ from repositories.database import Database
 from repositories.errors import NotFound, Unavailable
 from repositories.files import FileRepository
 from repositories.images import ImageStore, UserImages, content_type_of
-from repositories.local.images import LocalImages
+from repositories.local import LocalImages
 from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
 from uvian_worker.gateway.http.problems import Problem
 

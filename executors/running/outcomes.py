@@ -1,14 +1,12 @@
-"""How a run can end. Each ending is a value; ``item`` is what ``settle_jobs`` takes of it."""
+"""How a run can end: one class for each outcome; ``item`` is what ``settle_jobs`` takes of it."""
 
 from __future__ import annotations
 
 __all__ = [
-    "Answer",
     "Cancelled",
     "Completed",
     "Failed",
     "Interrupted",
-    "Kept",
     "NotMine",
     "Outcome",
     "Retry",
@@ -18,28 +16,7 @@ __all__ = [
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the assistant says, stored by the settlement as the job's one message."""
-
-    content: str
-    reply_to: str | None = None
-    usage: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """What a run leaves behind, also when it is cancelled before its end."""
-
-    message: Answer | None = None
-    #: What it is worth when cancelled, as a fraction of the price; None: a stopped answer's, which the
-    #: database computes.
-    charge: float | None = 0.0
-    #: The rows it leaves when cancelled, as ``UserConcepts.store`` writes them, and whose they are.
-    rows: dict[str, Any] = field(default_factory=dict)
-    result_id: str | None = None
-    delivered: float = 1.0  #: what of it there is when completed, as a fraction of the price
+from executors.partial_result import Answer, PartialResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +35,7 @@ class Completed:
             "charge": self.charge,
             "output": self.output,
             "result_id": self.result_id,
-            **_stored(self.message),
+            **_message(self.message),
         }
 
 
@@ -96,24 +73,24 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """The user or an operator asked for it; what was kept is stored and paid for."""
+    """The user or an operator cancelled it; the partial result is stored and charged."""
 
-    kept: Kept = Kept()
+    partial_result: PartialResult = field(default_factory=PartialResult)
 
     def item(self) -> dict[str, Any]:
         """For ``settle_jobs``."""
         return {
             "outcome": "cancelled",
-            "charge": self.kept.charge,
-            "result_id": self.kept.result_id,
-            **self.kept.rows,
-            **_stored(self.kept.message),
+            "charge": self.partial_result.charge,
+            "result_id": self.partial_result.result_id,
+            **self.partial_result.rows,
+            **_message(self.partial_result.message),
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """The worker stops: queued again at once, no attempt burned."""
+    """The worker shuts down: the job is queued again at once and burns no attempt."""
 
     def item(self) -> dict[str, Any]:
         """For ``settle_jobs``."""
@@ -130,7 +107,7 @@ class NotMine:
 
 
 def unstorable(attempt: int) -> Failed:
-    """Of a run whose result the database refuses."""
+    """The outcome of a run whose result the database refuses."""
     message = "The result could not be stored."
     error = {
         "code": "unstorable_output",
@@ -145,5 +122,5 @@ def unstorable(attempt: int) -> Failed:
 Outcome = Completed | Failed | Retry | Cancelled | Interrupted | NotMine
 
 
-def _stored(message: Answer | None) -> dict[str, Any]:
-    return {"message": asdict(message)} if message else {}
+def _message(answer: Answer | None) -> dict[str, Any]:
+    return {"message": asdict(answer)} if answer else {}

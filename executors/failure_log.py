@@ -1,25 +1,26 @@
-"""What the log says of a failure: a line for what was to be expected, the whole trace for the rest."""
+"""What the log says of a failure: one line for an expected error, the whole trace for others."""
 
 from __future__ import annotations
 
-__all__ = ["told"]
+__all__ = ["line_of"]
 
 from typing import Final
 
-from executors.errors import ExecutorError, InvalidInput, StageError, in_our_words, readable
+from executors.errors import ExecutorError, InvalidInput, StageError, in_our_words
 from repositories.errors import DataError, RepositoryError
+from uvian_common.text import storable
 
 _LONGEST: Final = 400  #: characters of a cause
 _DEEPEST: Final = 3  #: causes of causes
 
 
-def told(error: BaseException) -> tuple[str, BaseException | None]:
+def line_of(error: BaseException) -> tuple[str, BaseException | None]:
     """The line, with the cause in its own words, and the error whose trace belongs in the log.
 
-    Providers and stores that are away, inputs that do not fit, and whatever else has a sentence of ours
-    are everyday: nobody reads their traces, and a hundred of them hide the one that matters.
+    Providers and stores that are away, wrong inputs and all other errors with a sentence of ours are
+    expected. Nobody reads their traces, and a hundred of them hide the one that matters.
     """
-    if not _is_foreseen(error):
+    if not _is_expected(error):
         return str(error), error
     said = [_line(error)]
     for cause in _causes(error):
@@ -28,11 +29,11 @@ def told(error: BaseException) -> tuple[str, BaseException | None]:
     return ": ".join(part.removesuffix(".") for part in said), None
 
 
-def _is_foreseen(error: BaseException) -> bool:
+def _is_expected(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
-        return all(map(_is_foreseen, error.exceptions))
+        return all(map(_is_expected, error.exceptions))
     if isinstance(error, StageError):
-        return _is_foreseen(error.cause)
+        return _is_expected(error.cause)
     if isinstance(error, ExecutorError):
         return True
     known = in_our_words(error) is not None or isinstance(error, RepositoryError)
@@ -40,7 +41,7 @@ def _is_foreseen(error: BaseException) -> bool:
 
 
 def _causes(error: BaseException) -> list[BaseException]:
-    """What it came from; of an input nothing, for that would be the input."""
+    """The chain of causes. Of a wrong input there is none: the cause would quote the input."""
     while isinstance(error, StageError | BaseExceptionGroup):
         error = error.cause if isinstance(error, StageError) else error.exceptions[0]
     causes = [error]
@@ -54,4 +55,4 @@ def _line(error: BaseException) -> str:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     text = str(error).strip() or type(error).__name__
-    return readable(" ".join(text.split()))[:_LONGEST]
+    return storable(" ".join(text.split()))[:_LONGEST]

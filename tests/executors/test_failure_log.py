@@ -14,7 +14,7 @@ from executors.errors import (
     RateLimited,
     StageError,
 )
-from executors.failures import told
+from executors.failure_log import line_of
 from executors.providers.transport.vendor import VendorFault
 from repositories import errors as repository_errors
 
@@ -45,7 +45,7 @@ def test_every_error_of_ours_is_one_line_without_its_trace(error: ExecutorError)
         raised(StageError("base_image", error)),
         raised(ExceptionGroup("two", [error, StageError("storing", error)])),
     ):
-        line, trace = told(seen)
+        line, trace = line_of(seen)
         assert trace is None
         assert error.message.removesuffix(".") in line
         assert "\n" not in line
@@ -62,7 +62,7 @@ def test_every_error_of_ours_is_one_line_without_its_trace(error: ExecutorError)
 )
 def test_stores_that_are_away_are_one_line_too(error: Exception) -> None:
     """With their own words behind the user's."""
-    line, trace = told(raised(StageError("storing", error, label="Storing the image")))
+    line, trace = line_of(raised(StageError("storing", error, label="Storing the image")))
     assert trace is None
     assert line.startswith("Storing the image failed")
     assert line.endswith("no answer")
@@ -80,14 +80,16 @@ def test_stores_that_are_away_are_one_line_too(error: Exception) -> None:
 )
 def test_what_nobody_foresaw_keeps_its_trace(error: Exception) -> None:
     """A bug hides behind no sentence, wherever it happened."""
-    _, trace = told(raised(error))
+    _, trace = line_of(raised(error))
     assert trace is error
 
 
 def test_the_cause_says_what_the_user_does_not_read() -> None:
     """The vendor's words are for the log; a user's input is not."""
     fault = VendorFault("openai: 502 Provider disconnected")
-    line, _ = told(raised(ProviderUnavailable("The server has an internal fault."), fault))
+    line, _ = line_of(raised(ProviderUnavailable("The server has an internal fault."), fault))
     assert line == "The server has an internal fault: openai: 502 Provider disconnected"
-    line, _ = told(raised(InvalidInput("size should be a number."), ValueError("input_value='x'")))
+    line, _ = line_of(
+        raised(InvalidInput("size should be a number."), ValueError("input_value='x'"))
+    )
     assert line == "size should be a number"
