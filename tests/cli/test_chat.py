@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 import pytest
 
+from tests.adapters import over_postgres_only
 from tests.cli.conftest import Programs, Uvian
 from uvian_worker.cli.errors import ExitCode
 
@@ -68,6 +69,7 @@ def test_a_conversation_at_the_terminal(uvian: Uvian, programs: Programs) -> Non
     assert again.is_left() == 0, again.output
 
 
+@over_postgres_only
 @pytest.mark.processes
 def test_a_script_gets_one_document_and_the_ending_as_exit_code(
     uvian: Uvian, programs: Programs
@@ -103,6 +105,7 @@ def test_a_script_gets_one_document_and_the_ending_as_exit_code(
     assert told["error"]["code"]
 
 
+@over_postgres_only
 @pytest.mark.processes
 def test_without_a_worker_the_question_says_that_it_waits(uvian: Uvian, programs: Programs) -> None:
     """So does one behind it; one that would not wait is refused; Ctrl-C takes a question back."""
@@ -157,6 +160,7 @@ def test_a_question_that_cannot_be_paid_for_is_refused(uvian: Uvian) -> None:
     assert uvian.sql("select id from uvian.conversations") == []
 
 
+@over_postgres_only
 @pytest.mark.processes
 def test_a_refused_question_at_the_terminal_may_be_followed_by_another(
     uvian: Uvian, programs: Programs

@@ -14,13 +14,11 @@ from typer.testing import Result
 from repositories.supabase import SupabaseImages, connect_supabase
 from tests.cli.conftest import Programs, Uvian
 from tests.servers import CleanDatabase
-from tests.supabase.faults import Action, empty_400, html_502, lose_reply, reset
+from tests.supabase.faults import Action, empty_400, html_502, lose_reply
 from tests.supabase.platform import Platform
 from uvian_worker.cli.errors import ExitCode
 from uvian_worker.config import Config
 from uvian_worker.local.servers import LocalServers
-
-pytestmark = pytest.mark.database
 
 
 @pytest.fixture
@@ -55,6 +53,7 @@ def fails(result: Result, code: ExitCode, *words: str) -> None:
     assert "unexpected" not in said
 
 
+@pytest.mark.database
 def test_every_command_works_through_the_api(uvian: Uvian) -> None:
     """Submit, list, show, cancel, retry, grant, books."""
     made = uvian.document(
@@ -76,6 +75,7 @@ def test_every_command_works_through_the_api(uvian: Uvian) -> None:
     assert [entry["amount"] for entry in shown["entries"]] == ["2.000001"]
 
 
+@pytest.mark.database
 def test_refusals_are_the_same_sentences(uvian: Uvian) -> None:
     """What the database says no with comes through the API as it comes through a connection."""
     fails(uvian("submit", "nonsense", "--user", uvian.user_id), ExitCode.REFUSED, "no job type")
@@ -85,6 +85,7 @@ def test_refusals_are_the_same_sentences(uvian: Uvian) -> None:
     fails(uvian("jobs", "show", "abcdef12"), ExitCode.REFUSED, "no job abcdef12")
 
 
+@pytest.mark.database
 def test_a_lost_reply_is_not_heard_of(uvian: Uvian, project: Platform) -> None:
     """Of any call that a command makes."""
     project.faults.add(lose_reply, path="/rest/v1/", every=2)
@@ -95,6 +96,7 @@ def test_a_lost_reply_is_not_heard_of(uvian: Uvian, project: Platform) -> None:
     assert len(uvian.sql("select from uvian.jobs")) == 1
 
 
+@pytest.mark.database
 def test_what_is_not_set_up_is_a_sentence(
     uvian: Uvian, project: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -119,6 +121,7 @@ def test_what_is_not_set_up_is_a_sentence(
     fails(uvian("jobs", "list"), ExitCode.USAGE, "UVIAN_SUPABASE_URL is not the URL of a project")
 
 
+@pytest.mark.database
 def test_a_schema_that_is_not_exposed_is_a_sentence(
     uvian: Uvian, database: CleanDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +132,7 @@ def test_a_schema_that_is_not_exposed_is_a_sentence(
         fails(uvian("jobs", "list"), ExitCode.USAGE, "Data API > Exposed schemas")
 
 
+@pytest.mark.database
 def test_an_api_that_is_away_is_not_reachable(uvian: Uvian, project: Platform) -> None:
     """Exit code 3: behind a proxy, and when nobody listens."""
     project.faults.add(html_502)
@@ -138,6 +142,7 @@ def test_an_api_that_is_away_is_not_reachable(uvian: Uvian, project: Platform) -
     project.start()
 
 
+@pytest.mark.database
 def test_the_state_of_the_schema_is_seen_through_the_api(uvian: Uvian) -> None:
     """Where nothing is pending there is nothing to refuse."""
     status = uvian.document("migrate", "--status", "--json")
@@ -145,6 +150,7 @@ def test_the_state_of_the_schema_is_seen_through_the_api(uvian: Uvian) -> None:
     assert uvian.document("migrate", "--json")["applied"] == []
 
 
+@pytest.mark.database
 def test_migrating_needs_a_connection_string_all_the_same(uvian: Uvian) -> None:
     """The API cannot change a schema; the sentence says what can."""
     uvian.sql("delete from uvian.schema_migrations where name = 'platform'")
@@ -152,6 +158,7 @@ def test_migrating_needs_a_connection_string_all_the_same(uvian: Uvian) -> None:
     fails(uvian("migrate"), ExitCode.USAGE, "UVIAN_DATABASE_URL", "Session pooler")
 
 
+@pytest.mark.database
 def test_the_bucket_is_made_through_the_storage_api(
     uvian: Uvian, project: Platform, programs: Programs
 ) -> None:
@@ -186,7 +193,7 @@ def test_the_servers_of_dev_are_used_whatever_the_settings_say(
 
 
 @pytest.mark.processes
-@pytest.mark.parametrize("fault", [None, lose_reply, reset, html_502, empty_400])
+@pytest.mark.parametrize("fault", [None, lose_reply, empty_400])
 def test_a_worker_needs_nothing_but_the_api(
     uvian: Uvian, project: Platform, programs: Programs, fault: Action | None
 ) -> None:

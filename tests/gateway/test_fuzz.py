@@ -85,8 +85,7 @@ def request(ids: dict[str, str]) -> st.SearchStrategy[tuple[Operation, str, Any]
 
 
 @settings(
-    max_examples=400,
-    deadline=None,
+    max_examples=150,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())

@@ -9,9 +9,10 @@ import asyncpg
 import pytest
 
 from repositories.database import Filter
+from tests.adapters import over_postgres_only
 from tests.lifecycle.world import World
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 
 async def in_status(world: World, user: str, status: str, type_: str = "noop") -> dict[str, Any]:

@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from repositories import errors
-from tests.adapters import Adapter
+from tests.adapters import Adapter, over_postgres_only
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.world import World, opened
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 
 # ─── grants and the price ────────────────────────────────────────────────────────────────────────

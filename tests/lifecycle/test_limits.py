@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from repositories.errors import Transient
+from tests.adapters import over_postgres_only
 from tests.lifecycle.world import World, opened
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 
 async def batch(world: World, user: str, number: int, type_: str = "noop") -> list[dict[str, Any]]:

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from tests.adapters import over_postgres_only
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.test_running import concept, variation
 from tests.lifecycle.world import World
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 PRICE = 8
 

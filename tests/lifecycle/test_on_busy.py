@@ -10,10 +10,11 @@ import pytest
 
 from repositories import errors
 from repositories.messages import MessageRepository
+from tests.adapters import over_postgres_only
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.world import World, opened
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 
 async def refused(attempt: Awaitable[Any]) -> str:

@@ -12,9 +12,10 @@ import pytest
 
 from repositories import errors
 from repositories.messages import MessageRepository
+from tests.adapters import over_postgres_only
 from tests.lifecycle.world import World
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 Browser: TypeAlias = "Callable[..., Awaitable[dict[str, Any]]]"
 

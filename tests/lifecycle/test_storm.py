@@ -13,10 +13,11 @@ import pytest
 
 from repositories import errors
 from repositories.database import Database
+from tests.adapters import over_postgres_only
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.world import World
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 OUTCOMES = ("completed", "completed", "completed", "failed", "retry", "interrupted", "cancelled")
 

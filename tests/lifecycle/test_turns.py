@@ -13,10 +13,11 @@ import pytest
 from repositories import errors
 from repositories.database import Filter
 from repositories.errors import Transient
+from tests.adapters import over_postgres_only
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.world import World, opened
 
-pytestmark = pytest.mark.database
+pytestmark = [pytest.mark.database, over_postgres_only]
 
 LATER = "2040-01-01T00:00:00Z"
 

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from repositories.messages import MessageRepository
+from tests.adapters import over_postgres_only
 from tests.processes.site import Site
 from uvian_worker.client import Client
 from uvian_worker.events.assembler import AssembledMessage, MessageAssembler
@@ -148,6 +149,7 @@ async def test_workers_are_killed_in_the_middle_of_an_answer(site: Site, talk: T
     assert sum(browser.drops for browser in talk.browsers) > 30
 
 
+@over_postgres_only
 async def test_redis_is_killed_in_the_middle_of_an_answer(site: Site, talk: Talk) -> None:
     """It comes back empty: the answer goes on meanwhile, and every client has its very bytes."""
     await site.worker(**SHORT)
@@ -160,6 +162,7 @@ async def test_redis_is_killed_in_the_middle_of_an_answer(site: Site, talk: Talk
     await talk.converges(answer_id)
 
 
+@over_postgres_only
 async def test_deploys_in_the_middle_of_an_answer(site: Site, talk: Talk) -> None:
     """SIGTERM: another worker begins the answer anew, no attempt is burned."""
     worker = await site.worker(**SHORT)
@@ -174,6 +177,7 @@ async def test_deploys_in_the_middle_of_an_answer(site: Site, talk: Talk) -> Non
     await talk.converges(answer_id)
 
 
+@over_postgres_only
 async def test_a_worker_that_was_frozen_says_nothing_more(site: Site, talk: Talk) -> None:
     """A zombie wakes up in the middle of its sentence: nobody hears it, and the answer is the other's."""
     first = await site.worker(**SHORT)

@@ -48,6 +48,7 @@ async def test_kill_in_the_middle_of_a_generation(site: Site) -> None:
     await redis.aclose()
 
 
+@over_postgres_only
 async def test_kill_between_a_stop_and_its_settlement(site: Site) -> None:
     """Nobody can say what was delivered: it is free, and all of its pictures are removed."""
     fast = {"UVIAN_LEASE": "2", "UVIAN_RENEW_EVERY": "0.5", "UVIAN_SWEEP_EVERY": "0.5"}
@@ -83,6 +84,7 @@ async def test_kill_between_a_stop_and_its_settlement(site: Site) -> None:
     assert await site.execute("select path from uvian.files") == []
 
 
+@over_postgres_only
 async def test_a_second_crash_is_made_good_as_fast_as_the_first(site: Site) -> None:
     """Each costs a lease, a sweep and a moment: with the defaults 15 s, 2 s and less than 3 s."""
     lease, sweep = 2.0, 0.5
@@ -106,6 +108,7 @@ async def test_a_second_crash_is_made_good_as_fast_as_the_first(site: Site) -> N
     assert (row["status"], row["run"]) == ("completed", 3)
 
 
+@over_postgres_only
 async def test_flushall_loses_no_job(site: Site) -> None:
     """Redis is emptied under a hundred queued jobs: all run."""
     jobs = [await site.submit("noop") for _ in range(100)]
@@ -117,6 +120,7 @@ async def test_flushall_loses_no_job(site: Site) -> None:
     assert Counter(row["status"] for row in rows) == {"completed": 100}
 
 
+@over_postgres_only
 async def test_redis_restarts_under_load(site: Site) -> None:
     """Redis is killed and comes back empty while jobs are created and run: all end, once."""
     worker = await site.worker()
@@ -184,6 +188,7 @@ async def test_postgres_crashes_under_load(site: Site, own_postgres: EmbeddedPos
     assert worker.process.poll() is None
 
 
+@over_postgres_only
 async def test_a_worker_that_was_frozen_wakes_up_as_a_zombie(site: Site) -> None:
     """Its job has long been another's: it settles nothing, and nobody hears of its run any more."""
     await site.price("wait", "1", balance="10")
@@ -205,6 +210,7 @@ async def test_a_worker_that_was_frozen_wakes_up_as_a_zombie(site: Site) -> None
     assert [e.type for e in events if isinstance(e, Envelope)].count("job.completed") == 1
 
 
+@over_postgres_only
 async def test_workers_come_and_go_in_good_order(site: Site) -> None:
     """Deploy after deploy under load: each worker ends with 0 and promptly, no attempt is burned."""
     jobs = [await site.submit("wait", seconds=random.uniform(0, 0.2)) for _ in range(150)]

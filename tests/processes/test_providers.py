@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.adapters import over_postgres_only
 from tests.executors.providers.lab import VENDORS, faults
 from tests.executors.providers.lab.openai import OpenAILab
 from tests.executors.providers.lab.server import LAB_KEY, Lab
@@ -38,6 +39,7 @@ async def start(site: Site, lab: Lab, **settings: str) -> None:
     await site.until(lambda: "at a time" in worker.said, worker)
 
 
+@over_postgres_only
 async def test_a_concept_is_made_from_the_vendors_picture(site: Site, lab: Lab) -> None:
     """Short troubles included; and the key is nowhere but in the vendor's hands."""
     lab.script(faults.Status(503), faults.Status(429, headers={"Retry-After": "0.3"}))
@@ -54,6 +56,7 @@ async def test_a_concept_is_made_from_the_vendors_picture(site: Site, lab: Lab) 
     assert LAB_KEY not in str(row)
 
 
+@over_postgres_only
 async def test_a_cancel_reaches_the_vendors_socket(site: Site, lab: Lab) -> None:
     """From the user's call, through Redis, to the connection that closes."""
     lab.script(faults.Silence())
@@ -69,6 +72,7 @@ async def test_a_cancel_reaches_the_vendors_socket(site: Site, lab: Lab) -> None
     assert row["status"] == "cancelled"
 
 
+@over_postgres_only
 async def test_sigterm_reaches_it_too(site: Site, lab: Lab) -> None:
     """A worker that stops leaves no request behind, and no attempt is burned."""
     lab.script(faults.Silence())
@@ -81,6 +85,7 @@ async def test_sigterm_reaches_it_too(site: Site, lab: Lab) -> None:
     assert (row["status"], row["attempt"]) == ("queued", 0)
 
 
+@over_postgres_only
 async def test_a_worker_without_a_key_does_not_start(site: Site) -> None:
     """One critical line with the setting's name; no job is touched."""
     worker = site.start(settings=SETTINGS, UVIAN_IMAGE_MODEL="openai")

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.adapters import over_postgres_only
 from tests.executors.providers.lab import VENDORS, faults
 from tests.executors.providers.lab.fal import FalLab
 from tests.executors.providers.lab.server import LAB_KEY, Lab
@@ -59,6 +60,7 @@ async def test_a_worker_that_is_killed_leaves_its_request_to_the_next(site: Site
     assert LAB_KEY not in f"{first.said} {second.said} {row}"
 
 
+@over_postgres_only
 async def test_a_deploy_leaves_it_too(site: Site, lab: Lab) -> None:
     """SIGTERM without grace: the job is queued again, and the request is not called off."""
     lab.script(faults.Waiting(8), key="fal.submit")
@@ -72,6 +74,7 @@ async def test_a_deploy_leaves_it_too(site: Site, lab: Lab) -> None:
     assert (count(lab, "submit"), count(lab, "cancel")) == (1, 0)
 
 
+@over_postgres_only
 async def test_a_cancel_reaches_the_vendors_queue(site: Site, lab: Lab) -> None:
     """From the user's call, through Redis, to the vendor's own cancel."""
     lab.script(faults.Waiting(), key="fal.submit")
