@@ -11,10 +11,11 @@ from executors.providers.offline.marks.motifs.food import FOOD
 from executors.providers.offline.marks.motifs.kinds import Motif
 from executors.providers.offline.marks.motifs.nature import NATURE
 from executors.providers.offline.marks.motifs.places import PLACES
+from executors.providers.offline.marks.motifs.plants import PLANTS
 from executors.providers.offline.marks.motifs.signs import SIGNS
 from executors.providers.offline.marks.motifs.things import THINGS
 
-MOTIFS: tuple[Motif, ...] = (*NATURE, *CREATURES, *FOOD, *PLACES, *THINGS, *SIGNS)
+MOTIFS: tuple[Motif, ...] = (*PLANTS, *NATURE, *CREATURES, *FOOD, *PLACES, *THINGS, *SIGNS)
 
 
 def motifs_for(subject: str) -> list[Motif]:
