@@ -7,10 +7,10 @@ unexport PYTHONDONTWRITEBYTECODE
 # something to time out: three or four keep two cores busy.
 PYTEST := $(VENV)/python -m pytest -q
 
-.PHONY: help setup demo dev test unit database processes thorough redis coverage chaos e2e screenshots openai schemathesis check format layout bench docs lock clean
+.PHONY: help setup demo dev test unit database processes thorough redis coverage chaos e2e screenshots openai schemathesis check format layout bench docs dump-release lock clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  \033[36m%-10s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup:  ## build .venv from the lock (a no-op when nothing changed)
 	@scripts/setup
@@ -94,6 +94,9 @@ docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_typescript.py
 	@$(VENV)/python scripts/compile_page_client.py
 	@$(VENV)/python scripts/generate_types.py
+
+dump-release: setup  ## keep a dump of this release's schema, once, when it is tagged
+	@$(VENV)/python -m tests.migrations.dumps
 
 lock: setup  ## resolve poetry.lock again
 	@.venv/poetry/bin/poetry lock

@@ -189,7 +189,7 @@ KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
     "job_types": ("type",),
     "jobs": ("id",),
     "messages": ("id",),
-    "schema_migrations": ("version",),
+    "schema_migrations": ("name",),
     "sweeps": ("one",),
     "workers": ("name",),
 }

@@ -121,7 +121,7 @@ class PostgresDatabase:
         ``uvian`` is not there, ``Misconfigured`` for a string that it refuses.
         """
         try:
-            await self.select("schema_migrations", columns=("version",), limit=1)
+            await self.select("schema_migrations", columns=("name",), limit=1)
         except Permanent as error:
             if isinstance(error.__cause__, _REFUSED_PARAMETERS):
                 said = error.__cause__.args[0]

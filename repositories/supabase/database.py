@@ -75,7 +75,7 @@ class SupabaseDatabase:
         ``NotGranted`` for a wrong key, ``SchemaMissing`` when ``uvian`` is not exposed or not there.
         """
         database = cls.untried(supabase, listen_dsn=listen_dsn, timeout=timeout)
-        await database.select("schema_migrations", columns=("version",), limit=1)
+        await database.select("schema_migrations", columns=("name",), limit=1)
         return database
 
     @classmethod

@@ -134,11 +134,12 @@ async def theirs(dsn: str, *, without_rows_of: str = "") -> Dump:
 
 
 async def ledger(dsn: str) -> list[tuple[Any, ...]]:
-    """Our ledger, but for the times."""
+    """Our history, but for the times."""
     connection = await asyncpg.connect(dsn)
     try:
         return await _sorted(
-            connection, "select version, name, checksum, min_code from uvian.schema_migrations"
+            connection,
+            "select name, version, checksum, min_code, release from uvian.schema_migrations",
         )
     finally:
         await connection.close()
@@ -169,7 +170,7 @@ def described(dump: Dump) -> dict[str, str]:
     """
     objects = {}
     for kind, names, describe in _DESCRIBED:
-        for row in dump[kind]:
+        for row in dump.get(kind, ()):
             if text := describe(row):
                 objects[" ".join((_SINGULAR[kind], *(str(row[n]) for n in names)))] = text
     return objects

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import CleanDatabase, Clones
-from uvian_worker.schema.history import load
+from uvian_worker.schema.history import Migration, Repeatable, load
 from uvian_worker.schema.migrate import bootstrap
 
 
@@ -36,13 +36,20 @@ async def plain(blank_database: CleanDatabase) -> CleanDatabase:
 
 @pytest.fixture
 def release(tmp_path: Path) -> Callable[[int], Path]:
-    """Makes the folder of a release that has this release's first so many migrations."""
+    """Makes the folder of a release that has this release's first so many steps."""
 
     def make(count: int) -> Path:
         folder = tmp_path / f"release-{count}"
-        folder.mkdir(exist_ok=True)
-        for migration in load()[:count]:
-            (folder / f"{migration.label}.sql").write_text(migration.sql, encoding="utf-8")
+        paragraphs: list[list[str]] = []
+        for step in load().steps[:count]:
+            for file in step:
+                room = "migrations/" if isinstance(file, Migration) else ""
+                path = folder / f"{room}{file.label}.sql"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(file.sql, encoding="utf-8")
+            paragraphs.append([file.label for file in step if isinstance(file, Repeatable)])
+        text = "\n\n".join("\n".join(paragraph) for paragraph in paragraphs if paragraph)
+        (folder / "order.txt").write_text(text)
         return folder
 
     return make

@@ -19,7 +19,8 @@ from uvian_worker.schema.export import export, unexported
 from uvian_worker.schema.history import load
 
 RELEASE = load()
-LABELS = tuple(migration.label for migration in RELEASE)
+LABELS = tuple(file.label for file in RELEASE.files)
+NAMES = [step[0].label.replace("/", "_") for step in RELEASE.steps]
 
 
 def names(folder: Path) -> list[str]:
@@ -37,13 +38,13 @@ def rewrite(path: Path, old: str, new: str) -> None:
 class TestWhatIsWritten:
     """Once each, in order, after what the team has."""
 
-    def test_every_migration_is_one_file(self, folder: Path) -> None:
+    def test_every_step_is_one_file(self, folder: Path) -> None:
         """Sorted by name they are in the order of their versions, under the CLI's pattern."""
         report = export(folder)
         assert list(report.written) == names(folder)
         found = [re.fullmatch(r"(\d{14})_uvian_(.+)\.sql", name) for name in names(folder)]
-        assert tuple(match[2] for match in found if match) == LABELS
-        assert len({match[1] for match in found if match}) == len(LABELS)
+        assert [match[2] for match in found if match] == NAMES
+        assert len({match[1] for match in found if match}) == len(NAMES)
 
     def test_again_writes_nothing(self, folder: Path) -> None:
         """Every deploy may run it."""
@@ -57,11 +58,11 @@ class TestWhatIsWritten:
         self, folder: Path, release: Callable[[int], Path]
     ) -> None:
         """What the team committed stays as it is."""
-        first = export(folder, directory=release(len(LABELS) - 2))
+        first = export(folder, directory=release(len(NAMES) - 2))
         texts = {name: (folder / name).read_bytes() for name in first.written}
         report = export(folder)
         assert report.already == LABELS[:-2]
-        assert [name[21:-4] for name in report.written] == list(LABELS[-2:])
+        assert [name[21:-4] for name in report.written] == NAMES[-2:]
         assert {name: (folder / name).read_bytes() for name in texts} == texts
 
     def test_a_renamed_file_is_known_by_its_header(self, folder: Path) -> None:
@@ -84,7 +85,7 @@ class TestWhatIsWritten:
         (folder / "notes.sql").write_text("-- no migration")
         report = export(folder)
         assert report.written[0][:14] == f"{tomorrow + timedelta(seconds=1):%Y%m%d%H%M%S}"
-        assert names(folder)[2 : 2 + len(LABELS)] == list(report.written)
+        assert names(folder)[2 : 2 + len(NAMES)] == list(report.written)
 
     def test_timestamps_are_utc_and_fresh(self, folder: Path) -> None:
         """The first is now, whatever the machine's time zone."""
@@ -131,7 +132,7 @@ class TestWhatIsWritten:
         """``0001_init.sql`` sorts before a timestamp."""
         (folder / "0001_init.sql").write_text("select 1;")
         assert names(folder)[0] == "0001_init.sql"
-        assert len(export(folder).written) == len(LABELS)
+        assert len(export(folder).written) == len(NAMES)
 
     def test_the_folder_is_made_when_only_itself_is_missing(self, tmp_path: Path) -> None:
         """A new Supabase project has none; in a wrong directory nothing is made."""
@@ -181,7 +182,11 @@ class TestWhatIsRefused:
     def test_a_text_of_another_release(self, folder: Path, release: Callable[[int], Path]) -> None:
         """A development version was exported, say; both ways out are named."""
         earlier = release(3)
-        rewrite(earlier / "0001_jobs.sql", "create table uvian.jobs", "create  table uvian.jobs")
+        rewrite(
+            earlier / "migrations" / "0001_jobs.sql",
+            "create table uvian.jobs",
+            "create  table uvian.jobs",
+        )
         export(folder, directory=earlier)
         before = names(folder)
         with pytest.raises(
@@ -202,10 +207,10 @@ class TestWhatIsRefused:
     def test_a_gap(self, folder: Path) -> None:
         """A new copy of an old file would come after those that build on it."""
         report = export(folder)
-        (folder / report.written[4]).unlink()
-        with pytest.raises(Misconfigured, match=rf"{LABELS[4]} is missing .* Restore its file"):
+        (folder / report.written[1]).unlink()
+        with pytest.raises(Misconfigured, match=rf"{LABELS[1]} is missing .* Restore its file"):
             export(folder)
-        assert len(names(folder)) == len(LABELS) - 1
+        assert len(names(folder)) == len(NAMES) - 1
 
     def test_what_a_newer_release_exported_is_left_alone(
         self, folder: Path, release: Callable[[int], Path]
@@ -218,23 +223,25 @@ class TestWhatIsRefused:
 class TestTheText:
     """What the CLI and a person find in a file."""
 
-    def test_it_is_one_statement_for_the_cli(self, folder: Path) -> None:
+    def test_each_text_is_one_statement_for_the_cli(self, folder: Path) -> None:
         """However the CLI splits, the guard and what it guards stay together."""
-        for name in export(folder).written:
-            (statement,) = split((folder / name).read_text(encoding="utf-8"))
-            assert statement.endswith("end $uvian$")
-            assert len(statement) < 64_000, "older CLIs read no longer statements"
+        for name, step in zip(export(folder).written, RELEASE.steps, strict=True):
+            statements = list(split((folder / name).read_text(encoding="utf-8")))
+            assert len(statements) == len(step)
+            for statement in statements:
+                assert statement.endswith("end $uvian$")
+                assert len(statement) < 64_000, "older CLIs read no longer statements"
 
-    def test_lines_of_an_error_are_lines_of_the_migration(self, folder: Path) -> None:
+    def test_lines_of_an_error_are_lines_of_the_file(self, folder: Path) -> None:
         """The text begins right behind its quote."""
-        for name, migration in zip(export(folder).written, RELEASE, strict=True):
+        for name, step in zip(export(folder).written, RELEASE.steps, strict=True):
             text = (folder / name).read_text(encoding="utf-8")
-            assert f"$sql${migration.sql}$sql$" in text
+            assert all(f"$sql${file.sql}$sql$" in text for file in step)
 
     def test_quotes_do_not_end_early(self, folder: Path, release: Callable[[int], Path]) -> None:
         """A migration may use the very words that the wrapper quotes with."""
         release_folder = release(1)
-        (release_folder / "0002_quotes.sql").write_text(
+        (release_folder / "migrations" / "0002_quotes.sql").write_text(
             "-- min_code: 0.1.0\nselect $sql$ it's $uvian$ here $sql$ as x, '{{label}}';\n"
         )
         name = export(folder, directory=release_folder).written[1]
@@ -257,7 +264,7 @@ class TestTheCommand:
         """It says what it wrote and what comes next; again it says that nothing was missing."""
         first = self.run("--export", str(folder))
         assert first.exit_code == 0, first.output
-        assert f"{len(LABELS)} written; 0 were there already." in first.stdout
+        assert f"{len(NAMES)} written; 0 were there already." in first.stdout
         assert "supabase db push" in first.stdout
         assert (
             f"Nothing was missing; {len(LABELS)} were there already."

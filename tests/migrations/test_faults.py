@@ -20,16 +20,16 @@ from tests.servers import POSTGRES_BINARIES, CleanDatabase, server_folder
 from uvian_worker.cli import app
 from uvian_worker.cli.errors import ExitCode
 from uvian_worker.local.embedded import EmbeddedPostgres
+from uvian_worker.schema import connection as connection_module
 from uvian_worker.schema import export as export_module
-from uvian_worker.schema import history as ledger_module
-from uvian_worker.schema import migrate as migrate_module
+from uvian_worker.schema import history as history_module
 from uvian_worker.schema.export import export
 from uvian_worker.schema.history import LOCK, load
 from uvian_worker.schema.migrate import MigrationFailed, bootstrap, migrate, status
 
 pytestmark = pytest.mark.database
 
-LABELS = tuple(migration.label for migration in load())
+LABELS = tuple(file.label for file in load().files)
 PATIENCE = 60.0  #: seconds until a test gives up; nothing waits this long when it works
 
 
@@ -52,10 +52,11 @@ async def ask(dsn: str, statement: str, *values: Any) -> Any:
 
 
 async def versions(dsn: str) -> list[int]:
-    """What our ledger has."""
+    """The migrations that our history has."""
     found = await ask(
         dsn,
-        "select coalesce(array_agg(version order by version), '{}') from uvian.schema_migrations",
+        "select coalesce(array_agg(version order by version), '{}') from uvian.schema_migrations"
+        " where version is not null",
     )
     return list(found)
 
@@ -92,7 +93,7 @@ async def until_waiting(dsn: str, number: int = 1) -> None:
 def altered(release: Callable[[int], Path], tmp_path: Path) -> Path:
     """A release whose last migration alters a table that is in use."""
     folder = Path(shutil.copytree(release(2), tmp_path / "altered"))
-    (folder / "0003_alter.sql").write_text(
+    (folder / "migrations" / "0003_alter.sql").write_text(
         "-- min_code: 0.1.0\nalter table uvian.jobs add column colour text;\n"
     )
     return folder
@@ -109,7 +110,7 @@ class TestATableInUse:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Process, role, program and query of the longest transaction, and how to end it."""
-        monkeypatch.setattr(migrate_module, "LOCK_TIMEOUT", "100ms")
+        monkeypatch.setattr(connection_module, "LOCK_TIMEOUT", "100ms")
         await migrate(plain.dsn, directory=release(2))
         async with transaction_on(plain.dsn, "select count(*) from uvian.jobs") as other:
             pid = other.get_server_pid()
@@ -129,8 +130,8 @@ class TestATableInUse:
     ) -> None:
         """Not that the database may be down: it answered."""
         await migrate(plain.dsn, directory=release(2))
-        monkeypatch.setattr(migrate_module, "LOCK_TIMEOUT", "100ms")
-        monkeypatch.setattr(ledger_module, "_FOLDER", altered)
+        monkeypatch.setattr(connection_module, "LOCK_TIMEOUT", "100ms")
+        monkeypatch.setattr(history_module, "_FOLDER", altered)
         async with transaction_on(plain.dsn, "select count(*) from uvian.jobs"):
             result = await asyncio.to_thread(
                 CliRunner().invoke, app, ["migrate", "--url", plain.dsn]
@@ -168,7 +169,7 @@ class TestATableInUse:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """The lock time out is for tables; a long migration of a colleague is no failure."""
-        monkeypatch.setattr(migrate_module, "LOCK_TIMEOUT", "1ms")
+        monkeypatch.setattr(connection_module, "LOCK_TIMEOUT", "1ms")
         monkeypatch.setattr(export_module, "LOCK_TIMEOUT", "1ms")
         export(folder)
         cli = SupabaseCli(plain.dsn, folder)
@@ -176,7 +177,7 @@ class TestATableInUse:
             both = asyncio.gather(migrate(plain.dsn), cli.push())
             await until_waiting(plain.superuser_dsn, 2)
         await both
-        assert await versions(plain.dsn) == [migration.version for migration in load()]
+        assert await versions(plain.dsn) == [migration.version for migration in load().migrations]
 
 
 class TestACrash:
@@ -187,7 +188,7 @@ class TestACrash:
     ) -> None:
         """Neither in our ledger nor in the CLI's; the next push and migrate both go on."""
         broken = release(2)
-        (broken / "0003_dies.sql").write_text(
+        (broken / "migrations" / "0003_dies.sql").write_text(
             "-- min_code: 0.1.0\ncreate table uvian.half (id int);\n"
             "select pg_terminate_backend(pg_backend_pid());\n"
         )
@@ -226,7 +227,9 @@ class TestAnError:
     ) -> None:
         """`psql` and editors show the line within the migration, as `uvian migrate` does."""
         broken = release(1)
-        (broken / "0002_bad.sql").write_text("-- min_code: 0.1.0\n\nselect 1;\nselect nope;\n")
+        (broken / "migrations" / "0002_bad.sql").write_text(
+            "-- min_code: 0.1.0\n\nselect 1;\nselect nope;\n"
+        )
         with pytest.raises(MigrationFailed, match=r"\(line 4\)"):
             await migrate(plain.dsn, directory=broken)
         export(folder, directory=broken)
@@ -260,7 +263,7 @@ class TestWhatAFileRefuses:
     ) -> None:
         """Another version of that file was applied by the other route."""
         other = release(2)
-        path = other / "0002_credits.sql"
+        path = other / "migrations" / "0002_credits.sql"
         path.write_text(path.read_text(encoding="utf-8") + "-- \n", encoding="utf-8")
         await migrate(plain.dsn, directory=other)
         export(folder)
@@ -298,7 +301,7 @@ class TestWhatAFileRefuses:
         await migrate(plain.dsn)
         assert (await migrate(plain.superuser_dsn)).applied == ()
         export(folder)
-        assert len(await SupabaseCli(plain.superuser_dsn, folder).push()) == len(LABELS)
+        assert len(await SupabaseCli(plain.superuser_dsn, folder).push()) == len(load().steps)
 
     @pytest.mark.parametrize("line_end", ["\r\n", "\n"])
     async def test_windows_line_ends_are_no_edit(
@@ -328,7 +331,7 @@ class TestASchemaThatIsNotOurs:
         await migrate(plain.dsn)
         await run(plain.dsn, "delete from uvian.schema_migrations")
         with pytest.raises(
-            Misconfigured, match=r"ledger's rows were lost \(`supabase migration squash`"
+            Misconfigured, match=r"history's rows were lost \(`supabase migration squash`"
         ):
             await migrate(plain.dsn)
 
@@ -398,7 +401,7 @@ def test_a_replica_answers_the_status_and_refuses_the_rest(
     _, second = replica
     asyncio.run(status(second.migrator_dsn)).require_usable()
     assert asyncio.run(migrate(second.migrator_dsn)).applied == ()
-    newer = release(len(LABELS))
-    (newer / "9999_newer.sql").write_text("-- min_code: 0.1.0\nselect 1;\n")
+    newer = release(len(load().steps))
+    (newer / "migrations" / "9999_newer.sql").write_text("-- min_code: 0.1.0\nselect 1;\n")
     with pytest.raises(Misconfigured, match=r"read replica.*Connect to the primary"):
         asyncio.run(migrate(second.migrator_dsn, directory=newer))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import importlib.metadata
 import random
+import shutil
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+import repositories
 from tests.migrations.catalog import Dump, ledger, ours
 from tests.migrations.supabase_cli import MODES, Mode, SupabaseCli
 from tests.servers import CleanDatabase, Clones
@@ -20,16 +23,18 @@ from uvian_worker.schema.migrate import bootstrap, migrate, status
 
 pytestmark = pytest.mark.database
 
+SQL = Path(repositories.__file__).parent / "sql"
 RELEASE = load()
-LABELS = tuple(migration.label for migration in RELEASE)
+LABELS = tuple(file.label for file in RELEASE.files)
+STEPS = [tuple(file.label for file in step) for step in RELEASE.steps]
 
-#: Which of the two applies each file: all one, all the other, in turns, and by lot.
+#: Which of the two applies each step: all one, all the other, in turns, and by lot.
 ORDERS = [
-    "m" * len(RELEASE),
-    "c" * len(RELEASE),
-    ("mc" * len(RELEASE))[: len(RELEASE)],
-    ("cm" * len(RELEASE))[: len(RELEASE)],
-    *("".join(random.Random(seed).choices("mc", k=len(RELEASE))) for seed in range(3)),
+    "m" * len(STEPS),
+    "c" * len(STEPS),
+    ("mc" * len(STEPS))[: len(STEPS)],
+    ("cm" * len(STEPS))[: len(STEPS)],
+    *("".join(random.Random(seed).choices("mc", k=len(STEPS))) for seed in range(3)),
 ]
 
 
@@ -50,6 +55,11 @@ def expected(clones: Clones) -> Iterator[tuple[Dump, list[tuple[Any, ...]]]]:
 async def found(database: CleanDatabase) -> tuple[Dump, list[tuple[Any, ...]]]:
     """What this database has, and what its ledger says."""
     return await ours(database.superuser_dsn, published=True), await ledger(database.dsn)
+
+
+def file_name(step: tuple[str, ...]) -> str:
+    """What the exported file of a step is named after: its migration, or its only file."""
+    return step[0].replace("/", "_")
 
 
 async def ask(dsn: str, statement: str) -> Any:
@@ -74,10 +84,10 @@ async def test_any_mixture_of_the_routes_ends_alike(
     for count, route in enumerate(order, 1):
         if route == "m":
             report = await migrate(plain.dsn, directory=release(count))
-            assert report.applied == (LABELS[count - 1],)
+            assert report.applied == STEPS[count - 1]
         else:
             export(folder, directory=release(count))
-            assert (await cli.push())[-1].endswith(f"_uvian_{LABELS[count - 1]}.sql")
+            assert (await cli.push())[-1].endswith(f"_uvian_{file_name(STEPS[count - 1])}.sql")
     assert await found(plain) == expected
     export(folder)
     await cli.push()
@@ -96,7 +106,7 @@ async def test_however_the_cli_sends_a_file(
     """In one transaction, statement by statement, by either protocol, or all files at once."""
     export(folder)
     cli = SupabaseCli(plain.dsn, folder, mode=mode)
-    assert len(await cli.push()) == len(LABELS)
+    assert len(await cli.push()) == len(STEPS)
     assert await found(plain) == expected
     (await status(plain.dsn)).require_usable()
 
@@ -125,16 +135,16 @@ async def test_after_migrate_a_push_only_enters_the_clis_own_ledger(
 ) -> None:
     """A team that begins with the CLI later; ours keeps its times, and each file says why it did nothing."""
     await migrate(plain.dsn)
-    times = "select array_agg(applied_at order by version) from uvian.schema_migrations"
+    times = "select array_agg(applied_at order by name) from uvian.schema_migrations"
     before = await ask(plain.dsn, times)
     export(folder)
     cli = SupabaseCli(plain.dsn, folder)
-    assert len(await cli.push()) == len(LABELS)
+    assert len(await cli.push()) == len(STEPS)
     assert cli.heard == [f"NOTICE (00000): {label} is applied already." for label in LABELS]
     assert await ask(plain.dsn, times) == before
     assert await found(plain) == expected
     count = "select count(*) from supabase_migrations.schema_migrations"
-    assert await ask(plain.dsn, count) == len(LABELS)
+    assert await ask(plain.dsn, count) == len(STEPS)
 
 
 async def test_after_a_push_migrate_has_nothing_to_do(plain: CleanDatabase, folder: Path) -> None:
@@ -188,7 +198,7 @@ async def test_both_routes_at_once_apply_each_file_once(
     export(folder)
     cli = SupabaseCli(plain.dsn, folder, mode=mode)
     pushed, first, second = await asyncio.gather(cli.push(), migrate(plain.dsn), migrate(plain.dsn))
-    assert len(pushed) == len(LABELS)
+    assert len(pushed) == len(STEPS)
     applied = [label for report in (first, second) for label in report.applied]
     skipped = [line for line in cli.heard if line.endswith("is applied already.")]
     assert len(applied) == len(set(applied)) == len(skipped)
@@ -218,3 +228,78 @@ async def test_nothing_of_ours_leaks_into_the_teams_own_statements(
     await connection.close()
     assert row is not None
     assert tuple(row) == ('"$user", public, extensions', "7s", "warning")
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Path:
+    """A release after this one that has changed a function and the triggers of a table, and nothing else."""
+    folder = Path(shutil.copytree(SQL, tmp_path / "later"))
+    for label, before, after in (
+        (
+            "functions/credits",
+            "raise exception 'credit_entries is append-only;",
+            "raise exception 'append-only;",
+        ),
+        ("tables/messages", "before insert on", "before insert or update of position on"),
+    ):
+        path = folder / f"{label}.sql"
+        text = path.read_text(encoding="utf-8")
+        assert before in text
+        path.write_text(text.replace(before, after), encoding="utf-8")
+    return folder
+
+
+CHANGED = ("functions/credits", "tables/messages")
+
+
+async def test_a_changed_function_ends_alike_by_either_route(
+    plain: CleanDatabase,
+    folder: Path,
+    later: Path,
+    new_database: Callable[[], Awaitable[CleanDatabase]],
+) -> None:
+    """The export writes a new file for it, after those that are there; a fresh database is built from all."""
+    export(folder)
+    cli = SupabaseCli(plain.dsn, folder)
+    await cli.push()
+    report = export(folder, directory=later)
+    assert [name[15:] for name in report.written] == [
+        "uvian_functions_credits.sql",
+        "uvian_tables_messages.sql",
+    ]
+    assert await cli.push() == list(report.written)
+    assert export(folder, directory=later).written == ()
+    migrated, reset = await new_database(), await new_database()
+    for database in (migrated, reset):
+        await bootstrap(database.superuser_dsn)
+    await migrate(migrated.dsn)
+    assert (await migrate(migrated.dsn, directory=later)).applied == CHANGED
+    await SupabaseCli(reset.dsn, folder).push()
+    assert await found(plain) == await found(migrated) == await found(reset)
+    assert "'append-only;" in str(await found(plain))
+    (await status(plain.dsn, directory=later)).require_usable()
+
+
+async def test_a_push_of_what_an_older_release_exported_takes_nothing_back(
+    plain: CleanDatabase, folder: Path, later: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`uvian migrate` of the next release was first: the old files say so, and leave its functions."""
+    export(folder)
+    monkeypatch.setattr(importlib.metadata, "version", lambda _: "99.0.0")
+    await migrate(plain.dsn, directory=later)
+    before = await found(plain)
+    cli = SupabaseCli(plain.dsn, folder)
+    await cli.push()
+    assert await found(plain) == before
+    kept = [line for line in cli.heard if line.endswith("as a newer release has it.")]
+    assert [line.split()[2] for line in kept] == list(CHANGED)
+
+
+async def test_an_older_release_exports_nothing_over_a_newer_one(
+    folder: Path, later: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague whose installation is older would otherwise take functions back."""
+    with monkeypatch.context() as newer:
+        newer.setattr(importlib.metadata, "version", lambda _: "99.0.0")
+        export(folder, directory=later)
+    assert export(folder).written == ()

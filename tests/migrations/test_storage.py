@@ -33,7 +33,7 @@ BUCKET = {
     "file_size_limit": 32 * 1024 * 1024,
     "allowed_mime_types": ["image/png", "image/webp", "image/jpeg"],
 }
-STORAGE = next(migration for migration in load() if migration.name == "platform")
+PLATFORM = next(file for file in load().files if file.label == "platform")
 DOCS = Path(__file__).parents[2] / "docs" / "migrations.md"
 
 
@@ -138,7 +138,7 @@ async def test_again_changes_nothing(plain: CleanDatabase, superuser: Connection
         "update storage.buckets set file_size_limit = 1 where id = 'uvian-images'"
     )
     migrator = await asyncpg.connect(plain.dsn)
-    await migrator.execute(STORAGE.sql)
+    await migrator.execute(PLATFORM.sql)
     await migrator.close()
     assert await bucket(superuser) == {**BUCKET, "file_size_limit": 1}
     assert (
@@ -155,7 +155,7 @@ async def test_a_refusal_is_a_notice_with_the_dashboards_steps(
     report = await migrate(plain.dsn)
     first, second = report.notices
     assert [finding.part for finding in report.missing] == ["bucket", "policy"]
-    assert {first.migration, second.migration} == {STORAGE.label}
+    assert {first.migration, second.migration} == {PLATFORM.label}
     assert "bucket uvian-images was not made (new row violates row-level security" in first.message
     assert "Storage > New bucket: name uvian-images, not public" in first.message
     assert (
@@ -173,8 +173,8 @@ async def test_the_steps_reach_who_runs_the_command(
     await bootstrap(plain.superuser_dsn, storage_policies=False)
     monkeypatch.setenv("UVIAN_DATABASE_URL", plain.dsn)
     said = await _command("migrate")
-    assert said.count(f"! {STORAGE.label}: The bucket uvian-images was not made") == 1
-    assert said.count(f"! {STORAGE.label}: The policy uvian_images_owner was not made") == 1
+    assert said.count(f"! {PLATFORM.label}: The bucket uvian-images was not made") == 1
+    assert said.count(f"! {PLATFORM.label}: The policy uvian_images_owner was not made") == 1
     assert "definition: bucket_id = 'uvian-images' and (storage.foldername(name))[1]" in said
     for words in (("migrate",), ("migrate", "--status")):
         said = await _command(*words)
@@ -409,11 +409,11 @@ async def test_a_storage_that_is_closed_to_us_is_refused_twice(
 def test_the_page_has_every_notice_and_the_policys_definition() -> None:
     """Who lost the output of a migration finds the steps in docs/migrations.md."""
     page = DOCS.read_text(encoding="utf-8")
-    for migration in load():
-        for said in re.findall(r"raise (?:notice|warning) '([^']+)", migration.sql):
+    for file in load().files:
+        for said in re.findall(r"raise (?:notice|warning) '([^']+)", file.sql):
             opening = re.split(r" \(%|[:.]", said)[0]
             assert f"| {opening}" in page, opening
-    functions = next(each for each in load() if each.name == "functions_platform")
+    functions = next(each for each in load().files if each.label == "functions/platform")
     definition = re.search(r"using \((bucket_id = .*)\);", functions.sql)
     assert definition is not None
     assert f"\n{definition[1]}\n" in page

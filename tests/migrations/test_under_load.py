@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,24 +13,27 @@ from typing import Any
 import asyncpg
 import pytest
 
+import repositories
 from repositories.errors import TimedOut
 from tests.adapters import OverPostgres
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.test_storm import Worker
 from tests.lifecycle.world import World, opened
+from tests.migrations.catalog import Dump, described, ours
+from tests.migrations.dumps import busy_rows, dumped, kept, restore
 from tests.migrations.supabase_cli import SupabaseCli
-from tests.servers import CleanDatabase
-from uvian_worker.schema import migrate as migrate_module
+from tests.servers import CleanDatabase, Clones
+from uvian_worker.schema import connection as connection_module
 from uvian_worker.schema.export import export
-from uvian_worker.schema.history import LOCK_TIMEOUT, load
-from uvian_worker.schema.migrate import migrate, status
+from uvian_worker.schema.history import LOCK_TIMEOUT
+from uvian_worker.schema.migrate import bootstrap, migrate, status
 
 pytestmark = pytest.mark.database
 
-RELEASE = load()
 PATIENCE = 60.0  #: seconds until a test gives up; nothing waits this long when it works
+SQL = Path(repositories.__file__).parent / "sql"
 
-#: What a later release may well bring: files that widen the busiest tables, one table each.
+#: What a later release may well bring: migrations that widen the busiest tables, one table each …
 WIDER = {
     "9000_jobs": """-- min_code: 0.1.0
 alter table uvian.jobs add column colour text check (colour <> '');
@@ -42,6 +46,37 @@ alter table uvian.job_state add column shade text;
 alter table uvian.job_leases add column tone text;
 """,
 }
+
+#: … a function that uses a new column, one with another argument, one that is gone, and a trigger.
+CHANGED: dict[str, dict[str, str]] = {
+    "functions/sweep": {
+        "  perform uvian._writing(true);\n": """  perform uvian._writing(true);
+  perform count(j.colour) from uvian.jobs j where j.colour = 'red';
+"""
+    },
+    "functions/settle": {
+        "_carry_out(verdicts uvian._verdict[])": (
+            "_carry_out(verdicts uvian._verdict[], shade text default null)"
+        ),
+        "_carry_out(uvian._verdict[])": "_carry_out(uvian._verdict[], text)",
+    },
+    "dropped": {
+        "\nnotify pgrst": """
+drop function if exists uvian._carry_out(uvian._verdict[]);
+drop function if exists uvian._left_over(jsonb);
+notify pgrst"""
+    },
+    "tables/jobs": {
+        "for each row when (old.status in": "for each row when (old.colour is null and old.status in"
+    },
+}
+
+
+#: What this release had once, and calls no more: the next one drops it.
+LEFT_OVER = """
+create function uvian._left_over(request jsonb) returns jsonb language sql set search_path = ''
+  as $$ select request $$;
+alter function uvian._left_over(jsonb) owner to uvian_migrator"""
 
 
 class Load:
@@ -126,33 +161,61 @@ async def patiently(attempt: Callable[[], Any]) -> list[float]:
 
 
 @pytest.fixture
-def wider(release: Callable[[int], Path]) -> Path:
-    """This release and migrations on top, which change tables in use."""
-    folder = release(len(RELEASE))
+def wider(tmp_path: Path) -> Path:
+    """A release after this one: migrations on top, and other texts of what is repeatable."""
+    folder = Path(shutil.copytree(SQL, tmp_path / "wider"))
     for label, sql in WIDER.items():
-        (folder / f"{label}.sql").write_text(sql)
+        (folder / "migrations" / f"{label}.sql").write_text(sql)
+    for label, changes in CHANGED.items():
+        path = folder / f"{label}.sql"
+        text = path.read_text(encoding="utf-8")
+        for before, after in changes.items():
+            assert before in text, (label, before)
+            text = text.replace(before, after)
+        path.write_text(text, encoding="utf-8")
     return folder
 
 
+@pytest.fixture(scope="module")
+def today(clones: Clones) -> Iterator[str]:
+    """A dump of this schema with rows in it, as one is kept of every release."""
+    database = clones.blank()
+
+    async def made() -> str:
+        await bootstrap(database.superuser_dsn)
+        await migrate(database.dsn)
+        async with opened(OverPostgres(database)) as world:
+            await busy_rows(world)
+        return await asyncio.to_thread(dumped, database)
+
+    yield asyncio.run(made())
+    clones.drop(database)
+
+
 @pytest.mark.parametrize("route", [by_migrate, by_cli])
-@pytest.mark.parametrize("which", ["newest", "wider"])
+@pytest.mark.parametrize("before", [*kept(), "today"], ids=str)
 async def test_workers_of_the_schema_before_do_not_notice(
     plain: CleanDatabase,
+    new_database: Callable[[], Awaitable[CleanDatabase]],
     folder: Path,
-    release: Callable[[int], Path],
-    request: pytest.FixtureRequest,
+    today: str,
+    wider: Path,
     route: Callable[[CleanDatabase, Path, Path], Any],
-    which: str,
+    before: Path | str,
 ) -> None:
-    """No call fails but with what batchers repeat, nothing deadlocks, no lock is waited for longer than
-    the rule says, and every row is as it must be, before and after.
+    """Every release that was dumped, and this one with the next on top: no call fails but with what a
+    batcher repeats, nothing deadlocks, no lock is waited for longer than the rule says, every row is as
+    it must be, before and after, and the schema is that of a fresh database.
     """
-    count = len(RELEASE) - (which == "newest")
-    await migrate(plain.dsn, directory=release(count))
-    directory = release(len(RELEASE)) if which == "newest" else request.getfixturevalue("wider")
+    of_a_release = isinstance(before, Path)
+    dump = before.read_text(encoding="utf-8") if isinstance(before, Path) else today
+    directory = SQL if of_a_release else wider
+    await restore(plain, dump)
     pending = (await status(plain.dsn, directory=directory)).pending
-    assert len(pending) == (1 if which == "newest" else len(WIDER))
     async with opened(OverPostgres(plain)) as world:
+        if not of_a_release:
+            await world.hand.execute(LEFT_OVER)
+        assert await world.hand.fetchval("select count(*) from uvian.jobs") > 0
         await world.hand.execute(f"alter database {plain.name} set deadlock_timeout = '50ms'")
         async with busy(world) as load_:
             took = await patiently(lambda: route(plain, directory, folder))
@@ -163,16 +226,43 @@ async def test_workers_of_the_schema_before_do_not_notice(
         assert await world.hand.fetchval(deadlocks) == 0
     allowed = float(LOCK_TIMEOUT.removesuffix("s")) * sum(each.sql.count(";") for each in pending)
     assert max(took) < allowed, "no statement waits for longer"
+    fresh = await new_database()
+    await bootstrap(fresh.superuser_dsn)
+    await migrate(fresh.dsn, directory=directory)
+    assert differing(await ours(plain.superuser_dsn), await ours(fresh.superuser_dsn)) == set()
+
+
+def differing(one: Dump, other: Dump) -> set[str]:
+    """Names of objects. What the types of jobs are is the operator's by then; the policy of the platform's
+    table was not dumped; and pg_dump leaves an owner's rights to a sequence unsaid.
+    """
+    objects, others = described(one), described(other)
+    return {
+        name
+        for name in objects.keys() | others.keys()
+        if objects.get(name) != others.get(name)
+        and not name.startswith(("row of", "policy storage"))
+        and name != "relation uvian credit_entries_id_seq"
+    }
+
+
+async def test_the_dump_of_today_is_a_database_of_this_release(
+    plain: CleanDatabase, today: str
+) -> None:
+    """Restored it has what it had, and nothing is pending."""
+    await restore(plain, today)
+    (await status(plain.dsn)).require_usable()
+    async with opened(OverPostgres(plain)) as world:
+        assert await broken(world) == {}
 
 
 async def test_behind_a_report_that_never_ends_work_goes_on(
     plain: CleanDatabase,
-    release: Callable[[int], Path],
     wider: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Whoever asks for a table after a migration waits behind it: it gives up, and they go on."""
-    monkeypatch.setattr(migrate_module, "LOCK_TIMEOUT", "100ms")
+    monkeypatch.setattr(connection_module, "LOCK_TIMEOUT", "100ms")
     await migrate(plain.dsn)
     async with opened(OverPostgres(plain)) as world:
         async with busy(world) as load_:

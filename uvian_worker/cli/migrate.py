@@ -16,8 +16,8 @@ from uvian_worker.cli.terminal.program import program
 if TYPE_CHECKING:
     from uvian_worker.config import Config
     from uvian_worker.schema.export import ExportReport
-    from uvian_worker.schema.history import Finding
-    from uvian_worker.schema.migrate import MigrationReport, SchemaStatus
+    from uvian_worker.schema.history import Finding, SchemaStatus
+    from uvian_worker.schema.migrate import MigrationReport
 
 _NAMES = {
     "bucket": "the bucket uvian-images",
@@ -107,7 +107,7 @@ async def _over_api(config: Config) -> MigrationReport:
     found = await look_over_api(config)
     if found.schema.pending:
         config.require_database_url()
-    already = tuple(row.label for row in found.schema.applied)
+    already = tuple(row.name for row in found.schema.applied)
     return await _with_bucket(MigrationReport((), already, (), (), found.missing), config)
 
 
@@ -154,7 +154,7 @@ def _export(folder: Path, status: bool, as_json: bool) -> ExitCode:
 
     with explained():
         if status:
-            pending = [migration.label for migration in unexported(folder)]
+            pending = [file.label for file in unexported(folder)]
             if as_json:
                 print_json({"folder": folder, "pending": pending})
             else:
@@ -284,10 +284,11 @@ def _status_document(found: SchemaStatus) -> dict[str, Any]:
     return {
         "release": found.release,
         "needs_release": found.needs_release,
-        "applied": [{"label": row.label, "applied_at": row.applied_at} for row in found.applied],
-        "pending": [migration.label for migration in found.pending],
+        "applied": [{"label": row.name, "applied_at": row.applied_at} for row in found.applied],
+        "pending": [file.label for file in found.pending],
+        "outdated": list(found.outdated),
         "changed": list(found.changed),
-        "unknown": [row.label for row in found.unknown],
+        "unknown": [row.name for row in found.unknown],
     }
 
 
@@ -299,14 +300,18 @@ def _print_status(found: SchemaStatus) -> None:
 
     table = Table.grid(padding=(0, 2, 0, 0))
     for row in found.applied:
+        if row.name in found.outdated:
+            continue  # stands below
         state = Text(f"applied {row.applied_at:%Y-%m-%d %H:%M}", style="dim")
         if row in found.unknown:
-            state = Text(f"of a newer release (needs {row.min_code})", style="yellow")
-        elif row.label in found.changed:
+            needs = f" (needs {row.min_code})" if row.min_code else ""
+            state = Text(f"of a newer release{needs}", style="yellow")
+        elif row.name in found.changed:
             state = Text("differs from this release's file", style="red")
-        table.add_row(Text("✓", style="green"), row.label, state)
-    for migration in found.pending:
-        table.add_row(Text("·", style="yellow"), migration.label, Text("pending", style="yellow"))
+        table.add_row(Text("✓", style="green"), row.name, state)
+    for file in found.pending:
+        why = "pending: its text has changed" if file.label in found.outdated else "pending"
+        table.add_row(Text("·", style="yellow"), file.label, Text(why, style="yellow"))
     screen = console()
     screen.print(table)
     if found.pending:

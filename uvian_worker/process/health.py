@@ -45,7 +45,7 @@ async def postgres_state(database: Database) -> str:
     """``ok``, or a sentence."""
     try:
         async with asyncio.timeout(CHECK_SECONDS):
-            await database.select("schema_migrations", columns=("version",), limit=1)
+            await database.select("schema_migrations", columns=("name",), limit=1)
     except RepositoryError as error:
         return scrubbed(str(error))
     except TimeoutError:

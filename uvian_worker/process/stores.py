@@ -19,7 +19,7 @@ from repositories.postgres import PostgresDatabase
 from uvian_worker.client import calls
 from uvian_worker.client.calls import Call, DatabaseAway, JobRefused, bad_value
 from uvian_worker.config import Config
-from uvian_worker.schema.history import Applied, SchemaStatus, compare, load
+from uvian_worker.schema.history import COLUMNS, Applied, SchemaStatus, compare, load
 
 # supabase-py takes a fifth of the time in which a worker starts: only those load it who need it.
 if TYPE_CHECKING:
@@ -129,14 +129,12 @@ async def require_schema(database: Database) -> None:
 
 
 async def schema_status(database: Database) -> SchemaStatus:
-    """The ledger, over whichever way, compared with the files of this release."""
-    rows = await database.select(
-        "schema_migrations", columns=("version", "name", "checksum", "min_code", "applied_at")
-    )
-    ledger = [
+    """The migration history, over whichever way, compared with the files of this release."""
+    rows = await database.select("schema_migrations", columns=COLUMNS)
+    history = [
         Applied(**{**row, "applied_at": datetime.fromisoformat(row["applied_at"])}) for row in rows
     ]
-    return compare(ledger, load())
+    return compare(history, load())
 
 
 def calls_over(database: Database) -> Call:

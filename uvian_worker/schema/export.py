@@ -1,8 +1,9 @@
 """Writes migrations into a team's ``supabase/migrations``, where the Supabase CLI applies them.
 
-An exported file is one statement around the migration's text (``repositories/sql/exported.sql``): the
-same lock, the same row in the ledger, and nothing at all where ``uvian migrate`` was first. What is
-exported already is read from the files themselves, so no database is asked.
+An exported file is one step: what ``uvian migrate`` applies in one transaction. Each of its texts is one
+statement (``repositories/sql/exported.sql``): the same lock, the same row in the history, and nothing at
+all where ``uvian migrate`` was first. What is exported already is read from the files themselves, so no
+database is asked. A function that has changed is exported again, in a new file.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import contextlib
 import hashlib
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,15 +22,28 @@ from typing import NoReturn
 
 import repositories
 from repositories.errors import Misconfigured
-from uvian_worker.schema.history import LOCK, LOCK_TIMEOUT, Migration, load
+from uvian_worker.schema.history import (
+    LOCK,
+    LOCK_TIMEOUT,
+    Applied,
+    Migration,
+    Release,
+    Repeatable,
+    Step,
+    compare,
+    load,
+    numbers,
+)
 
 _TEMPLATE = Path(repositories.__file__).parent / "sql" / "exported.sql"
 _HEADER = re.compile(
-    r"^-- uvian-migration: (?P<version>\d{4})_\w+ sha256:(?P<checksum>[0-9a-f]{64})\s*$",
+    r"^-- uvian-migration: (?P<label>[\w/]+) sha256:(?P<checksum>[0-9a-f]{64})"
+    r" release:(?P<release>\S+)\s*$",
     re.MULTILINE,
 )
-_BODY = re.compile(r"(?P<tag>\$\w+\$)(?P<sql>-- min_code: .*?)(?P=tag)", re.DOTALL)
+_BODY = re.compile(r"(?P<tag>\$sql_*\$)(?P<sql>.*?)(?P=tag)", re.DOTALL)
 _NUMBERED = re.compile(r"\d+_")
+_MIGRATION = re.compile(r"(\d{4})_\w+")
 _STAMP = "%Y%m%d%H%M%S"
 
 
@@ -45,12 +59,19 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True)
 class _Exported:
-    """A migration as a file of the team's folder has it."""
+    """A text as a file of the team's folder has it."""
 
     path: Path
-    version: int
+    label: str
     checksum: str
+    release: str
     intact: bool  #: its text still has this checksum
+
+    @property
+    def version(self) -> int | None:
+        """Of a migration."""
+        numbered = _MIGRATION.fullmatch(self.label)
+        return int(numbered[1]) if numbered else None
 
 
 def export(folder: Path, *, directory: Path | None = None) -> ExportReport:
@@ -60,14 +81,12 @@ def export(folder: Path, *, directory: Path | None = None) -> ExportReport:
     nothing, when what is there was edited, is of another release or has gaps.
     """
     made_folder = not folder.exists()
-    migrations = load(directory)
-    pending = _pending(migrations, folder)
-    before = {after.version: one for one, after in itertools.pairwise(migrations)}
-    texts = [_rendered(migration, before.get(migration.version)) for migration in pending]
-    stamps = _stamps(folder, len(pending))
+    release = load(directory)
+    steps = _steps(release, folder)
+    texts = ["\n".join(_rendered(file, release) for file in step) for step in steps]
     names = [
-        f"{stamp}_uvian_{migration.label}.sql"
-        for stamp, migration in zip(stamps, pending, strict=True)
+        f"{stamp}_uvian_{_name(step)}.sql"
+        for stamp, step in zip(_stamps(folder, len(steps)), steps, strict=True)
     ]
     try:
         folder.mkdir(exist_ok=True)
@@ -75,35 +94,55 @@ def export(folder: Path, *, directory: Path | None = None) -> ExportReport:
             _write(folder / name, text)
     except OSError as error:
         raise Misconfigured(f"{folder} cannot be written: {error.strerror or error}.") from error
+    pending = {file.label for step in steps for file in step}
     return ExportReport(
         folder=folder,
         made_folder=made_folder,
         written=tuple(names),
-        already=tuple(each.label for each in migrations if each not in pending),
+        already=tuple(file.label for file in release.files if file.label not in pending),
     )
 
 
-def unexported(folder: Path, *, directory: Path | None = None) -> tuple[Migration, ...]:
-    """The migrations of this release that ``folder`` does not have; raises like ``export``."""
-    return _pending(load(directory), folder)
+def unexported(folder: Path, *, directory: Path | None = None) -> Step:
+    """What ``folder`` does not have of this release; raises like ``export``."""
+    return tuple(itertools.chain.from_iterable(_steps(load(directory), folder)))
 
 
-def _pending(migrations: Sequence[Migration], folder: Path) -> tuple[Migration, ...]:
+def _steps(release: Release, folder: Path) -> tuple[Step, ...]:
+    """What is to be written, by file: the folder is read as a history, the last text of a label counts."""
     _require_folder(folder)
-    known = {migration.version: migration for migration in migrations}
     there = list(_exported(folder))
+    known = {migration.version: migration for migration in release.migrations}
     for exported in there:
         _require_unedited(exported)
         if exported.version in known:
             _require_same(exported, known[exported.version])
-    versions = {exported.version for exported in there}
-    pending = tuple(each for each in migrations if each.version not in versions)
-    if pending and pending[0].version < max(versions, default=0):
+    pending = compare([_as_applied(exported) for exported in there], release).steps
+    first = next((file for step in pending for file in step if isinstance(file, Migration)), None)
+    newest = max((each.version for each in there if each.version is not None), default=0)
+    if first is not None and first.version < newest:
         raise Misconfigured(
-            f"{pending[0].label} is missing in {folder}, and later ones are there. Restore its file "
+            f"{first.label} is missing in {folder}, and later ones are there. Restore its file "
             "from your version control: a new one would come after those that build on it."
         )
     return pending
+
+
+def _as_applied(exported: _Exported) -> Applied:
+    return Applied(
+        name=exported.label,
+        version=exported.version,
+        checksum=exported.checksum,
+        min_code=None,
+        release=exported.release,
+        applied_at=datetime.min.replace(tzinfo=UTC),
+    )
+
+
+def _name(step: Step) -> str:
+    """Of a file: its migration's, or its only text's, or the room of its texts."""
+    label = step[0].label
+    return label.replace("/", "_") if len(step) == 1 else label.partition("/")[0]
 
 
 def _require_folder(folder: Path) -> None:
@@ -124,7 +163,7 @@ def _exported(folder: Path) -> Iterator[_Exported]:
         bodies = {hashlib.sha256(m["sql"].encode()).hexdigest() for m in _BODY.finditer(text)}
         for header in _HEADER.finditer(text):
             checksum = header["checksum"]
-            yield _Exported(path, int(header["version"]), checksum, checksum in bodies)
+            yield _Exported(path, header["label"], checksum, header["release"], checksum in bodies)
 
 
 def _require_unedited(exported: _Exported) -> None:
@@ -181,23 +220,28 @@ def _write(path: Path, text: str) -> None:
     unfinished.replace(path)
 
 
-def _rendered(migration: Migration, before: Migration | None) -> str:
-    """The file that the CLI gets."""
+def _rendered(file: Migration | Repeatable, release: Release) -> str:
+    """The statement that the CLI gets. What is repeatable comes after all migrations."""
     template = _TEMPLATE.read_text(encoding="utf-8")
+    before = [
+        each
+        for each in release.migrations
+        if not isinstance(file, Migration) or each.version < file.version
+    ]
     values = {
-        "label": migration.label,
-        "version": str(migration.version),
-        "name": migration.name,
-        "checksum": migration.checksum,
-        "min_code": migration.min_code,
-        "label_before": before.label if before else "nothing",
-        "version_before": str(before.version) if before else "null",
-        "checksum_before": f"'{before.checksum}'" if before else "null",
+        "label": file.label,
+        "version": str(file.version) if isinstance(file, Migration) else "null",
+        "checksum": file.checksum,
+        "min_code": f"'{file.min_code}'" if isinstance(file, Migration) else "null",
+        "release": release.version,
+        "release_numbers": ",".join(str(number) for number in numbers(release.version)),
+        "label_before": before[-1].label if before else "nothing",
+        "checksum_before": f"'{before[-1].checksum}'" if before else "null",
         "lock": str(LOCK),
         "lock_timeout": LOCK_TIMEOUT,
-        "outer": _tag("uvian", template + migration.sql),
-        "inner": _tag("sql", template + migration.sql),
-        "sql": migration.sql,
+        "outer": _tag("uvian", template + file.sql),
+        "inner": _tag("sql", template + file.sql),
+        "sql": file.sql,
     }
     return re.sub(r"{{(\w+)}}", lambda slot: values[slot[1]], template)
 

@@ -8,12 +8,15 @@ comment on schema uvian is 'uvian-worker: jobs, credits, concepts. State moves o
 revoke all on schema uvian from public, anon, authenticated, service_role;
 grant usage on schema uvian to anon, authenticated, service_role;
 
+-- The migration history: which file of repositories/sql was applied, when, by which release.
 create table uvian.schema_migrations (
-  version bigint primary key,
-  name text not null,
-  checksum text not null,
+  name text primary key,   -- the file, without its extension: `0001_jobs`, `functions/claim`
+  version bigint unique,   -- of a numbered migration; null: a file that is applied again when its text has changed
+  checksum text not null,  -- of the text that was applied last
+  min_code text,           -- of a numbered migration: the oldest release that still works after it
+  release text not null,
   applied_at timestamptz not null default now(),
-  min_code text not null  -- the oldest release that still works on this schema
+  check ((version is null) = (min_code is null))
 );
 
 -- The job: everything about it that its owner may read.
