@@ -233,7 +233,7 @@ def test_migrate_brings_a_plain_postgres_up_to_date(
 
 def test_a_schema_that_is_too_old_names_what_is_missing(uvian: Uvian) -> None:
     """One migration behind is enough to refuse, before anything is done."""
-    newest = load()[-1]
+    newest = load().migrations[-1]
     uvian.sql("delete from uvian.schema_migrations where version = $1", newest.version)
     result = uvian("jobs", "list")
     assert result.exit_code == ExitCode.USAGE

@@ -286,7 +286,8 @@ class TestWhatIsAppliedAgain:
         assert (
             await ask(
                 plain.dsn,
-                "select count(*) from pg_attribute where attrelid = 'uvian.things'::regclass and attname = 'size'",
+                "select count(*) from pg_attribute"
+                " where attrelid = 'uvian.things'::regclass and attname = 'size'",
             )
             == 0
         )

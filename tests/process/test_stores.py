@@ -81,9 +81,11 @@ async def test_a_process_has_one_client(
 async def test_an_old_or_a_newer_schema_says_so(
     settings: dict[str, Any], superuser_dsn: str, choice: str
 ) -> None:
-    """The ledger is read over whatever transport there is, and a half start is closed."""
+    """The history is read over whatever transport there is, and a half start is closed."""
     hand = await asyncpg.connect(superuser_dsn)
-    latest = await hand.fetchrow("select * from uvian.schema_migrations order by version desc")
+    latest = await hand.fetchrow(
+        "select * from uvian.schema_migrations order by version desc nulls last"
+    )
     assert latest is not None
     config = Config.load({}, **settings, database=choice)
     await hand.execute("delete from uvian.schema_migrations where version = $1", latest["version"])
@@ -93,9 +95,9 @@ async def test_an_old_or_a_newer_schema_says_so(
         ):
             await Stores(config, stack).database()
     await hand.execute(
-        "insert into uvian.schema_migrations (version, name, checksum, min_code) "
-        "values ($1, $2, $3, $4), ($1 + 1, 'later', '', '99.0.0')",
-        *(latest[name] for name in ("version", "name", "checksum", "min_code")),
+        "insert into uvian.schema_migrations (version, name, checksum, min_code, release) "
+        "values ($1, $2, $3, $4, $5), ($1 + 1, '9999_later', '', '99.0.0', '99.0.0')",
+        *(latest[name] for name in ("version", "name", "checksum", "min_code", "release")),
     )
     await hand.close()
     async with AsyncExitStack() as stack:
