@@ -59,7 +59,7 @@ fails as the row says.
   A later run uses the ticket of an earlier one as long as an answer can still come. A cancelled job cancels
   its request at the vendor.
 - **first run**, **in the end**: the job's status, the code of its error, and how many of {MAX_ATTEMPTS}
-  attempts have counted. A rate limit does not count. The provider recovers after the first run, unless
+  attempts have counted so far. A rate limit does not count. The provider recovers after the first run, unless
   the row says "every time".
 - **comes back**: when the next run is due, if the provider named a time. Otherwise it is due within a
   minute, later each time, with jitter.
@@ -107,8 +107,9 @@ def table(cases: Iterable[Case]) -> str:
 def ending(of: Ending) -> str:
     """An ending in one cell."""
     code = f" `{of.code}`" if of.code else ""
-    burned = f", {of.attempts} burned" if of.attempts else ""
-    return f"{of.status}{code}{burned}"
+    plural = "s" if of.attempts > 1 else ""
+    attempts = f", {of.attempts} attempt{plural}" if of.attempts else ""
+    return f"{of.status}{code}{attempts}"
 
 
 def main() -> int:
