@@ -13,7 +13,7 @@ from repositories.concepts import UserConcepts
 from repositories.database import Database, Filter, Row
 from repositories.images import ImageStore
 from uvian_worker.gateway.endpoints.files import signed
-from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
+from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
 from uvian_worker.gateway.http.pagination import Page, PageQuery, page_of
 
 _LISTED: Final = (
@@ -103,25 +103,27 @@ class _Concepts:
         self._database = database
         self._images = images
 
-    async def list(self, asked: Asked[Any, PageQuery, Any]) -> Answer:
+    async def list(self, request: Request[Any, PageQuery, Any]) -> Answer:
         rows, cursor = await page_of(
             self._database,
             "concepts",
             columns=_LISTED,
-            where=[Filter("user_id", "eq", asked.user.id)],
-            query=asked.query,
+            where=[Filter("user_id", "eq", request.user.id)],
+            query=request.query,
         )
-        urls = await self._urls(asked.user.id, rows)
+        urls = await self._urls(request.user.id, rows)
         items = [ConceptSummary(**row, image_url=urls.get(row["image_path"])) for row in rows]
         return Answer(ConceptPage(items=items, next_cursor=cursor))
 
-    async def get(self, asked: Asked[ConceptPath, Any, Any]) -> Answer:
-        found = await UserConcepts(self._database, asked.user.id).get(str(asked.path.concept_id))
+    async def get(self, request: Request[ConceptPath, Any, Any]) -> Answer:
+        found = await UserConcepts(self._database, request.user.id).get(
+            str(request.path.concept_id)
+        )
         row = {name: getattr(found, name) for name in _LISTED}
         variations = [
             {name: getattr(each, name) for name in each.__slots__} for each in found.variations
         ]
-        urls = await self._urls(asked.user.id, [row, *variations])
+        urls = await self._urls(request.user.id, [row, *variations])
         return Answer(
             Concept(
                 **row,

@@ -17,9 +17,9 @@ from uvian_worker.client import Client
 from uvian_worker.gateway.http.operations import (
     STORABLE,
     Answer,
-    Asked,
     Operation,
     Parameters,
+    Request,
     Shown,
 )
 from uvian_worker.gateway.http.pagination import Page, PageQuery, Place
@@ -192,24 +192,24 @@ class _Conversations:
         self._database = database
         self._client = client
 
-    async def create(self, asked: Asked[Any, Any, NewConversation]) -> Answer:
+    async def create(self, request: Request[Any, Any, NewConversation]) -> Answer:
         made = await self._client.create_conversation(
-            asked.user.id,
-            title=asked.body.title,
-            metadata=asked.body.metadata,
-            conversation_id=str(asked.body.id) if asked.body.id is not None else None,
-            door=asked.user.door,
+            request.user.id,
+            title=request.body.title,
+            metadata=request.body.metadata,
+            conversation_id=str(request.body.id) if request.body.id is not None else None,
+            door=request.user.door,
         )
         return Answer(
-            await self._get(asked.user.id, made),
+            await self._get(request.user.id, made),
             status=201,
             headers={"Location": f"/v1/conversations/{made}"},
         )
 
-    async def list(self, asked: Asked[Any, PageQuery, Any]) -> Answer:
-        limit = asked.query.limit
-        before = Place.read(asked.query.cursor) if asked.query.cursor is not None else None
-        found = await UserConversations(self._database, asked.user.id).list(
+    async def list(self, request: Request[Any, PageQuery, Any]) -> Answer:
+        limit = request.query.limit
+        before = Place.read(request.query.cursor) if request.query.cursor is not None else None
+        found = await UserConversations(self._database, request.user.id).list(
             limit=limit + 1, before=before
         )
         shown = found[:limit]
@@ -223,32 +223,32 @@ class _Conversations:
             )
         )
 
-    async def get(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        return Answer(await self._get(asked.user.id, str(asked.path.conversation_id)))
+    async def get(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        return Answer(await self._get(request.user.id, str(request.path.conversation_id)))
 
-    async def update(self, asked: Asked[ConversationPath, Any, ConversationChange]) -> Answer:
-        conversation_id = str(asked.path.conversation_id)
+    async def update(self, request: Request[ConversationPath, Any, ConversationChange]) -> Answer:
+        conversation_id = str(request.path.conversation_id)
         await self._client.update_conversation(
             conversation_id,
-            title=asked.body.title,
-            metadata=asked.body.metadata,
-            user_id=asked.user.id,
+            title=request.body.title,
+            metadata=request.body.metadata,
+            user_id=request.user.id,
         )
-        return Answer(await self._get(asked.user.id, conversation_id))
+        return Answer(await self._get(request.user.id, conversation_id))
 
-    async def delete(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        conversation_id = str(asked.path.conversation_id)
-        await self._client.delete_conversation(conversation_id, user_id=asked.user.id)
+    async def delete(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        conversation_id = str(request.path.conversation_id)
+        await self._client.delete_conversation(conversation_id, user_id=request.user.id)
         return Answer(None, status=204)
 
-    async def members(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        mine = UserConversations(self._database, asked.user.id)
-        found = await mine.members(str(asked.path.conversation_id))
+    async def members(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        mine = UserConversations(self._database, request.user.id)
+        found = await mine.members(str(request.path.conversation_id))
         return Answer(Members(items=[Member.model_validate(each) for each in found]))
 
-    async def remove_member(self, asked: Asked[MemberPath, Any, Any]) -> Answer:
-        conversation_id, member = str(asked.path.conversation_id), str(asked.path.user_id)
-        await self._client.remove_member(conversation_id, member, user_id=asked.user.id)
+    async def remove_member(self, request: Request[MemberPath, Any, Any]) -> Answer:
+        conversation_id, member = str(request.path.conversation_id), str(request.path.user_id)
+        await self._client.remove_member(conversation_id, member, user_id=request.user.id)
         return Answer(None, status=204)
 
     async def _get(self, user_id: str, conversation_id: str) -> Conversation:

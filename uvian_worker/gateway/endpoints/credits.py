@@ -14,7 +14,7 @@ from pydantic import Field
 
 from repositories.credits import CreditRepository
 from repositories.database import Database
-from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
+from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
 from uvian_worker.gateway.http.pagination import Page
 
 
@@ -53,13 +53,13 @@ def credit_operations(database: Database) -> Sequence[Operation]:
     """The endpoints of credits."""
     ledger = CreditRepository(database)
 
-    async def account(asked: Asked[Any, Any, Any]) -> Answer:
-        return Answer(Account.model_validate(await ledger.account(asked.user.id)))
+    async def account(request: Request[Any, Any, Any]) -> Answer:
+        return Answer(Account.model_validate(await ledger.account(request.user.id)))
 
-    async def entries(asked: Asked[Any, EntriesQuery, Any]) -> Answer:
-        limit, cursor = asked.query.limit, asked.query.cursor
+    async def entries(request: Request[Any, EntriesQuery, Any]) -> Answer:
+        limit, cursor = request.query.limit, request.query.cursor
         before = None if cursor is None else int(cursor)
-        found = await ledger.entries(asked.user.id, limit=limit + 1, before=before)
+        found = await ledger.entries(request.user.id, limit=limit + 1, before=before)
         shown = found[:limit]
         more = len(found) > limit
         return Answer(

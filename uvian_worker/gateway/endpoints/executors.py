@@ -12,7 +12,7 @@ from pydantic import Field
 
 from repositories.database import Database
 from uvian_worker.gateway.endpoints.jobs import TypeName
-from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
+from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
 from uvian_worker.gateway.job_types import JobTypes
 
 
@@ -55,14 +55,16 @@ class Cost(Shown):
 def executor_operations(database: Database, types: JobTypes) -> Sequence[Operation]:
     """The endpoints of types."""
 
-    async def list_open(asked: Asked[Any, Any, Any]) -> Answer:
-        found = [t for t in await types.all() if t.enabled and t.is_open_to(asked.user)]
+    async def list_open(request: Request[Any, Any, Any]) -> Answer:
+        found = [t for t in await types.all() if t.enabled and t.is_open_to(request.user)]
         return Answer(Executors(items=[Executor.model_validate(each) for each in found]))
 
-    async def cost(asked: Asked[Any, Any, CostQuestion]) -> Answer:
-        of_type = await types.require_open(asked.user, asked.body.type)
-        of_type.require_valid(asked.body.input, "input")
-        amount = await database.call("calculate_cost", type=asked.body.type, input=asked.body.input)
+    async def cost(request: Request[Any, Any, CostQuestion]) -> Answer:
+        of_type = await types.require_open(request.user, request.body.type)
+        of_type.require_valid(request.body.input, "input")
+        amount = await database.call(
+            "calculate_cost", type=request.body.type, input=request.body.input
+        )
         return Answer(Cost(cost=Decimal(str(amount))))
 
     return (

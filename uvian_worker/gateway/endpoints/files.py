@@ -18,7 +18,7 @@ from repositories.errors import NotFound, Unavailable
 from repositories.files import FileRepository
 from repositories.images import ImageStore, UserImages, content_type_of
 from repositories.local import LocalImages
-from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
+from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
 from uvian_worker.gateway.http.problems import Problem
 
 log = logging.getLogger("uvian.gateway")
@@ -47,12 +47,12 @@ def file_operations(database: Database, images: ImageStore) -> Sequence[Operatio
     """The endpoints of files."""
     files = FileRepository(database)
 
-    async def sign(asked: Asked[Any, Any, Sign]) -> Answer:
-        expires_in = asked.body.expires_in
+    async def sign(request: Request[Any, Any, Sign]) -> Answer:
+        expires_in = request.body.expires_in
         expires_at = datetime.fromtimestamp(int(time.time()) + expires_in, UTC)
         # What a job has stored that was not charged for is nobody's, also before it has been removed.
-        paths = await files.served(asked.user.id, asked.body.paths)
-        urls = await signed(images, asked.user.id, paths, expires_in=expires_in)
+        paths = await files.served(request.user.id, request.body.paths)
+        urls = await signed(images, request.user.id, paths, expires_in=expires_in)
         return Answer(SignedFiles(urls=dict(urls), expires_at=expires_at))
 
     return (

@@ -15,7 +15,7 @@ from repositories.conversations import UserConversations
 from repositories.database import Database
 from uvian_worker.client import Client
 from uvian_worker.gateway.endpoints.conversations import Conversation, ConversationPath
-from uvian_worker.gateway.http.operations import Answer, Asked, Operation, Parameters, Shown
+from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
 
 
 class Invitation(Shown):
@@ -120,31 +120,31 @@ class _Invitations:
         self._database = database
         self._client = client
 
-    async def invite(self, asked: Asked[ConversationPath, Any, NewInvitations]) -> Answer:
+    async def invite(self, request: Request[ConversationPath, Any, NewInvitations]) -> Answer:
         await self._client.invite(
-            str(asked.path.conversation_id),
-            [str(user_id) for user_id in asked.body.user_ids],
-            user_id=asked.user.id,
-            door=asked.user.door,
+            str(request.path.conversation_id),
+            [str(user_id) for user_id in request.body.user_ids],
+            user_id=request.user.id,
+            door=request.user.door,
         )
-        return await self.invited(asked)
+        return await self.invited(request)
 
-    async def invited(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        conversations = UserConversations(self._database, asked.user.id)
-        found = await conversations.invited(str(asked.path.conversation_id))
+    async def invited(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        conversations = UserConversations(self._database, request.user.id)
+        found = await conversations.invited(str(request.path.conversation_id))
         return Answer(Invitations(items=[Invitation.model_validate(each) for each in found]))
 
-    async def mine(self, asked: Asked[Any, Any, Any]) -> Answer:
-        found = await UserConversations(self._database, asked.user.id).invitations()
+    async def mine(self, request: Request[Any, Any, Any]) -> Answer:
+        found = await UserConversations(self._database, request.user.id).invitations()
         return Answer(Invitations(items=[Invitation.model_validate(each) for each in found]))
 
-    async def accept(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        conversation_id = str(asked.path.conversation_id)
-        await self._client.answer_invitation(conversation_id, user_id=asked.user.id, accept=True)
-        found = await UserConversations(self._database, asked.user.id).get(conversation_id)
+    async def accept(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        conversation_id = str(request.path.conversation_id)
+        await self._client.answer_invitation(conversation_id, user_id=request.user.id, accept=True)
+        found = await UserConversations(self._database, request.user.id).get(conversation_id)
         return Answer(Conversation.model_validate(found))
 
-    async def decline(self, asked: Asked[ConversationPath, Any, Any]) -> Answer:
-        conversation_id = str(asked.path.conversation_id)
-        await self._client.answer_invitation(conversation_id, user_id=asked.user.id, accept=False)
+    async def decline(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        conversation_id = str(request.path.conversation_id)
+        await self._client.answer_invitation(conversation_id, user_id=request.user.id, accept=False)
         return Answer(None, status=204)

@@ -24,9 +24,9 @@ from uvian_worker.client import Client, JobHandle
 from uvian_worker.gateway.http.operations import (
     STORABLE,
     Answer,
-    Asked,
     Operation,
     Parameters,
+    Request,
     Shown,
 )
 from uvian_worker.gateway.http.pagination import Page, PageQuery, page_of
@@ -272,17 +272,17 @@ class _Jobs:
         self._client = client
         self._types = types
 
-    async def create(self, asked: Asked[Any, Any, NewJob]) -> Answer:
-        key = idempotency_key_of(asked)
-        of_type = await self._types.require_open(asked.user, asked.body.type)
-        of_type.require_valid(asked.body.input, "input")
+    async def create(self, request: Request[Any, Any, NewJob]) -> Answer:
+        key = idempotency_key_of(request)
+        of_type = await self._types.require_open(request.user, request.body.type)
+        of_type.require_valid(request.body.input, "input")
         made = await self._client.submit(
-            asked.user.id,
-            asked.body.type,
-            asked.body.input,
+            request.user.id,
+            request.body.type,
+            request.body.input,
             idempotency_key=key,
-            max_cost=asked.body.max_cost,
-            door=asked.user.door,
+            max_cost=request.body.max_cost,
+            door=request.user.door,
         )
         return Answer(
             Submitted.of(made),
@@ -290,35 +290,39 @@ class _Jobs:
             headers={"Location": f"/v1/jobs/{made.id}"},
         )
 
-    async def list(self, asked: Asked[Any, JobQuery, Any]) -> Answer:
-        wanted = {"user_id": asked.user.id, "status": asked.query.status, "type": asked.query.type}
+    async def list(self, request: Request[Any, JobQuery, Any]) -> Answer:
+        wanted = {
+            "user_id": request.user.id,
+            "status": request.query.status,
+            "type": request.query.type,
+        }
         where = [Filter(name, "eq", value) for name, value in wanted.items() if value is not None]
         rows, cursor = await page_of(
-            self._database, "jobs", columns=_LISTED, where=where, query=asked.query
+            self._database, "jobs", columns=_LISTED, where=where, query=request.query
         )
         return Answer(JobPage(items=[JobSummary.of(row) for row in rows], next_cursor=cursor))
 
-    async def get(self, asked: Asked[JobPath, Any, Any]) -> Answer:
-        return Answer(Job.of(await self._find(asked)))
+    async def get(self, request: Request[JobPath, Any, Any]) -> Answer:
+        return Answer(Job.of(await self._find(request)))
 
-    async def cancel(self, asked: Asked[JobPath, Any, Any]) -> Answer:
-        job_id = str(asked.path.job_id)
-        return Answer(Submitted.of(await self._client.cancel(job_id, user_id=asked.user.id)))
+    async def cancel(self, request: Request[JobPath, Any, Any]) -> Answer:
+        job_id = str(request.path.job_id)
+        return Answer(Submitted.of(await self._client.cancel(job_id, user_id=request.user.id)))
 
-    async def retry(self, asked: Asked[JobPath, Any, Retry]) -> Answer:
-        job_id, run = str(asked.path.job_id), asked.body.expected_run
+    async def retry(self, request: Request[JobPath, Any, Retry]) -> Answer:
+        job_id, run = str(request.path.job_id), request.body.expected_run
         again = await self._client.retry(
-            job_id, expected_run=run, user_id=asked.user.id, door=asked.user.door
+            job_id, expected_run=run, user_id=request.user.id, door=request.user.door
         )
         return Answer(Submitted.of(again))
 
-    async def _find(self, asked: Asked[JobPath, Any, Any]) -> Row:
+    async def _find(self, request: Request[JobPath, Any, Any]) -> Row:
         rows = await self._database.select(
             "jobs",
             columns=_SHOWN,
             where=[
-                Filter("id", "eq", str(asked.path.job_id)),
-                Filter("user_id", "eq", asked.user.id),
+                Filter("id", "eq", str(request.path.job_id)),
+                Filter("user_id", "eq", request.user.id),
             ],
         )
         if not rows:
@@ -326,9 +330,9 @@ class _Jobs:
         return rows[0]
 
 
-def idempotency_key_of(asked: Asked[Any, Any, Any]) -> str | None:
+def idempotency_key_of(request: Request[Any, Any, Any]) -> str | None:
     """Of the header ``Idempotency-Key`` or the body; raises ``Problem`` when they differ."""
-    header, body = asked.headers.get("Idempotency-Key"), asked.body.idempotency_key
+    header, body = request.headers.get("Idempotency-Key"), request.body.idempotency_key
     if header is not None and body is not None and header != body:
         raise Problem("bad_request", "The Idempotency-Key header and the body's key differ.")
     key = body or header

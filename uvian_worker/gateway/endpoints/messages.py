@@ -25,9 +25,9 @@ from uvian_worker.gateway.endpoints.jobs import (
 from uvian_worker.gateway.http.operations import (
     STORABLE,
     Answer,
-    Asked,
     Operation,
     Parameters,
+    Request,
     Shown,
 )
 from uvian_worker.gateway.job_types import JobTypes
@@ -171,9 +171,9 @@ class _Messages:
         self._client = client
         self._types = types
 
-    async def list(self, asked: Asked[ConversationPath, MessageQuery, Any]) -> Answer:
-        conversation_id, query = str(asked.path.conversation_id), asked.query
-        await UserConversations(self._database, asked.user.id).require(conversation_id)
+    async def list(self, request: Request[ConversationPath, MessageQuery, Any]) -> Answer:
+        conversation_id, query = str(request.path.conversation_id), request.query
+        await UserConversations(self._database, request.user.id).require(conversation_id)
         backwards = query.after is None
         found = await MessageRepository(self._database).list(
             conversation_id,
@@ -187,19 +187,19 @@ class _Messages:
             shown.reverse()
         return Answer(Messages(items=[Message.model_validate(each) for each in shown], more=more))
 
-    async def post(self, asked: Asked[ConversationPath, Any, NewMessage]) -> Answer:
-        conversation_id, body = str(asked.path.conversation_id), asked.body
-        chat = await self._types.require_open(asked.user, "chat")
+    async def post(self, request: Request[ConversationPath, Any, NewMessage]) -> Answer:
+        conversation_id, body = str(request.path.conversation_id), request.body
+        chat = await self._types.require_open(request.user, "chat")
         chat.require_valid({**body.options, "conversation_id": conversation_id}, "options")
         posted = await self._client.post_message(
-            asked.user.id,
+            request.user.id,
             conversation_id,
             body.content,
             on_busy=body.on_busy,
             options=body.options,
-            idempotency_key=idempotency_key_of(asked),
+            idempotency_key=idempotency_key_of(request),
             max_cost=body.max_cost,
-            door=asked.user.door,
+            door=request.user.door,
         )
         return Answer(
             Posted(
@@ -211,11 +211,11 @@ class _Messages:
             status=201 if posted.job.created else 200,
         )
 
-    async def stop(self, asked: Asked[ConversationPath, Any, Stop]) -> Answer:
-        job_id = asked.body.job_id
+    async def stop(self, request: Request[ConversationPath, Any, Stop]) -> Answer:
+        job_id = request.body.job_id
         stopped = await self._client.stop(
-            str(asked.path.conversation_id),
+            str(request.path.conversation_id),
             job_id=None if job_id is None else str(job_id),
-            user_id=asked.user.id,
+            user_id=request.user.id,
         )
         return Answer(Stopped(stopped=stopped))

@@ -5,7 +5,7 @@ Routing, validation and the OpenAPI document are made of it, so they cannot disa
 
 from __future__ import annotations
 
-__all__ = ["STORABLE", "Answer", "Asked", "Operation", "Parameters", "Shown", "handler_of"]
+__all__ = ["STORABLE", "Answer", "Operation", "Parameters", "Request", "Shown", "handler_of"]
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,8 +46,8 @@ BodyT = TypeVar("BodyT", bound=BaseModel)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked(Generic[PathT, QueryT, BodyT]):
-    """A request that was understood, and who asks."""
+class Request(Generic[PathT, QueryT, BodyT]):
+    """A valid request, and the user who sent it."""
 
     user: User
     path: PathT
@@ -74,7 +74,7 @@ class Operation:
     route: str  #: ``/v1/jobs/{job_id}``
     summary: str
     tag: str
-    handle: Callable[[Asked[Any, Any, Any]], Awaitable[Answer]]
+    handle: Callable[[Request[Any, Any, Any]], Awaitable[Answer]]
     answers: Mapping[int, type[BaseModel] | None]
     problems: tuple[str, ...] = ()
     path: type[BaseModel] = Nothing
@@ -100,11 +100,11 @@ _ANSWER_SECONDS: Final = 20.0  #: longer than a call to Postgres may take, and a
 def handler_of(
     operation: Operation, admit: Callable[[web.Request, Operation], Awaitable[User]]
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """aiohttp's handler: ``admit`` says who asks, or raises; then what is asked is read."""
+    """aiohttp's handler: ``admit`` names the user, or raises; then the request is read."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         user = await admit(request, operation)
-        asked: Asked[Any, Any, Any] = Asked(
+        understood: Request[Any, Any, Any] = Request(
             user=user,
             path=_valid(operation.path, dict(request.match_info), "path"),
             query=_valid(operation.query, _single(request), "query"),
@@ -114,7 +114,7 @@ def handler_of(
         async with asyncio.timeout(
             _ANSWER_SECONDS
         ):  # of databases that are away, others say so sooner
-            answer = await operation.handle(asked)
+            answer = await operation.handle(understood)
         return _response(answer)
 
     return handle
