@@ -46,7 +46,7 @@ def test_a_conversation_at_the_terminal(uvian: Uvian, programs: Programs) -> Non
     chat.types("\x03")
     chat.says("○ stopped")
     chat.says("> ", times=3)
-    assert "kept as far as it came" in chat.output
+    assert "stored as far as it was written" in chat.output
     chat.types(f"{_SHORT}\r")
     chat.says(" tokens", times=3)
     chat.says("> ", times=4)

@@ -17,7 +17,7 @@ import pytest
 from repositories.errors import Permanent
 from uvian_common import scrubbing
 from uvian_common.scrubbing import HIDDEN, keep_secret, scrubbed
-from uvian_worker.cli.errors import ExitCode, Fault, keep_traces, tell
+from uvian_worker.cli.errors import ExitCode, Fault, keep_traces, print_fault
 from uvian_worker.config import Config
 from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.process import logs
@@ -91,7 +91,7 @@ def _of_health(text: str) -> str:
 def _told(fault: Fault) -> str:
     stream, sys.stderr = sys.stderr, io.StringIO()
     try:
-        tell(fault)
+        print_fault(fault)
         return sys.stderr.getvalue()
     finally:
         sys.stderr = stream

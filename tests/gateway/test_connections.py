@@ -27,7 +27,7 @@ from uvian_worker.gateway.http import connections as rules
 from uvian_worker.gateway.http.bodies import document_of_body, read_body
 from uvian_worker.gateway.http.client_address import Addresses
 from uvian_worker.gateway.http.connections import Connections, attended
-from uvian_worker.gateway.http.middleware import dressed, told
+from uvian_worker.gateway.http.middleware import dressed, errors_as_problems
 from uvian_worker.process.listening import listeners
 
 PATIENCE = 20.0
@@ -99,7 +99,7 @@ def serve() -> Serve:
             document_of_body(await read_body(request, 100_000))
             return web.Response(text="ok")
 
-        app = web.Application(middlewares=[attended, told])
+        app = web.Application(middlewares=[attended, errors_as_problems])
         app.on_response_prepare.append(dressed)
         app.router.add_get("/", small)
         app.router.add_get("/large", large)

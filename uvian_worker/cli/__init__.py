@@ -75,11 +75,11 @@ app.add_typer(types_app, name="types", rich_help_panel=_SITE)
 def main() -> None:
     """The ``uvian`` command: whatever it says, on any way out, holds no secret."""
     guard_logs()
-    sys.excepthook = _tell_trace
+    sys.excepthook = _print_trace
     app()
 
 
-def _tell_trace(
+def _print_trace(
     kind: type[BaseException], error: BaseException, trace: TracebackType | None
 ) -> None:
     typer.echo(scrubbed_trace(kind, error, trace), err=True)

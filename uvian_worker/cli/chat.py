@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from uvian_worker.cli.errors import ExitCode, Fault, run, tell
+from uvian_worker.cli.errors import ExitCode, Fault, print_fault, run
 from uvian_worker.cli.terminal.program import program
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ async def _converse(talk: Talk) -> ExitCode:
         except Fault as fault:
             if fault.code != ExitCode.REFUSED or not talk.conversation_id:
                 raise
-            tell(fault)  # the next question may be another matter
+            print_fault(fault)  # the next question may be another matter
         screen.print()
     if talk.conversation_id is not None and not talk.is_empty:
         again = f"{program()} chat --conversation {talk.conversation_id}"
@@ -173,8 +173,8 @@ def _conclude(screen: Console, answered: Answered) -> None:
         facts.append(credits_said(job.cost))
     line = Text(" · ".join(facts), style="dim")
     if job.status == "cancelled":
-        kept = "kept as far as it came" if stored else "nothing of it was written"
-        line = Text.assemble(("○ stopped", "magenta"), (f", {kept} · ", "dim"), line)
+        outcome = "stored as far as it was written" if stored else "nothing of it was written"
+        line = Text.assemble(("○ stopped", "magenta"), (f", {outcome} · ", "dim"), line)
     for warning in job.warnings:
         line.append(f"\n! {warning['message']}", style="yellow")
     screen.print(line, soft_wrap=not screen.is_terminal)

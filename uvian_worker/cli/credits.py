@@ -66,7 +66,7 @@ async def _grant(user: str, amount: str, reference: str | None, as_json: bool) -
             account = await CreditRepository(site.database).grant(user_id, value, reference)
         except Refused as error:
             raise refusal(JobRefused(error.code), user=user_id) from error
-        await _tell(site, account)
+        await _publish_balance(site, account)
     if as_json:
         print_json({"account": _account_document(account), "reference": reference})
         return
@@ -90,7 +90,7 @@ def _amount(text: str) -> Any:
     return value
 
 
-async def _tell(site: Site, account: Account) -> None:
+async def _publish_balance(site: Site, account: Account) -> None:
     """``credits.changed``, for whoever shows the balance."""
     from uvian_worker.events.log import Appender, credits_changed
     from uvian_worker.redis.connection import redis_from_url

@@ -223,8 +223,8 @@ def _verdict(result: DemoResult) -> Text:
         return Text.assemble(("✓ ", "green"), "Refined in ", took, (f"  {done}", "dim"))
     if result.message is not None:
         tokens = (result.message.usage or {}).get("completion_tokens", 0)
-        kept = f"  {tokens} tokens, stored as message {result.message.id}"
-        return Text.assemble(("✓ ", "green"), "Answered in ", took, (kept, "dim"))
+        stored = f"  {tokens} tokens, stored as message {result.message.id}"
+        return Text.assemble(("✓ ", "green"), "Answered in ", took, (stored, "dim"))
     count = len(job.pictures) - 1
     made = f"A base image and {count} variation{'' if count == 1 else 's'} in "
     return Text.assemble(("✓ ", "green"), made, took)

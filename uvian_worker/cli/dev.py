@@ -22,10 +22,10 @@ def dev() -> None:
     """
     try:
         run(_dev())
-    except typer.Exit as ending:
+    except typer.Exit as exited:
         # Ctrl-C is how this command ends.
         raise typer.Exit(
-            ExitCode.OK if ending.exit_code == ExitCode.INTERRUPTED else ending.exit_code
+            ExitCode.OK if exited.exit_code == ExitCode.INTERRUPTED else exited.exit_code
         ) from None
 
 
@@ -36,7 +36,7 @@ async def _dev() -> None:
     screen = console()
     with screen.status("") as status:
 
-        def tell(step: str) -> None:
+        def report(step: str) -> None:
             status.update(f"{step} …")
 
         def show(development: Development) -> None:
@@ -44,7 +44,7 @@ async def _dev() -> None:
             _introduce(development)
 
         try:
-            await run_dev(tell=tell, show=show)
+            await run_dev(report=report, show=show)
         finally:
             status.stop()
 

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-__all__ = ["ExitCode", "Fault", "ending_with_zero", "explained", "keep_traces", "run", "tell"]
+__all__ = [
+    "ExitCode",
+    "Fault",
+    "exiting_with_zero",
+    "explained",
+    "keep_traces",
+    "print_fault",
+    "run",
+]
 
 import asyncio
 import contextlib
@@ -41,10 +49,10 @@ def keep_traces() -> None:
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a command to its end; its errors end the process with a sentence and their exit code."""
     with explained():
-        return asyncio.run(_until_told(work))
+        return asyncio.run(_until_signalled(work))
 
 
-async def _until_told(work: Coroutine[Any, Any, T]) -> T:
+async def _until_signalled(work: Coroutine[Any, Any, T]) -> T:
     """SIGTERM and a closed terminal end a command as Ctrl-C does: whatever it opened is closed."""
     task = asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine always runs in a task
@@ -56,13 +64,13 @@ async def _until_told(work: Coroutine[Any, Any, T]) -> T:
 
 
 @contextlib.contextmanager
-def ending_with_zero() -> Iterator[None]:
-    """For servers: being told to is how they end."""
+def exiting_with_zero() -> Iterator[None]:
+    """For servers: SIGTERM and Ctrl-C are how they end, so the exit code is 0."""
     try:
         yield
-    except typer.Exit as ending:
-        told = ending.exit_code == ExitCode.INTERRUPTED
-        raise typer.Exit(ExitCode.OK if told else ending.exit_code) from None
+    except typer.Exit as exited:
+        signalled = exited.exit_code == ExitCode.INTERRUPTED
+        raise typer.Exit(ExitCode.OK if signalled else exited.exit_code) from None
 
 
 @contextlib.contextmanager
@@ -84,11 +92,11 @@ def explained() -> Iterator[None]:
 
 def _give_up(error: Exception) -> NoReturn:
     fault = error if isinstance(error, Fault) else _translated(error)
-    tell(fault)
+    print_fault(fault)
     raise typer.Exit(fault.code) from None
 
 
-def tell(fault: Fault) -> None:
+def print_fault(fault: Fault) -> None:
     """The sentence and the next step, on stderr; with ``--debug`` where it came from."""
     from rich.console import Console
     from rich.text import Text

@@ -1,10 +1,10 @@
-"""``uvian gateway``: the HTTP and WebSocket side, until it is told to end."""
+"""``uvian gateway``: the HTTP and WebSocket side, until SIGTERM or Ctrl-C."""
 
 from __future__ import annotations
 
 __all__ = ["gateway"]
 
-from uvian_worker.cli.errors import ending_with_zero, run
+from uvian_worker.cli.errors import exiting_with_zero, run
 
 
 def gateway() -> None:
@@ -16,7 +16,7 @@ def gateway() -> None:
 
     use_fast_loop()
     raise_file_limit()
-    with ending_with_zero():
+    with exiting_with_zero():
         run(_serve())
 
 

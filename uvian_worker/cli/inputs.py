@@ -17,7 +17,7 @@ from uvian_worker.client.schemas import mistakes_of, sentence_of
 Schema = Mapping[str, Any]
 
 #: Of a field's schema, what fits a line.
-_TOLD: Final = (
+_RULES: Final = (
     "type", "format", "enum", "minimum", "maximum", "minLength", "maxLength", "default",
 )  # fmt: skip
 
@@ -34,7 +34,7 @@ def parse_input(words: Sequence[str], schema: Schema) -> dict[str, Any]:
 def check_fields(values: Mapping[str, Any], schema: Schema) -> None:
     """Refuse what does not fit what the newest worker has registered. Raises ``Fault``.
 
-    The client would refuse it as well; here unknown and missing fields are told with what to write.
+    The client would refuse it as well; here unknown and missing fields are named with what to write.
     """
     fields = schema.get("properties", {})
     if schema.get("additionalProperties") is False:
@@ -63,10 +63,10 @@ def _takes(field: str, fields: Schema) -> str:
     """What a field takes, as far as its schema says it in few words."""
     rules = fields.get(field, {})
     options = [rules, *rules.get("anyOf", ())]
-    told = {name: option[name] for option in options for name in _TOLD if name in option}
+    rules = {name: option[name] for option in options for name in _RULES if name in option}
     return (
-        f"{field} takes: " + ", ".join(f"{name} {rule}" for name, rule in told.items())
-        if told
+        f"{field} takes: " + ", ".join(f"{name} {rule}" for name, rule in rules.items())
+        if rules
         else ""
     )
 

@@ -80,12 +80,12 @@ async def _submit(
         handle = await _create(site, type_, words, user, options)
         if watching:
             if not as_json:
-                _tell(type_, handle)
+                _print_submitted(type_, handle)
             return await follow_to_end(site, handle.id, as_json)
         if as_json:
             print_json(_document(type_, handle))
         else:
-            _tell(type_, handle)
+            _print_submitted(type_, handle)
         return ExitCode.OK
 
 
@@ -121,7 +121,7 @@ def _document(type_: str, handle: JobHandle) -> dict[str, Any]:
     }
 
 
-def _tell(type_: str, handle: JobHandle) -> None:
+def _print_submitted(type_: str, handle: JobHandle) -> None:
     from rich.text import Text
 
     from uvian_worker.cli.terminal.output import console, credits_said, status_text
@@ -161,13 +161,13 @@ async def _follow_as_lines(site: Site, job: WatchedJob) -> None:
     from uvian_worker.events.envelope import Envelope
     from uvian_worker.events.reader import Snapshot
 
-    async for heard in site.client.follow(job.id):
-        match heard:
+    async for received in site.client.follow(job.id):
+        match received:
             case Envelope():
-                job.hear(heard)
-                print_json(asdict(heard), indent=False)
+                job.hear(received)
+                print_json(asdict(received), indent=False)
             case Snapshot(state=state):
-                job.hear(heard)
+                job.hear(received)
                 for envelope in state:
                     print_json(asdict(envelope), indent=False)
             case _:
@@ -187,12 +187,12 @@ async def _follow_on_screen(site: Site, job: WatchedJob) -> None:
     screen = console()
     screen.print()
     with JobView(screen, job) as view:
-        async for heard in site.client.follow(job.id):
-            if isinstance(heard, Expired):
+        async for received in site.client.follow(job.id):
+            if isinstance(received, Expired):
                 await _adopt_row(site, job)
                 if job.is_over:
                     break
-            job.hear(heard)
+            job.hear(received)
             view.changed()
     if screen.is_terminal:
         pictures = partial(open_stored, site.config.images_dir)

@@ -155,7 +155,7 @@ async def _change(type_: str, changes: dict[str, Any], as_json: bool) -> None:
     async with open_site(redis=False) as site:
         await _find(site, type_)
         changed = await _configured(site, type_, changes)
-    _tell(changed, as_json)
+    _print_settings(changed, as_json)
 
 
 async def _find(site: Site, type_: str) -> JobTypeSettings:
@@ -248,7 +248,7 @@ def _price(text: str) -> Decimal:
     return value
 
 
-def _tell(settings: JobTypeSettings, as_json: bool) -> None:
+def _print_settings(settings: JobTypeSettings, as_json: bool) -> None:
     from rich.text import Text
 
     from uvian_worker.cli.terminal.output import console, print_json

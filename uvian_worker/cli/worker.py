@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from uvian_worker.cli.errors import ending_with_zero, explained, run
+from uvian_worker.cli.errors import exiting_with_zero, explained, run
 
 
 def worker(
@@ -22,7 +22,7 @@ def worker(
     """
     from uvian_worker.process.runtime import end_when_told, use_fast_loop
 
-    with ending_with_zero():
+    with exiting_with_zero():
         run(_check())
     end_when_told()
     with explained():

@@ -33,7 +33,7 @@ from uvian_worker.gateway.http.auth import TokenVerifier, User
 from uvian_worker.gateway.http.client_address import Addresses
 from uvian_worker.gateway.http.connections import attended
 from uvian_worker.gateway.http.in_flight import InFlight
-from uvian_worker.gateway.http.middleware import across_origins, dressed, told
+from uvian_worker.gateway.http.middleware import across_origins, dressed, errors_as_problems
 from uvian_worker.gateway.http.operations import Operation, handler_of
 from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.gateway.http.rate_limits import Limits
@@ -91,7 +91,7 @@ def application(gateway: Gateway) -> web.Application:
     in_flight = InFlight()
     app = web.Application(
         client_max_size=gateway.max_body,
-        middlewares=[attended, in_flight.counted, told, preflight],
+        middlewares=[attended, in_flight.counted, errors_as_problems, preflight],
     )
     app.on_response_prepare.extend((dressed, allow, in_flight.said))
     for operation in operations:

@@ -132,7 +132,7 @@ class Audience(Protocol):
         """A job is submitted: what ``shown.job`` knows grows from now on."""
 
     def changed(self) -> None:
-        """The job has heard an event."""
+        """The job has received an event."""
 
     def ends(self, result: DemoResult) -> None:
         """The job is over; another one may follow."""
@@ -201,7 +201,7 @@ class _Run:
         pictures: int = 0,
         **about: Any,
     ) -> None:
-        """Submit a job, hear all of its events, and keep what became of it.
+        """Submit a job, receive all of its events, and remember the result.
 
         ``submitting`` answers its id; ``words`` are what it was asked for; ``about`` is what else
         ``Shown`` takes.
@@ -219,11 +219,11 @@ class _Run:
         self.results.append(result)
         self.audience.ends(result)
 
-    async def submit(self, type_: str, asked: dict[str, Any]) -> str:
+    async def submit(self, type_: str, input_: dict[str, Any]) -> str:
         """A job of the demo's user; its id."""
         if self.order.seed is not None:
-            asked = {**asked, "seed": self.order.seed}
-        return (await self.client.submit(self.servers.user_id, type_, asked)).id
+            input_ = {**input_, "seed": self.order.seed}
+        return (await self.client.submit(self.servers.user_id, type_, input_)).id
 
     async def post(self, question: str) -> str:
         """A question in a conversation of its own; the id of the chat that answers it."""
@@ -285,7 +285,7 @@ class _Run:
 
 async def _generation(run: _Run) -> None:
     order = run.order
-    asked = {
+    input_ = {
         "logo_description": order.prompt,
         "theme_description": order.theme,
         "num_palettes": order.palettes,
@@ -293,7 +293,7 @@ async def _generation(run: _Run) -> None:
     }
     await run.watch(
         "generation",
-        run.submit("generation", asked),
+        run.submit("generation", input_),
         words=order.prompt,
         theme=order.theme,
         pictures=order.palettes + 1,
@@ -308,10 +308,10 @@ async def _refinement(run: _Run) -> None:
         original = await run.newest_concept()
     if original is not None:
         prompt = run.order.refinement
-        asked = {"concept_id": original.id, "refinement_prompt": prompt}
+        input_ = {"concept_id": original.id, "refinement_prompt": prompt}
         await run.watch(
             "refinement",
-            run.submit("refinement", asked),
+            run.submit("refinement", input_),
             words=prompt,
             original=original.image_path,
             pictures=1,

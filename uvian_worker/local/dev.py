@@ -47,7 +47,7 @@ class Development:
 async def run_dev(
     *,
     folder: Path = FOLDER,
-    tell: Callable[[str], None] = lambda _: None,
+    report: Callable[[str], None] = lambda _: None,
     show: Callable[[Development], None] = lambda _: None,
 ) -> None:
     """Start everything, ``show`` it, and keep the worker alive until cancelled.
@@ -56,7 +56,7 @@ async def run_dev(
     worker does not start in the first place.
     """
     async with AsyncExitStack() as stack:
-        servers = await stack.enter_async_context(local_servers(folder, tell))
+        servers = await stack.enter_async_context(local_servers(folder, report))
         secret = _secret(servers.folder / "secret")
         port = _port()
         url = f"http://127.0.0.1:{port}"
@@ -65,10 +65,10 @@ async def run_dev(
         env_file = stack.enter_context(
             servers.written_down({**settings, "DEV_GATEWAY_URL": url, "DEV_TOKEN": token})
         )
-        tell("Starting a worker")
+        report("Starting a worker")
         worker = WorkerProcess(_environment(settings), folder=Path.cwd())
         await stack.enter_async_context(worker)
-        tell("Starting the gateway")
+        report("Starting the gateway")
         config = _gateway_config(settings)
         logs.configure(config.log_level, config.log_format)
         await stack.enter_async_context(serving(config))

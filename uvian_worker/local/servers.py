@@ -89,22 +89,22 @@ class LocalServers:
 
 @asynccontextmanager
 async def local_servers(
-    folder: Path, tell: Callable[[str], None] = lambda _: None
+    folder: Path, report: Callable[[str], None] = lambda _: None
 ) -> AsyncIterator[LocalServers]:
     """Start what a folder has (what a killed run left is taken over), migrate it, make the user.
 
-    ``tell`` hears what is being done. Raises ``EmbeddedError`` and ``RepositoryError``.
+    ``report`` gets each step. Raises ``EmbeddedError`` and ``RepositoryError``.
     """
     folder = Path.cwd() / folder
     async with AsyncExitStack() as stack:
-        tell("Starting Redis")
+        report("Starting Redis")
         try:
             redis = await stack.enter_async_context(EmbeddedRedis(folder / "redis"))
         except FolderInUse as error:
             raise EmbeddedError(_who_has_it(folder, error.owner)) from error
-        tell("Starting Postgres")
+        report("Starting Postgres")
         postgres = await stack.enter_async_context(EmbeddedPostgres(folder / "postgres"))
-        tell("Migrating the schema")
+        report("Migrating the schema")
         await _prepare(postgres)
         yield LocalServers(folder, postgres.migrator_dsn, redis.url, DEVELOPMENT_USER)
 

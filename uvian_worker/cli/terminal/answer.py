@@ -26,7 +26,7 @@ class AnswerView:
     def __init__(self, console: Console, job: WatchedJob) -> None:
         self._console = console
         self._job = job
-        self._shown = ""  #: of the answer, as it was told
+        self._shown = ""  #: of the answer, as it was published
         self._wrapped = self._new_page()
         self._status = Status("", console=console)
 
@@ -133,8 +133,8 @@ class Wrapped:
 
 def printable(text: str) -> str:
     """Text of a stranger, without what would steer the terminal; a tab is four spaces."""
-    kept = text.replace("\t", "    ")
-    return "".join(sign for sign in kept if sign in _JOINING or category(sign)[0] != "C")
+    expanded = text.replace("\t", "    ")
+    return "".join(sign for sign in expanded if sign in _JOINING or category(sign)[0] != "C")
 
 
 #: Of the signs that are not drawn, those that text needs: line ends, and what joins letters and emoji.

@@ -43,8 +43,8 @@ class Wake:
 def _may_be_queued(body: bytes) -> bool:
     """A webhook sends ``{type, schema, table, record, old_record}``; whatever else comes wakes."""
     try:
-        told: Any = orjson.loads(body)
+        payload: Any = orjson.loads(body)
     except ValueError:
         return True
-    record = told.get("record") if isinstance(told, dict) else None
+    record = payload.get("record") if isinstance(payload, dict) else None
     return not isinstance(record, dict) or record.get("status", "queued") == "queued"

@@ -1,7 +1,7 @@
 """What a client sends as a body: read within seconds, and taken only where all of it can be kept.
 
 JSON that is well-formed and still cannot be stored (half an emoji, a NUL, arrays inside arrays without
-an end) is an input that is not valid, and is told so field by field. Of a name that is given twice
+an end) is an input that is not valid, and the answer names each field. Of a name that is given twice
 the last one counts, as in browsers and in Postgres; numbers beyond 64 bits become floating ones.
 """
 
@@ -23,7 +23,7 @@ from uvian_worker.gateway.http.problems import Problem
 
 _DEEPEST: Final = 64  #: objects and arrays inside each other
 _MOST_FIELDS: Final = 1_000  #: of the outermost object; no endpoint knows a tenth of that
-_MOST_TOLD: Final = 20  #: mistakes in one answer
+_MOST_MISTAKES: Final = 20  #: mistakes in one answer
 _FIRST_SECONDS: Final = 10.0  #: that a body has in any case,
 _BYTES_PER_SECOND: Final = 16 * 1024  #: and a second more for each of these,
 _LONGEST_SECONDS: Final = 30.0  #: up to here
@@ -95,7 +95,7 @@ _MESSAGES: Final = {
 def _refuse(code: str, fields: Iterator[str]) -> None:
     errors = [
         {"field": field, "code": code, "message": _MESSAGES[code]}
-        for field in islice(fields, _MOST_TOLD)
+        for field in islice(fields, _MOST_MISTAKES)
     ]
     if errors:
         problem = Problem("invalid_input", errors=errors)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["across_origins", "answer_to", "dressed", "told"]
+__all__ = ["across_origins", "answer_to", "dressed", "errors_as_problems"]
 
 import logging
 import secrets
@@ -13,7 +13,7 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
-from uvian_worker.gateway.http.auth import KeysAway  # told of once, where it is found out
+from uvian_worker.gateway.http.auth import KeysAway  # logged once, where it is found
 from uvian_worker.gateway.http.problems import Problem, problem_of
 
 log = logging.getLogger("uvian.gateway")
@@ -40,7 +40,7 @@ _ACROSS: Final = {
 
 
 @web.middleware
-async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def errors_as_problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Every error becomes a problem document; what nobody foresaw is logged."""
     _ID.set(secrets.token_hex(8))
     try:
@@ -53,7 +53,7 @@ async def told(request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.transport is None:
             raise  # the client has gone, and hears nothing of it
         return _said(Problem("unavailable"))
-    except Exception as error:  # noqa: BLE001 - the client is told, and so is the log
+    except Exception as error:  # noqa: BLE001 - the client gets it, and the log has it
         return _said(_noted(error, request))
 
 

@@ -73,7 +73,7 @@ PROBLEMS: Final[Mapping[str, Kind]] = {
 
 #: Seconds after which a request that was too early may come again, where nobody knows better.
 _LATER: Final = {429: 5, 503: 2}
-_MOST_TOLD: Final = 50  #: fields in one answer
+_MOST_FIELDS: Final = 50  #: fields in one answer
 _NOT_STORED: Final = "It holds something that cannot be stored."
 
 
@@ -156,7 +156,7 @@ def problem_of(error: Exception) -> Problem:  # noqa: PLR0911 - a table
 def _refused(error: JobRefused | Refused) -> Problem:
     details = error.details if isinstance(error, JobRefused) else {}
     if details.get("errors"):  # the client has looked at it, by a schema that is newer than ours
-        return Problem("invalid_input", errors=details["errors"][:_MOST_TOLD])
+        return Problem("invalid_input", errors=details["errors"][:_MOST_FIELDS])
     if error.code == "invalid_input":  # what Postgres says of it is not for its author
         return Problem("invalid_input", _NOT_STORED)
     if error.code == "unknown_user":
@@ -178,6 +178,7 @@ def _fields(error: ValidationError) -> list[dict[str, str]]:
             "message": each["msg"],
         }
         for each in islice(
-            error.errors(include_url=False, include_context=False, include_input=False), _MOST_TOLD
+            error.errors(include_url=False, include_context=False, include_input=False),
+            _MOST_FIELDS,
         )
     ]
