@@ -138,12 +138,12 @@ async def test_what_is_missing_is_said_where_it_is_missing(visit: Visit) -> None
     visitor = await visit()
     page = await visitor.open()
     await page.get_by_role("button", name="Create concept").click()
-    logo = page.get_by_label("What shall it show?")
+    logo = page.get_by_label("What should it show?")
     await expect(logo).to_be_focused()
     await expect(logo).to_have_attribute("aria-invalid", "true")
-    await expect(page.get_by_text("Say what it shall show.")).to_be_visible()
+    await expect(page.get_by_text("Describe what it should show.")).to_be_visible()
     await logo.fill("A fox")
-    await expect(page.get_by_text("Say what it shall show.")).to_be_hidden()
+    await expect(page.get_by_text("Describe what it should show.")).to_be_hidden()
     assert page.url.endswith("#/create")
 
 
@@ -158,7 +158,7 @@ async def test_who_has_too_few_credits_hears_how_many_it_takes(site: Site, visit
         await visitor.submit("A first", "Blue", palettes=1)
         await visitor.has_result()
         await expect(page.locator(".credits")).to_have_text("1 credit")
-        await page.get_by_label("What shall it show?").fill("A second")
+        await page.get_by_label("What should it show?").fill("A second")
         await page.get_by_role("button", name="Create concept").click()
         alert = page.get_by_role("alert").filter(has_text="not enough credits")
         await expect(alert).to_contain_text("This costs 2.5, and you have 1.")
@@ -171,7 +171,7 @@ async def test_a_failure_names_its_stage_and_the_next_step(visit: Visit) -> None
     await visitor.submit(f"Something {FORBIDDEN}", "Red")
     await visitor.has_result("failed")
     await expect(page.locator(".notes")).to_contain_text("Base concept generation failed")
-    await expect(page.locator(".notes")).to_contain_text("Say it in other words")
+    await expect(page.locator(".notes")).to_contain_text("Use other words")
     await expect(page.locator(".stage-item[data-status=failed]")).to_have_count(1)
     await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
 
@@ -180,7 +180,7 @@ async def test_a_double_click_makes_one_job(site: Site, visit: Visit) -> None:
     """Impatience costs nothing."""
     visitor = await visit()
     page = await visitor.open()
-    await page.get_by_label("What shall it show?").fill("A snail")
+    await page.get_by_label("What should it show?").fill("A snail")
     await page.get_by_label("Colours and mood").fill("Green")
     await page.get_by_role("button", name="Create concept").dblclick()
     await visitor.has_result()

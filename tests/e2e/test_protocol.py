@@ -143,7 +143,7 @@ async def test_a_topic_that_is_followed_again_outlives_the_end_of_its_last_run(
         "subscription.stop();"
         "live.follow('t', { ...listener, cursor: subscription.cursor });"
         "last().sends({op: 'unsubscribed', topic: 't', reason: 'ended'},"
-        "{op: 'unsubscribed', topic: 't', reason: 'asked'}, subscribed('resume', [event(2)], 'e-2-c'),"
+        "{op: 'unsubscribed', topic: 't', reason: 'requested'}, subscribed('resume', [event(2)], 'e-2-c'),"
         "{op: 'unsubscribed', topic: 't', reason: 'ended'})"
     )
     assert (await _asked(page))[1:] == [{"op": "subscribe", "topic": "t", "cursor": "e-1-c"}]

@@ -27,7 +27,7 @@ _RACES = """async () => {
   const api = { post: () => new Promise((go) => { answer = go; }) };
   const thread = new Thread(api, "c", () => {});
   const sent = thread.send("Why?");
-  thread.jobHappened(failed);
+  thread.receiveJob(failed);
   answer({ id: "q", position: 1, job: { id: "j", run: 1, status: "queued" } });
   await sent;
   return [states, thread.entries().map(({ role, state }) => [role, state])];
@@ -48,7 +48,7 @@ _FAILS_AFTER_ITS_BEGINNING = """async (seen) => {
   const topic = thread.listener({});
   const begins = () => {
     topic.onEvent(told("message.started", { message_id: "m", reply_to: "q" }));
-    thread.jobHappened(told("job.started", {}));
+    thread.receiveJob(told("job.started", {}));
   };
   if (seen === "posted") {
     const sent = thread.send("Why?");
@@ -62,7 +62,7 @@ _FAILS_AFTER_ITS_BEGINNING = """async (seen) => {
   const states = [thread.entries().map(({ state }) => state)];
   const error = { code: "content_policy" };
   const endings = [() => topic.onEvent(told("message.reset", { message_id: "m", final: true })),
-    () => thread.jobHappened(told("job.failed", { error, error_message: "No" }))];
+    () => thread.receiveJob(told("job.failed", { error, error_message: "No" }))];
   if (seen === "reloaded, reason first") endings.reverse();
   endings.forEach((ends) => ends());
   return [...states, thread.entries().map(({ state }) => state)];
@@ -95,7 +95,7 @@ _HALF_TOLD = """async (ending) => {
   await topic.onState({ mode: "snapshot", state: [] });
   look();
   const failed = told("job.failed", { error: { code: "internal" }, error_message: "No" });
-  if (ending === "failed") thread.jobHappened(failed);
+  if (ending === "failed") thread.receiveJob(failed);
   else topic.onEvent(told("message.snapshot", { message_id: "m", text: "Because" }));
   look();
   return states;

@@ -104,7 +104,7 @@ class Visitor:
     async def submit(self, logo: str, theme: str, *, palettes: int = 7, size: int = 512) -> str:
         """Fill in the form and send it; the job's id."""
         page = self.page
-        await page.get_by_label("What shall it show?").fill(logo)
+        await page.get_by_label("What should it show?").fill(logo)
         await page.get_by_label("Colours and mood").fill(theme)
         await page.get_by_label("Palettes").fill(str(palettes))
         more = page.locator("details.more")

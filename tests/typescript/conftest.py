@@ -1,4 +1,4 @@
-"""A whole installation for a client in another language, and hands for what only we can do."""
+"""A whole installation for a client in another language, and controls for what only we can do."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def site(database: CleanDatabase, tmp_path: Path) -> AsyncIterator[Site]:
 
 
 @pytest.fixture
-async def hands(site: Site) -> AsyncIterator[str]:
+async def controls(site: Site) -> AsyncIterator[str]:
     """The address where the tests over there ask for people and tokens, and end the gateway."""
 
     async def do(request: web.Request) -> web.Response:

@@ -51,7 +51,7 @@ def test_its_readme_shows_code_that_is_compiled(name: str) -> None:
 @pytest.mark.e2e
 @pytest.mark.timeout(600)
 async def test_it_does_what_it_says_on_real_servers(
-    site: Site, hands: str, platform: Platform
+    site: Site, controls: str, platform: Platform
 ) -> None:
     """`npm ci && npm test` with the addresses of a gateway, a worker, Postgres and Redis.
 
@@ -63,7 +63,7 @@ async def test_it_does_what_it_says_on_real_servers(
         "UVIAN_REDIS": site.workers.redis.url,
         "UVIAN_REST": platform.url,
         "UVIAN_KEY": platform.secret_key,
-        "UVIAN_HANDS": hands,
+        "UVIAN_CONTROLS": controls,
     }
     process = await asyncio.create_subprocess_shell(
         "npm ci --no-audit --no-fund && npm test",

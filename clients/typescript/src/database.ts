@@ -9,7 +9,7 @@ import { faultOfAnswer } from "./database_faults.js";
 /** Runs a function of the schema; throws what is below. */
 export type Call = (name: string, args: Record<string, unknown>) => Promise<unknown>;
 
-/** The database said no: `code` is one of those in docs/database.md, `details` has its numbers. */
+/** The database refused: `code` is one of those in docs/database.md, `details` has its numbers. */
 export class JobRefused extends Error {
   override readonly name = "JobRefused";
   readonly code: string;
@@ -37,7 +37,7 @@ export class StatementTooSlow extends DatabaseAway {
   override readonly name = "StatementTooSlow";
 }
 
-/** What PostgREST says of an error; a page of a proxy says none of it. */
+/** An error as PostgREST describes it; a proxy's page has none of these. */
 interface Problem {
   code?: string | null;
   message?: string | null;
@@ -69,13 +69,13 @@ const FIRST_PAUSE_MS = 50;
 const LONGEST_PAUSE_MS = 800;
 
 /** Calls by `fetch`, without any library. */
-export function overPostgrest({ url, key, fetch: ask = fetch }: PostgrestOptions): Call {
+export function overPostgrest({ url, key, fetch: send = fetch }: PostgrestOptions): Call {
   const base = url.replace(/\/+$/, "");
   return async (name, args) => {
     let response: Response;
     let text: string;
     try {
-      response = await ask(`${base}/rpc/${name}`, {
+      response = await send(`${base}/rpc/${name}`, {
         method: "POST",
         headers: {
           apikey: key,
@@ -148,26 +148,26 @@ function answerOf(body: unknown): unknown {
   throw new DatabaseAway("What answers is not PostgREST: a proxy's page, or nothing.");
 }
 
-/** As `uvian_worker.client.calls` says it. */
+/** The same meanings as in the Python client. */
 function meaningOf(name: string, { code, message, details }: Problem, status: number): Error {
   const text = message ?? "";
-  const told = text || code || `status ${status}`;
+  const reason = text || code || `status ${status}`;
   const fault = faultOfAnswer(code ?? "", { message: text, status, body: Boolean(text || details) });
   switch (fault) {
     case "away":
     case "locked":
-      return new DatabaseAway(told);
+      return new DatabaseAway(reason);
     case "slow":
-      return new StatementTooSlow(told);
+      return new StatementTooSlow(reason);
     case "schema":
       return new NotSetUp(`The schema uvian is missing or too old (${text}). Run: uvian migrate`);
     case "not_exposed":
       return new NotSetUp("Add uvian under Project Settings > Data API > Exposed schemas.");
     case "not_granted":
     case "key":
-      return new NotSetUp(`The project's secret or service_role key is needed (${told}).`);
+      return new NotSetUp(`The project's secret or service_role key is needed (${reason}).`);
     case "address":
-      return new NotSetUp(`What answers is not the project that is meant (${told}). Check the URL.`);
+      return new NotSetUp(`What answers is not the project that is meant (${reason}). Check the URL.`);
     case "refused":
       return new JobRefused(text, detailsOf(details ?? text));
     case "conflict":
@@ -180,7 +180,7 @@ function meaningOf(name: string, { code, message, details }: Problem, status: nu
   }
 }
 
-/** What goes with a code: its members where the database told them as JSON, else a sentence. */
+/** What goes with a code: its members where the database sends JSON, else a sentence. */
 function detailsOf(details: string): Record<string, unknown> {
   if (details.startsWith("{")) {
     try {

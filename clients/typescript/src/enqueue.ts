@@ -29,7 +29,7 @@ export interface NewJob {
 /** How somebody came whose request is passed on: signed in, or by an anonymous sign-in. */
 export type Door = "browser" | "anonymous";
 
-/** A job as it was when it was asked about. */
+/** A job as the database answered it. */
 export interface Job {
   id: string;
   status: string;
@@ -41,7 +41,7 @@ export interface Job {
 export interface SubmittedJob extends Job {
   /** False when the same request had made it before. */
   created: boolean;
-  /** What Redis said; null where there was nothing to dispatch (yet). */
+  /** What Redis answered; null where there was nothing to dispatch (yet). */
   dispatched: Dispatched | null;
 }
 
@@ -65,7 +65,7 @@ interface Refused {
   code: string;
 }
 
-/** For any number of users: check who asks before you call it. */
+/** For any number of users: check who is calling before you use it. */
 export class Client {
   readonly #call: Call;
   readonly #queue: Queue;
@@ -89,11 +89,11 @@ export class Client {
     const rows = answer.jobs.flatMap((made) =>
       made.job !== undefined && made.dispatch ? [{ ...made.job, delayed: made.delayed ?? false }] : [],
     );
-    const words = await this.#queue.dispatch(rows);
-    const dispatched = new Map(rows.map((row, n) => [row.id, words[n] ?? "lost"]));
+    const outcomes = await this.#queue.dispatch(rows);
+    const dispatched = new Map(rows.map((row, n) => [row.id, outcomes[n] ?? "lost"]));
     return answer.jobs.map((made, n) => {
       if (made.job === undefined) return new JobRefused(made.code, { ...made });
-      // The first reply may have been lost; an id that we made up tells that the job is ours.
+      // The first reply may have been lost; an id that we have made up shows that the job is ours.
       const created = made.created || (jobs[n]?.id === undefined && made.job.id === items[n]?.id);
       return { ...handleOf(made.job), created, dispatched: dispatched.get(made.job.id) ?? null };
     });
@@ -119,8 +119,8 @@ export class Client {
     jobId: string,
     { expectedRun, userId, door }: { expectedRun: number; userId?: string; door?: Door },
   ): Promise<Job> {
-    const asked = { job_id: jobId, expected_run: expectedRun, user_id: userId ?? null, door: door ?? null };
-    const answer = (await this.#call("retry_job", asked)) as { job: JobRow; dispatch: JobRow[] };
+    const request = { job_id: jobId, expected_run: expectedRun, user_id: userId ?? null, door: door ?? null };
+    const answer = (await this.#call("retry_job", request)) as { job: JobRow; dispatch: JobRow[] };
     await this.#queue.dispatch(answer.dispatch);
     return handleOf(answer.job);
   }

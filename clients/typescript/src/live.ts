@@ -2,7 +2,7 @@
  * One WebSocket to `/v1/live`, and the topics on it, which outlive every loss of it.
  *
  * After any loss each topic is subscribed to again from the cursor of its last event, so that a listener
- * receives every event once, or is told in `onState` that its history could not be continued.
+ * receives every event once, or learns in `onState` that its history could not be continued.
  */
 
 import { pauseBefore } from "./backoff.js";
@@ -37,7 +37,7 @@ export interface LiveOptions {
 
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 20_000;
-const PING_AFTER_MS = 15_000; // of silence; the gateway pings too, but a browser does not tell a page
+const PING_AFTER_MS = 15_000; // of silence; the gateway pings too, but a page cannot see that
 const PONG_WITHIN_MS = 8_000;
 const CONNECT_WITHIN_MS = 10_000;
 
@@ -155,7 +155,7 @@ export class Live {
     for (const topic of this.#topics.values()) topic.reset();
   }
 
-  /** The network, or the token: which of them it was is asked for during the pause. */
+  /** The network, or the token: which of them it was is found out during the pause. */
   async #neverOpened(token: string): Promise<void> {
     this.#disconnect();
     this.#retryLater();
@@ -166,7 +166,7 @@ export class Live {
 
   #closed(code: number, token: string): void {
     this.#disconnect();
-    if (code === CLOSED.MISTAKES) return this.#become("closed"); // we do not speak its language
+    if (code === CLOSED.MISTAKES) return this.#become("closed"); // it knows another protocol than we do
     if (code === CLOSED.UNAUTHORIZED) this.#refusedToken = token; // and there may be a better one
     if (code === CLOSED.LIFETIME || code === CLOSED.UNAUTHORIZED) return void this.#connect();
     return this.#retryLater();
@@ -265,7 +265,7 @@ export class Live {
         return this.#subscribe(topic);
       case "unsubscribed":
         // An earlier subscription to this topic, which was stopped, may have ended as well.
-        if (frame.reason === "asked" || !topic.isAnswered) return undefined;
+        if (frame.reason === "requested" || !topic.isAnswered) return undefined;
         return this.#end(
           topic,
           frame.reason === "ended" ? { reason: "ended" } : { reason: "refused", code: frame.reason, message: "" },

@@ -52,7 +52,7 @@ export class AssembledMessage {
 
 type MessageEvent = Extract<UvianEvent, { data: { message_id: string } }>;
 
-/** Apply the events of a topic in order, as `Live` hands them over. */
+/** Apply the events of a topic in order, as `Live` delivers them. */
 export class MessageAssembler {
   readonly #messages = new Map<string, AssembledMessage>();
 
@@ -108,7 +108,7 @@ function change(message: AssembledMessage, event: MessageEvent): void {
       message.clear();
       break;
     case "message.delta": {
-      // Of a text whose start was lost nobody knows the run; it is the one that goes on writing.
+      // The run of a text whose start was missed is not known: it is the run that goes on writing.
       const goesOn = message.state === "writing" && (message.run === 0 || message.run === event.run);
       if (!goesOn) message.clear();
       const fits = event.data.offset === message.bytes;

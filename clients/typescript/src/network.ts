@@ -1,4 +1,4 @@
-/** What the network says beside the connection: whether there is one, and what HTTP says of a token. */
+/** Beside the connection: whether there is a network at all, and whether a token is accepted. */
 
 /** Whether the browser says so. Node 21 has a navigator, which knows nothing of networks. */
 export function isOffline(): boolean {
@@ -21,7 +21,7 @@ export function watchNetwork(online: () => void, offline: () => void): () => voi
 }
 
 /**
- * Whether the gateway refuses this token. A browser does not tell why a WebSocket could not be opened; the
+ * Whether the gateway refuses this token. A browser hides why a WebSocket could not be opened; the
  * same address over HTTP answers 401. Where nothing answers the token is not to blame.
  */
 export async function isRefused(url: string, token: string, patienceMs: number): Promise<boolean> {

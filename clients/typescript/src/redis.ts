@@ -1,4 +1,4 @@
-/** What is asked of Redis: the dispatch, and word to the worker of a job that shall stop. */
+/** The two calls of Redis: the dispatch, and the message to the worker of a job that shall stop. */
 
 import { DISPATCH_SCRIPT } from "./dispatch_script.js";
 
@@ -27,14 +27,14 @@ export type Dispatched = "queued" | "waiting" | "claiming" | "fenced" | "sealed"
 
 const PATIENCE_MS = 1_000;
 
-// Which server this is; empty where it does not tell. Histories of two servers are never mixed up.
+// Which server this is; empty where it does not answer. Histories of two servers are never mixed up.
 const WHO = `
 local server = redis.pcall('INFO', 'server')
 local replication = redis.pcall('INFO', 'replication')
 if type(server) ~= 'string' or type(replication) ~= 'string' then return '' end
 return (server:match('run_id:(%w+)') or '') .. ':' .. (replication:match('master_replid:(%w+)') or '')
 `;
-const TELL = "return redis.call('PUBLISH', ARGV[1], ARGV[2])";
+const PUBLISH = "return redis.call('PUBLISH', ARGV[1], ARGV[2])";
 
 export class Queue {
   readonly #redis: RedisLike;
@@ -49,13 +49,13 @@ export class Queue {
   async dispatch(jobs: readonly JobRow[]): Promise<Dispatched[]> {
     if (jobs.length === 0) return [];
     const answer = await this.#within(this.#dispatch(jobs));
-    return Array.isArray(answer) ? answer.map((word) => String(word) as Dispatched) : jobs.map(() => "lost");
+    return Array.isArray(answer) ? answer.map((outcome) => String(outcome) as Dispatched) : jobs.map(() => "lost");
   }
 
-  /** Tell the worker of a run to stop. It stands in the row already: a lost word costs a moment. */
+  /** Publish that a run shall stop. Its row says so already: a lost message costs a moment. */
   async cancel({ id, run }: Pick<JobRow, "id" | "run">): Promise<void> {
     const document = JSON.stringify({ type: "job.cancel", job_id: id, run });
-    await this.#within(this.#redis.eval(TELL, [], [`${this.#namespace}:control`, document]));
+    await this.#within(this.#redis.eval(PUBLISH, [], [`${this.#namespace}:control`, document]));
   }
 
   async #dispatch(jobs: readonly JobRow[]): Promise<unknown> {
@@ -73,12 +73,12 @@ export class Queue {
   }
 
   /** The answer; undefined where there was none in time. */
-  async #within(asked: Promise<unknown>): Promise<unknown> {
+  async #within(call: Promise<unknown>): Promise<unknown> {
     let timer: ReturnType<typeof setTimeout> | undefined;
     const late = new Promise<undefined>((done) => {
       timer = setTimeout(() => done(undefined), PATIENCE_MS);
     });
-    return Promise.race([asked.catch(() => undefined), late]).finally(() => clearTimeout(timer));
+    return Promise.race([call.catch(() => undefined), late]).finally(() => clearTimeout(timer));
   }
 }
 

@@ -58,7 +58,7 @@ export type Frame =
 
 export class Topic implements Subscription {
   cursor: string | null;
-  /** The gateway has been asked for it on this connection. */
+  /** It was requested on this connection. */
   isOpen = false;
   /** Subscriptions that failed, one after the other. */
   tries = 0;
@@ -89,7 +89,7 @@ export class Topic implements Subscription {
     this.#answer = null;
   }
 
-  /** The gateway has answered: the first page of what happened, or of how things stand. */
+  /** The gateway has answered: the first page of what was missed, or of a snapshot. */
   subscribed(frame: SubscribedFrame): void {
     clearTimeout(this.timer); // the gateway has tried again by itself
     this.isOpen = true;

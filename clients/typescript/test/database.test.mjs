@@ -18,8 +18,8 @@ for (const [status, body, name] of [
   [500, { code: "53100", message: "No space left on device" }, "DatabaseAway"],
   [500, { code: "58030", message: "could not read" }, "DatabaseAway"],
   [405, { code: "25006", message: "read-only transaction" }, "DatabaseAway"],
-  [500, { code: "40003", message: "said" }, "DatabaseAway"],
-  [500, { code: "55006", message: "said" }, "DatabaseAway"],
+  [500, { code: "40003", message: "passes" }, "DatabaseAway"],
+  [500, { code: "55006", message: "passes" }, "DatabaseAway"],
   [500, { code: "XX000", message: "DbHandler exited" }, "DatabaseAway"],
   [500, { code: "XX000", message: "Tenant or user not found" }, "NotSetUp"],
   [500, { code: "57014", message: "canceling statement" }, "StatementTooSlow"],
@@ -46,6 +46,6 @@ test("a page of a proxy is read by its status", async () => {
   assert.equal((await read(200, "<html>Welcome</html>"))[0].name, "DatabaseAway");
 });
 
-test("a statement that was too slow may be told as the database being away", async () => {
+test("a statement that was too slow may be taken for the database being away", async () => {
   assert.ok((await read(500, { code: "57014", message: "" }))[0] instanceof DatabaseAway);
 });

@@ -121,7 +121,7 @@ async def test_a_socket_has_many_topics_and_lets_go_of_them(
             topic_of(job),
         }
         await socket.say(op="unsubscribe", topic=topic_of(job))
-        assert (await socket.hears("unsubscribed"))["reason"] == "asked"
+        assert (await socket.hears("unsubscribed"))["reason"] == "requested"
         await job.stages("b")
         assert (await socket.hears("event"))["event"]["topic"] == f"user:{caller.user_id}"
         await socket.say(op="ping")

@@ -187,7 +187,7 @@ class Session:
             case _Unsubscribe(topic=topic):
                 self.drop(topic)
                 self.outbox.give_up(topic)
-                self._unsubscribed(topic, "asked")
+                self._unsubscribed(topic, "requested")
             case _Auth(token=token):
                 return await self._authenticate(token)
             case _Ping():

@@ -1,4 +1,4 @@
-/** Says things to those who listen instead of looking: few, short, and never two at once. */
+/** Announcements for screen readers: few, short, and never two at once. */
 
 const REST_MS = 1200;
 
@@ -22,7 +22,7 @@ export class Announcer {
       this.#timer = null;
       return;
     }
-    // The same words twice in a row would not be a change.
+    // The same sentence twice in a row would not be a change, and not be read.
     const again = this.#element.textContent === sentence;
     this.#element.textContent = again ? `${sentence}\u00a0` : sentence;
     this.#timer = setTimeout(() => this.#next(), REST_MS);

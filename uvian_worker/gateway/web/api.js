@@ -1,4 +1,4 @@
-/** The REST side of the gateway: one method per thing that can be asked. */
+/** The REST side of the gateway: one method per endpoint. */
 
 import { pauseBefore } from "./client/backoff.js";
 
@@ -16,7 +16,7 @@ export class Problem extends Error {
   }
 
   /** Whether the same request may succeed a moment later. */
-  get passes() {
+  get isTransient() {
     return this.code === "network" || this.code === "unavailable" || this.code === "rate_limited";
   }
 }
@@ -27,78 +27,78 @@ const FIRST_PAUSE_MS = 400;
 const LONGEST_PAUSE_MS = 10_000;
 
 /**
- * `token` answers the access token; `refused` is told when it is not accepted. What changes nothing,
- * or carries a key or an id of its own, is tried again by itself when the network fails.
+ * `token` returns the access token; `onUnauthorized` is called when it is not accepted. A request that changes
+ * nothing, or carries a key or an id of its own, is repeated when the network fails.
  */
 export class Api {
-  constructor({ base, token, refused = () => {} }) {
+  constructor({ base, token, onUnauthorized = () => {} }) {
     this.base = base;
     this.token = token;
-    this.refused = refused;
+    this.onUnauthorized = onUnauthorized;
   }
 
   createJob(type, input, key) {
-    return this.#ask("POST", "v1/jobs", { body: { type, input, idempotency_key: key }, repeat: true });
+    return this.#request("POST", "v1/jobs", { body: { type, input, idempotency_key: key }, repeat: true });
   }
 
   jobs({ status, type, cursor, limit = 20 } = {}) {
-    return this.#ask("GET", "v1/jobs", { query: { status, type, cursor, limit } });
+    return this.#request("GET", "v1/jobs", { query: { status, type, cursor, limit } });
   }
 
   job(id) {
-    return this.#ask("GET", `v1/jobs/${id}`);
+    return this.#request("GET", `v1/jobs/${id}`);
   }
 
   cancel(id) {
-    return this.#ask("POST", `v1/jobs/${id}/cancel`, { repeat: true });
+    return this.#request("POST", `v1/jobs/${id}/cancel`, { repeat: true });
   }
 
   retry(id, run) {
-    return this.#ask("POST", `v1/jobs/${id}/retry`, { body: { expected_run: run }, repeat: true });
+    return this.#request("POST", `v1/jobs/${id}/retry`, { body: { expected_run: run }, repeat: true });
   }
 
   cost(type, input) {
-    return this.#ask("POST", "v1/cost", { body: { type, input }, repeat: true });
+    return this.#request("POST", "v1/cost", { body: { type, input }, repeat: true });
   }
 
   credits() {
-    return this.#ask("GET", "v1/credits");
+    return this.#request("GET", "v1/credits");
   }
 
   concepts({ cursor, limit = 12 } = {}) {
-    return this.#ask("GET", "v1/concepts", { query: { cursor, limit } });
+    return this.#request("GET", "v1/concepts", { query: { cursor, limit } });
   }
 
   concept(id) {
-    return this.#ask("GET", `v1/concepts/${id}`);
+    return this.#request("GET", `v1/concepts/${id}`);
   }
 
   sign(paths) {
-    return this.#ask("POST", "v1/files/sign", { body: { paths }, repeat: true });
+    return this.#request("POST", "v1/files/sign", { body: { paths }, repeat: true });
   }
 
   conversations({ cursor, limit = 30 } = {}) {
-    return this.#ask("GET", "v1/conversations", { query: { cursor, limit } });
+    return this.#request("GET", "v1/conversations", { query: { cursor, limit } });
   }
 
   conversation(id) {
-    return this.#ask("GET", `v1/conversations/${id}`);
+    return this.#request("GET", `v1/conversations/${id}`);
   }
 
   createConversation(title) {
-    return this.#ask("POST", "v1/conversations", { body: { id: newId(), title }, repeat: true });
+    return this.#request("POST", "v1/conversations", { body: { id: newId(), title }, repeat: true });
   }
 
   deleteConversation(id) {
-    return this.#ask("DELETE", `v1/conversations/${id}`, { repeat: true });
+    return this.#request("DELETE", `v1/conversations/${id}`, { repeat: true });
   }
 
   messages(conversation, { before, limit = 50 } = {}) {
-    return this.#ask("GET", `v1/conversations/${conversation}/messages`, { query: { before, limit } });
+    return this.#request("GET", `v1/conversations/${conversation}/messages`, { query: { before, limit } });
   }
 
   post(conversation, content, key) {
-    return this.#ask("POST", `v1/conversations/${conversation}/messages`, {
+    return this.#request("POST", `v1/conversations/${conversation}/messages`, {
       body: { content, idempotency_key: key },
       repeat: true,
     });
@@ -106,16 +106,16 @@ export class Api {
 
   stop(conversation, jobId) {
     const body = jobId === undefined ? {} : { job_id: jobId };
-    return this.#ask("POST", `v1/conversations/${conversation}/stop`, { body, repeat: jobId !== undefined });
+    return this.#request("POST", `v1/conversations/${conversation}/stop`, { body, repeat: jobId !== undefined });
   }
 
-  async #ask(method, path, { query = {}, body, repeat = method === "GET" } = {}) {
+  async #request(method, path, { query = {}, body, repeat = method === "GET" } = {}) {
     for (let tried = 1; ; tried += 1) {
       try {
         return await this.#once(method, path, query, body);
       } catch (problem) {
-        if (problem.code === "unauthorized" || problem.status === 401) this.refused(problem);
-        if (!(repeat && problem.passes && tried < TRIES)) throw problem;
+        if (problem.code === "unauthorized" || problem.status === 401) this.onUnauthorized(problem);
+        if (!(repeat && problem.isTransient && tried < TRIES)) throw problem;
         await pause(problem, tried);
       }
     }
@@ -151,8 +151,8 @@ export class Api {
 }
 
 function pause(problem, tried) {
-  const asked = problem.members.after * 1000; // NaN where it did not say
-  const pause = asked >= 0 ? Math.min(asked, LONGEST_PAUSE_MS) : pauseBefore(tried, FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
+  const requested = problem.members.after * 1000; // NaN without a Retry-After
+  const pause = requested >= 0 ? Math.min(requested, LONGEST_PAUSE_MS) : pauseBefore(tried, FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
   return new Promise((go) => setTimeout(go, pause));
 }
 

@@ -19,7 +19,7 @@ const main = document.querySelector("#main");
 const base = new URL(".", document.baseURI);
 const session = new Session();
 const announcer = new Announcer(document.querySelector("#announcer"));
-const api = new Api({ base, token: () => session.token, refused: () => expired() });
+const api = new Api({ base, token: () => session.token, onUnauthorized: () => expired() });
 const live = new Live({
   url: new URL("v1/live", base).href.replace(/^http/, "ws"),
   token: async () => session.token,
@@ -28,7 +28,7 @@ const live = new Live({
 const files = new Files(api);
 const feed = new Feed(api);
 const header = new Header({ announcer, feed, session, signOut, reconnect: () => live.reconnect() });
-const begun = new Map(); // jobs of this page: what was asked, until their rows are read
+const begun = new Map(); // jobs that this page created: their inputs, until their rows are read
 const parts = { api, live, files, feed, session, announcer, go, begun };
 
 let view = null;
@@ -73,7 +73,7 @@ function showSignIn() {
     view = new SignInView({ session });
     fill(main, view.element);
   }
-  view.say(notice);
+  view.show(notice);
   header.show(null);
   document.title = "Sign in · uvian";
 }
@@ -112,7 +112,7 @@ session.addEventListener("change", () => {
   show();
 });
 window.addEventListener("hashchange", () => {
-  if (location.hash.includes("access_token=")) location.reload(); // somebody hands over another session
+  if (location.hash.includes("access_token=")) location.reload(); // another session was opened here
   else show();
 });
 document.querySelector(".skip").addEventListener("click", (event) => {

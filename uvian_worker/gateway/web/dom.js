@@ -33,7 +33,7 @@ export function arrange(parent, elements) {
   });
 }
 
-/** Set an attribute only where it changes, so that nobody is told twice. */
+/** Set an attribute only where it changes, so that a screen reader does not read it twice. */
 export function attribute(element, name, value) {
   if (value === null || value === undefined || value === false) element.removeAttribute(name);
   else if (element.getAttribute(name) !== String(value)) element.setAttribute(name, String(value));

@@ -1,4 +1,4 @@
-/** What happens to a user: their jobs and their credits, for whatever part of the page is interested. */
+/** The events of a user: their jobs and their credits, for every part of the page. */
 
 /**
  * Dispatches `job` (detail: the envelope), `account` and `stale` (something was missed: read rows again).

@@ -17,7 +17,7 @@ export function credits(amount) {
 }
 
 /** The same in words: "1 credit", "2.5 credits". */
-export function creditsSaid(amount) {
+export function creditsInWords(amount) {
   const plain = credits(amount);
   return plain === "1" ? "1 credit" : `${plain} credits`;
 }

@@ -1,7 +1,7 @@
-/** The bar at the top: where one is, whether what is shown is live, what one may spend, day or night. */
+/** The bar at the top: the open view, the state of the connection, the credits, light or dark. */
 
 import { attribute, fill, h, text } from "./dom.js";
-import { credits, creditsSaid, isNothing } from "./format.js";
+import { credits, creditsInWords, isNothing } from "./format.js";
 import { icon } from "./icons.js";
 
 export const TABS = [
@@ -10,17 +10,17 @@ export const TABS = [
   { name: "jobs", label: "Jobs" },
 ];
 
-const SAID = {
+const CONNECTIONS = {
   live: ["Live", "Connected: everything here is up to date."],
   connecting: ["Connecting", "Connecting to the server."],
-  waiting: ["Reconnecting", "The connection was lost. It comes back by itself; nothing is missed."],
-  offline: ["Offline", "Your device is offline. What is missed meanwhile is caught up with."],
+  waiting: ["Reconnecting", "The connection was lost. It comes back by itself, and nothing is missed."],
+  offline: ["Offline", "Your device is offline. What happens meanwhile is loaded when you are back."],
   refused: ["Signed out", "Sign in to go on."],
   closed: ["Not connected", "Not connected to the server."],
 };
 
 const THEMES = ["auto", "light", "dark"];
-const SETTLED_MS = 1500; // a hiccup shorter than this is nobody's business
+const SETTLED_MS = 1500; // a shorter interruption is not shown
 
 export class Header {
   #announcer;
@@ -28,7 +28,7 @@ export class Header {
   #connection;
   #credits;
   #timer = null;
-  #said = "live";
+  #announced = "live";
 
   constructor({ announcer, feed, session, signOut, reconnect }) {
     this.#announcer = announcer;
@@ -45,27 +45,27 @@ export class Header {
     for (const link of this.#tabs.children) attribute(link, "aria-current", link.dataset.tab === name ? "page" : null);
   }
 
-  /** Without anybody there is nothing to choose from. */
+  /** Signed out there are no views to choose from. */
   enable(signedIn) {
     document.body.classList.toggle("signed-out", !signedIn);
   }
 
-  /** Say how the connection is. */
+  /** Show the state of the connection, and announce it where it matters. */
   showConnection(state) {
     clearTimeout(this.#timer);
     const show = () => {
-      const [word, sentence] = SAID[state];
+      const [word, sentence] = CONNECTIONS[state];
       this.#connection.dataset.state = state;
       this.#connection.title = sentence;
       text(this.#connection.querySelector(".connection-word"), word);
       this.#connection.disabled = state !== "waiting";
-      if (["live", "waiting", "offline"].includes(state) && state !== this.#said) {
-        if (state !== "live" || this.#said !== "connecting") this.#announcer.say(sentence);
-        this.#said = state;
+      if (["live", "waiting", "offline"].includes(state) && state !== this.#announced) {
+        if (state !== "live" || this.#announced !== "connecting") this.#announcer.say(sentence);
+        this.#announced = state;
       }
     };
-    const hiccup = state === "waiting" || state === "connecting";
-    if (hiccup && this.#said === "live" && this.#connection.dataset.state === "live") this.#timer = setTimeout(show, SETTLED_MS);
+    const interrupted = state === "waiting" || state === "connecting";
+    if (interrupted && this.#announced === "live" && this.#connection.dataset.state === "live") this.#timer = setTimeout(show, SETTLED_MS);
     else show();
   }
 
@@ -73,9 +73,9 @@ export class Header {
     // Where nothing was ever booked nothing has a price, and a 0 would only worry people.
     this.#credits.hidden = account === null || account.version === 0;
     if (account === null) return;
-    const word = creditsSaid(account.balance).split(" ")[1];
+    const word = creditsInWords(account.balance).split(" ")[1];
     const held = isNothing(account.reserved) ? "" : `, ${credits(account.reserved)} held by open jobs`;
-    this.#credits.title = `${creditsSaid(account.balance)} to spend${held}`;
+    this.#credits.title = `${creditsInWords(account.balance)} to spend${held}`;
     fill(this.#credits, h("b", {}, credits(account.balance)), h("span", { class: "credits-word" }, ` ${word}`));
   }
 }

@@ -1,13 +1,13 @@
-/** One job as far as it is known: from its row, and from its events. Knows no page. */
+/** The state of one job, from its row and from its events. Knows no elements. */
 
 const OPEN = new Set(["queued", "processing"]);
 
-/** Within a run a job only moves this way: a row that says less was read before the event that says more. */
+/** Within a run the status only moves up: a row with a lower one was read before the event with the higher one. */
 const ORDER = { queued: 0, processing: 1, completed: 2, failed: 2, cancelled: 2 };
 
-/** Whether `{run, status}` is older than what is known already. */
-export function isOlder(told, known) {
-  return told.run < known.run || (told.run === known.run && ORDER[told.status] < ORDER[known.status]);
+/** Whether a `{run, status}` is older than the one that is known. */
+export function isOlder(state, known) {
+  return state.run < known.run || (state.run === known.run && ORDER[state.status] < ORDER[known.status]);
 }
 
 /** What stages a kind of job goes through, so that those to come can be shown. */
@@ -71,8 +71,8 @@ export class JobState {
 
   /** What it is about, in its user's words; null where nothing says so. */
   get subject() {
-    const asked = this.input ?? {};
-    return asked.refinement_prompt ?? asked.logo_description ?? asked.prompt ?? null;
+    const input = this.input ?? {};
+    return input.refinement_prompt ?? input.logo_description ?? input.prompt ?? null;
   }
 
   /** Stages to show: those that were, and while it is open those that are expected. */
@@ -93,7 +93,7 @@ export class JobState {
     return Math.max(made, this.input?.num_palettes ?? (this.type === "generation" ? 7 : 0));
   }
 
-  /** Take over a row, which is the truth of the moment it was read. */
+  /** Take over a row: the truth of the moment when it was read. */
   take(row) {
     this.input = row.input ?? this.input ?? row.asked ?? null;
     this.createdAt = row.created_at;
@@ -118,7 +118,7 @@ export class JobState {
     return this;
   }
 
-  /** Take over what the job only promised: the concept it made. */
+  /** Take over the concept that the job has made. */
   takeConcept(concept) {
     this.type ??= concept.parent_id ? "refinement" : "generation";
     this.status = "completed";
@@ -132,27 +132,27 @@ export class JobState {
     return this;
   }
 
-  /** Take in an event; answers whether anything is different now. */
+  /** Apply an event; returns whether anything has changed. */
   apply(event) {
     const { type, run, data } = event;
     if (run < this.run || (run <= this.sealed && !type.startsWith("image."))) return false;
     if (run > this.run) this.#begin(run);
-    const happened = HAPPENED[type];
-    if (happened === undefined) return false;
-    happened(this, data, event);
+    const change = CHANGES[type];
+    if (change === undefined) return false;
+    change(this, data, event);
     return true;
   }
 
-  /** What an ending said; the events of later runs go on from here. */
+  /** Apply a terminal event; the events of later runs go on from here. */
   end(status, data, at) {
     this.status = status;
     this.sealed = this.run;
     this.finishedAt = at;
     this.cost = data.cost;
-    for (const told of data.stages) {
-      const stage = this.stages.find((each) => each.name === told.name);
-      if (stage === undefined) this.stages.push({ at: null, ...told });
-      else Object.assign(stage, told);
+    for (const reported of data.stages) {
+      const stage = this.stages.find((each) => each.name === reported.name);
+      if (stage === undefined) this.stages.push({ at: null, ...reported });
+      else Object.assign(stage, reported);
     }
   }
 
@@ -200,7 +200,7 @@ export class JobState {
   }
 }
 
-const HAPPENED = {
+const CHANGES = {
   "job.queued": (job, data, { at }) => {
     job.type = data.job_type;
     job.status = "queued";

@@ -10,7 +10,7 @@ const NEXT = {
   unknown_type: ["No worker here does this kind of work.", "Ask whoever runs this service to enable it."],
   type_disabled: ["This kind of work is switched off.", "Ask whoever runs this service to enable it."],
   type_not_open: ["This kind of work is not open to you.", "Ask whoever runs this service to open it."],
-  not_allowed: ["Something you ask for is not allowed here.", "Leave it as it comes, or ask whoever runs this service."],
+  not_allowed: ["Something in this request is not allowed here.", "Use the default, or ask whoever runs this service."],
   too_many_conversations: ["Too many of your conversations have no message yet.", "Use one of them, or delete some."],
   not_retryable: ["This job is not one that can run again.", "Start a new one instead."],
   conversation_busy: ["An answer is still being written.", "Wait for it, or stop it."],
@@ -34,7 +34,7 @@ export function explained(problem) {
 }
 
 /** Why a job failed: its sentence, and whether another try makes sense. */
-export function endedBadly(job) {
+export function failureOf(job) {
   const sentence = job.errorMessage || job.error?.message || "It failed.";
   const next = NEXT_OF_JOB[job.error?.code] ?? "Try again.";
   return [/[.!?]$/.test(sentence) ? sentence : `${sentence}.`, next];
@@ -52,7 +52,7 @@ export function waitsFor(job, now = Date.now()) {
   return `${job.run > 1 ? "its next try" : "its time"} at ${clock(job.runAt, now)}`;
 }
 
-/** What a job costs, or has cost. One that failed is not free: there is nothing to be said of its price. */
+/** What a job costs, or has cost. One that failed is not free: it has no price to show. */
 export function priceOf(job) {
   if (job.cost === null) return null;
   if (!isNothing(job.cost)) return credits(job.cost);
@@ -63,15 +63,15 @@ export function priceOf(job) {
 const PASSES = new Set(["worker_lost", "no_executor"]);
 
 const NEXT_OF_JOB = {
-  invalid_input: "Change what you ask for, and send it anew.",
+  invalid_input: "Change the input and send it again.",
   not_found: "Something it needs has been deleted.",
-  provider_rejected: "Say it in other words, or tell whoever runs this service.",
-  provider_unavailable: "Such a thing often passes: try again in a while.",
+  provider_rejected: "Use other words, or tell whoever runs this service.",
+  provider_unavailable: "This is often temporary: try again in a while.",
   storage_unavailable: "Try again in a while.",
   storage_misconfigured: "Try again in a while, or tell whoever runs this service.",
-  storage_refused: "Ask for a smaller picture.",
+  storage_refused: "Choose a smaller picture.",
   rate_limited: "Try again in a while.",
-  timeout: "Try again, or ask for less.",
+  timeout: "Try again, or with less to do.",
   no_executor: "No worker does this kind of work at the moment: try again later.",
   worker_lost: "Its workers crashed. Try again; if it stays, tell whoever runs this service.",
   internal_error: "Try again; if it stays, tell whoever runs this service.",
@@ -79,7 +79,7 @@ const NEXT_OF_JOB = {
 
 /** What the checks say for programmers. */
 const PLAIN = {
-  extra_forbidden: "is not asked for here.",
+  extra_forbidden: "is not expected here.",
   missing: "is missing.",
   string_pattern_mismatch: "has characters that are not allowed here.",
   format: "is not of the form that it has to be.",

@@ -1,8 +1,8 @@
 /** Who is signed in, in this tab. */
 
-const PLACE = "uvian.token";
+const KEY = "uvian.token";
 
-/** Tells `change` when somebody signs in or out. */
+/** Dispatches `change` when somebody signs in or out. */
 export class Session extends EventTarget {
   #token = null;
 
@@ -10,24 +10,24 @@ export class Session extends EventTarget {
     super();
     this.#token = takeFromAddress() ?? stored();
     if (this.#token !== null && claims(this.#token) === null) this.#token = null;
-    keep(this.#token);
+    store(this.#token);
   }
 
   get token() {
     return this.#token;
   }
 
-  /** The user's id, as the token says it; the gateway decides whether it is true. */
+  /** The user's id, as the token has it; the gateway decides whether it is true. */
   get userId() {
     return this.#token === null ? null : claims(this.#token)?.sub ?? null;
   }
 
   get name() {
-    const told = this.#token === null ? null : claims(this.#token);
-    return told?.email || told?.sub?.slice(0, 8) || "";
+    const user = this.#token === null ? null : claims(this.#token);
+    return user?.email || user?.sub?.slice(0, 8) || "";
   }
 
-  /** Take a token; answers whether it reads like one. */
+  /** Take a token; returns whether it has the form of one. */
   signIn(token) {
     const trimmed = token.trim();
     if (claims(trimmed) === null) return false;
@@ -41,7 +41,7 @@ export class Session extends EventTarget {
 
   #set(token) {
     this.#token = token;
-    keep(token);
+    store(token);
     this.dispatchEvent(new Event("change"));
   }
 }
@@ -56,16 +56,16 @@ function takeFromAddress() {
 
 function stored() {
   try {
-    return sessionStorage.getItem(PLACE);
+    return sessionStorage.getItem(KEY);
   } catch {
     return null;
   }
 }
 
-function keep(token) {
+function store(token) {
   try {
-    if (token === null) sessionStorage.removeItem(PLACE);
-    else sessionStorage.setItem(PLACE, token);
+    if (token === null) sessionStorage.removeItem(KEY);
+    else sessionStorage.setItem(KEY, token);
   } catch {
     // Storage is blocked: signed in until the page is left.
   }
@@ -75,8 +75,8 @@ function claims(token) {
   try {
     const payload = token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/");
     const bytes = Uint8Array.from(atob(payload), (letter) => letter.codePointAt(0));
-    const told = JSON.parse(new TextDecoder().decode(bytes));
-    return typeof told.sub === "string" ? told : null;
+    const user = JSON.parse(new TextDecoder().decode(bytes));
+    return typeof user.sub === "string" ? user : null;
   } catch {
     return null;
   }

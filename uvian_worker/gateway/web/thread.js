@@ -1,6 +1,6 @@
 /**
- * One conversation as far as it is known: its rows, the answers that are being written, and the questions
- * that wait for theirs. Knows no page; whoever shows it is told by `changed`.
+ * The state of one conversation: its rows, the answers that are being written, and the questions that wait
+ * for theirs. Knows no elements; `changed` is called when there is something else to show.
  */
 
 import { newKey } from "./api.js";
@@ -8,7 +8,7 @@ import { MessageAssembler } from "./client/messages.js";
 import { isOlder } from "./job.js";
 
 const REMEMBERED = 100; // jobs
-const ASKED_FOR = 5; // questions without an answer whose jobs are looked at when a conversation is opened
+const OPEN_QUESTIONS = 5; // without an answer, whose jobs are read when a conversation is opened
 
 export class Thread {
   #api;
@@ -17,7 +17,7 @@ export class Thread {
   #rows = new Map(); // id → row
   #assembler = new MessageAssembler();
   #waiting = new Map(); // question's id → {jobId, run, status, errorMessage, error}
-  #heard = new Map(); // job's id → what happened to it last, whether or not we know of it yet
+  #jobs = new Map(); // job's id → its latest state by events, also of jobs that are not known yet
   #sending = []; // {key, content, problem}
 
   constructor(api, id, changed) {
@@ -54,30 +54,30 @@ export class Thread {
 
   async #finish(message, event) {
     this.#changed({ event, message });
-    // What is shown must be what is stored: where it is not for sure, the row says.
+    // What is shown must be what is stored: where that is not certain, the row is read.
     if (event.type === "message.completed" && !(await message.isWhole())) await this.load();
   }
 
-  /** What happened to a job; some of them are chats of ours. */
-  jobHappened({ type, job_id: jobId, run, data }) {
+  /** Apply an event of the user's topic; some of them are of this conversation's jobs. */
+  receiveJob({ type, job_id: jobId, run, data }) {
     const status = STATUS_AFTER[type];
     if (status === undefined) return;
-    this.#heard.delete(jobId);
-    this.#heard.set(jobId, { jobId, run, status, error: data.error ?? null, errorMessage: data.error_message ?? null });
-    if (this.#heard.size > REMEMBERED) this.#heard.delete(this.#heard.keys().next().value);
+    this.#jobs.delete(jobId);
+    this.#jobs.set(jobId, { jobId, run, status, error: data.error ?? null, errorMessage: data.error_message ?? null });
+    if (this.#jobs.size > REMEMBERED) this.#jobs.delete(this.#jobs.keys().next().value);
     // Also of a question whose answer was begun: where it fails there is no message, but a reason.
     const question = [...this.#rows.values()].find((row) => row.role === "user" && row.job_id === jobId);
-    if (question !== undefined) this.#await(question.id, this.#waiting.get(question.id) ?? this.#heard.get(jobId));
+    if (question !== undefined) this.#await(question.id, this.#waiting.get(question.id) ?? this.#jobs.get(jobId));
   }
 
-  /** A question waits for a job. It may have been heard of before its row, or the answer to a post, came. */
+  /** A question waits for a job. Events of the job may have come before its row, or before the reply to the post. */
   #await(question, job) {
-    const heard = this.#heard.get(job.jobId);
-    this.#waiting.set(question, heard === undefined || isOlder(heard, job) ? job : heard);
+    const latest = this.#jobs.get(job.jobId);
+    this.#waiting.set(question, latest === undefined || isOlder(latest, job) ? job : latest);
     this.#changed({});
   }
 
-  // ─── what is asked ────────────────────────────────────────────────────────────────────────────
+  // ─── requests ─────────────────────────────────────────────────────────────────────────────────
 
   /** Read the latest rows, and what became of questions without an answer. */
   async load() {
@@ -86,7 +86,7 @@ export class Thread {
     this.#take(page.items);
     this.loaded = true;
     this.#changed({});
-    await this.#askForOpen();
+    await this.#readOpenJobs();
   }
 
   async loadEarlier() {
@@ -109,7 +109,7 @@ export class Thread {
     if (sending !== undefined) await this.#post(sending);
   }
 
-  /** Take a message that could not be sent back; answers its text. */
+  /** Remove a message that could not be sent; returns its text. */
   takeBack(key) {
     const at = this.#sending.findIndex((each) => each.key === key);
     const [sending] = at < 0 ? [null] : this.#sending.splice(at, 1);
@@ -149,17 +149,17 @@ export class Thread {
     for (const row of rows) this.#rows.set(row.id, row);
   }
 
-  async #askForOpen() {
+  async #readOpenJobs() {
     const open = [...this.#rows.values()]
       .filter((row) => row.role === "user" && row.job_id && !this.#isAnswered(row.id) && !this.#waiting.has(row.id))
-      .slice(-ASKED_FOR);
+      .slice(-OPEN_QUESTIONS);
     for (const row of open) {
       try {
         const job = await this.#api.job(row.job_id);
         if (job.status === "completed" || this.#isAnswered(row.id)) continue;
         this.#await(row.id, { jobId: job.id, run: job.run, status: job.status, error: job.error, errorMessage: job.error_message });
       } catch {
-        // Another member's job, or one that is gone: nothing to say about it.
+        // Another member's job, or one that is deleted: there is nothing to show.
       }
     }
   }
@@ -167,8 +167,8 @@ export class Thread {
   // ─── what there is ────────────────────────────────────────────────────────────────────────────
 
   #isAnswered(question) {
-    const told = [...this.#assembler.messages.values()].some((each) => each.replyTo === question && each.state !== "void" && each.state !== "unknown");
-    return told || [...this.#rows.values()].some((row) => row.reply_to === question);
+    const isStreamed = [...this.#assembler.messages.values()].some((each) => each.replyTo === question && each.state !== "void" && each.state !== "unknown");
+    return isStreamed || [...this.#rows.values()].some((row) => row.reply_to === question);
   }
 
   /** Whether an answer of which some was missed goes on; not where its job is known to have ended or to wait. */
@@ -194,16 +194,16 @@ export class Thread {
       if (message.state === "void" || this.#rows.has(message.id)) continue;
       if (message.state === "unknown" && (message.bytes === 0 || !this.#mayBeWritten(message.replyTo))) continue;
       const state = message.state === "unknown" ? "writing" : message.state;
-      entries.push({ key: message.id, role: "assistant", state, text: message.text, question: message.replyTo, place: Infinity });
+      entries.push({ key: message.id, role: "assistant", state, text: message.text, question: message.replyTo, position: Infinity });
     }
     const answered = new Set(entries.map(({ question }) => question));
     for (const [question, job] of this.#waiting) {
       if (answered.has(question)) continue;
       const state = job.status === "failed" ? "failed" : job.status === "cancelled" ? "stopped" : "waiting";
-      entries.push({ key: `waiting ${question}`, role: "assistant", state, text: "", question, job, place: Infinity });
+      entries.push({ key: `waiting ${question}`, role: "assistant", state, text: "", question, job, position: Infinity });
     }
-    const group = (entry) => positions.get(entry.question) ?? entry.place;
-    entries.sort((a, b) => group(a) - group(b) || (a.place === b.place ? 0 : a.place - b.place));
+    const group = (entry) => positions.get(entry.question) ?? entry.position;
+    entries.sort((a, b) => group(a) - group(b) || (a.position === b.position ? 0 : a.position - b.position));
     const unsent = this.#sending.map(({ key, content, problem }) => ({ key, role: "user", state: problem ? "unsent" : "sending", text: content, problem }));
     return [...entries, ...unsent];
   }
@@ -222,7 +222,7 @@ function rowEntry(row) {
     question: row.reply_to,
     usage: row.usage,
     at: row.created_at,
-    place: row.position,
+    position: row.position,
   };
 }
 

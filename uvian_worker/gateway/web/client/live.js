@@ -1,17 +1,17 @@
 // Compiled from clients/typescript/src/live.ts: change that file, then run `make docs`.
-// Digest of both and of the compiler: 7fc6e8864d2ff6fecacfe043a53ff15de66919f45306dceab2f872263c6ce1b4
+// Digest of both and of the compiler: 80d6c31ab70f86c8706f33f6b3175df0ed5e89c941e0de02001f74e036fa7fe0
 /**
  * One WebSocket to `/v1/live`, and the topics on it, which outlive every loss of it.
  *
  * After any loss each topic is subscribed to again from the cursor of its last event, so that a listener
- * receives every event once, or is told in `onState` that its history could not be continued.
+ * receives every event once, or learns in `onState` that its history could not be continued.
  */
 import { pauseBefore } from "./backoff.js";
 import { isOffline, isRefused, watchNetwork } from "./network.js";
 import { Topic } from "./topic.js";
 const FIRST_PAUSE_MS = 300;
 const LONGEST_PAUSE_MS = 20_000;
-const PING_AFTER_MS = 15_000; // of silence; the gateway pings too, but a browser does not tell a page
+const PING_AFTER_MS = 15_000; // of silence; the gateway pings too, but a page cannot see that
 const PONG_WITHIN_MS = 8_000;
 const CONNECT_WITHIN_MS = 10_000;
 /** Why the gateway closes a connection: docs/contracts/live.md. */
@@ -122,7 +122,7 @@ export class Live {
         for (const topic of this.#topics.values())
             topic.reset();
     }
-    /** The network, or the token: which of them it was is asked for during the pause. */
+    /** The network, or the token: which of them it was is found out during the pause. */
     async #neverOpened(token) {
         this.#disconnect();
         this.#retryLater();
@@ -135,7 +135,7 @@ export class Live {
     #closed(code, token) {
         this.#disconnect();
         if (code === CLOSED.MISTAKES)
-            return this.#become("closed"); // we do not speak its language
+            return this.#become("closed"); // it knows another protocol than we do
         if (code === CLOSED.UNAUTHORIZED)
             this.#refusedToken = token; // and there may be a better one
         if (code === CLOSED.LIFETIME || code === CLOSED.UNAUTHORIZED)
@@ -232,7 +232,7 @@ export class Live {
                 return this.#subscribe(topic);
             case "unsubscribed":
                 // An earlier subscription to this topic, which was stopped, may have ended as well.
-                if (frame.reason === "asked" || !topic.isAnswered)
+                if (frame.reason === "requested" || !topic.isAnswered)
                     return undefined;
                 return this.#end(topic, frame.reason === "ended" ? { reason: "ended" } : { reason: "refused", code: frame.reason, message: "" });
             case "error":

@@ -1,5 +1,5 @@
 // Compiled from clients/typescript/src/messages.ts: change that file, then run `make docs`.
-// Digest of both and of the compiler: 2167c2e4ee623d3b3e678e9bb7d32a396044f981df94a094b1bd6e3be998085d
+// Digest of both and of the compiler: 6a928ec1ca305fc2e81ebeb0a83464674f4760887004920a88a61d74ebdc441b
 /**
  * Messages put together from events: the text of each, byte for byte as it is stored. The rules are those
  * of docs/contracts/events.md; the worker's own assembler follows the same.
@@ -40,7 +40,7 @@ export class AssembledMessage {
         this.bytes = 0;
     }
 }
-/** Apply the events of a topic in order, as `Live` hands them over. */
+/** Apply the events of a topic in order, as `Live` delivers them. */
 export class MessageAssembler {
     #messages = new Map();
     /** All that had an event, by id, in the order of their first one. */
@@ -92,7 +92,7 @@ function change(message, event) {
             message.clear();
             break;
         case "message.delta": {
-            // Of a text whose start was lost nobody knows the run; it is the one that goes on writing.
+            // The run of a text whose start was missed is not known: it is the run that goes on writing.
             const goesOn = message.state === "writing" && (message.run === 0 || message.run === event.run);
             if (!goesOn)
                 message.clear();

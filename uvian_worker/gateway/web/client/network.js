@@ -1,6 +1,6 @@
 // Compiled from clients/typescript/src/network.ts: change that file, then run `make docs`.
-// Digest of both and of the compiler: 24a8ffce3be85a2e7efeea75d21685ba2a7c0c3ec25161d1b3671a87f28a8408
-/** What the network says beside the connection: whether there is one, and what HTTP says of a token. */
+// Digest of both and of the compiler: 27ab3ab1f37bfd2b8bd64fa5713f88e493ad92d2887e37d11c9cebaa2acfbf10
+/** Beside the connection: whether there is a network at all, and whether a token is accepted. */
 /** Whether the browser says so. Node 21 has a navigator, which knows nothing of networks. */
 export function isOffline() {
     return globalThis.navigator?.onLine === false;
@@ -21,7 +21,7 @@ export function watchNetwork(online, offline) {
     };
 }
 /**
- * Whether the gateway refuses this token. A browser does not tell why a WebSocket could not be opened; the
+ * Whether the gateway refuses this token. A browser hides why a WebSocket could not be opened; the
  * same address over HTTP answers 401. Where nothing answers the token is not to blame.
  */
 export async function isRefused(url, token, patienceMs) {

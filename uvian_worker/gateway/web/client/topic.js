@@ -1,12 +1,12 @@
 // Compiled from clients/typescript/src/topic.ts: change that file, then run `make docs`.
-// Digest of both and of the compiler: 7df08eba96684193d64acb81f5d8a1034c985f2913929dd3caeef7171d654278
+// Digest of both and of the compiler: 3d10f848dab02f0def077a664c031616965a24b98ab80ea0cfe80eab5b4ae03b
 /** One topic of a live connection: who listens to it, and how far it was delivered. */
 export class Topic {
     name;
     listener;
     stop;
     cursor;
-    /** The gateway has been asked for it on this connection. */
+    /** It was requested on this connection. */
     isOpen = false;
     /** Subscriptions that failed, one after the other. */
     tries = 0;
@@ -32,7 +32,7 @@ export class Topic {
         this.isOpen = false;
         this.#answer = null;
     }
-    /** The gateway has answered: the first page of what happened, or of how things stand. */
+    /** The gateway has answered: the first page of what was missed, or of a snapshot. */
     subscribed(frame) {
         clearTimeout(this.timer); // the gateway has tried again by itself
         this.isOpen = true;

@@ -1,18 +1,18 @@
 /** One job's result while it is made: stages, base image, variations; and what can be done with it. */
 
 import { arrange, attribute, fill, h, text } from "../dom.js";
-import { creditsSaid, duration, number } from "../format.js";
+import { creditsInWords, duration, number } from "../format.js";
 import { icon } from "../icons.js";
 import { JobState } from "../job.js";
-import { endedBadly, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
-import { tell } from "./fields.js";
+import { failureOf, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
+import { showProblem } from "./fields.js";
 import { Lightbox } from "./lightbox.js";
 import { Picture } from "./picture.js";
 import { Stages } from "./stages.js";
 import { Tile } from "./tile.js";
 
 const TICK_MS = 100;
-const ASK_MS = 4000; // while the socket is away, and nobody tells us
+const POLL_MS = 4000; // while there is no connection, and no event comes
 
 export class Canvas {
   #parts;
@@ -20,7 +20,7 @@ export class Canvas {
   #subscription = null;
   #closed = false;
   #timer = null;
-  #asking = null;
+  #polling = null;
   #announced = new Set();
   #stages = new Stages();
   #base;
@@ -49,7 +49,7 @@ export class Canvas {
       h("div", { class: "result-head" }, h("div", {}, this.#title, this.#theme), this.#clock),
       this.#stages.element,
       this.#notes,
-      h("div", { class: "pictures-place" }, this.#grid),
+      h("div", { class: "pictures-pane" }, this.#grid),
       this.#lightbox.element,
     );
     this.#show();
@@ -61,7 +61,7 @@ export class Canvas {
     this.#closed = true;
     this.#subscription?.stop();
     clearInterval(this.#timer);
-    clearInterval(this.#asking);
+    clearInterval(this.#polling);
     this.#lightbox.close();
   }
 
@@ -69,8 +69,8 @@ export class Canvas {
 
   #openJob(id) {
     this.#follow(id);
-    this.#readRow(id); // the words are there before the socket is
-    this.#asking = setInterval(() => this.#job.isOpen && this.#parts.live.state !== "live" && this.#readRow(id), ASK_MS);
+    this.#readRow(id); // the description is there before the connection is
+    this.#polling = setInterval(() => this.#job.isOpen && this.#parts.live.state !== "live" && this.#readRow(id), POLL_MS);
   }
 
   /** Receive the events of the job, from the last one on where it was followed before. */
@@ -107,7 +107,7 @@ export class Canvas {
       this.#job.id = concept.job_id;
       if (concept.job_id !== null) await this.#takeRow(concept.job_id);
       if (this.#closed) return;
-      for (const each of [concept, ...concept.variations]) this.#parts.files.keep(each.image_path, each.image_url);
+      for (const each of [concept, ...concept.variations]) this.#parts.files.remember(each.image_path, each.image_url);
       this.#job.takeConcept(concept);
       this.#show();
       this.#showOriginal(concept.parent_id);
@@ -125,7 +125,7 @@ export class Canvas {
   }
 
   #lost(problem) {
-    if (this.#job.type !== null && problem.passes) return; // what is shown is good enough meanwhile
+    if (this.#job.type !== null && problem.isTransient) return; // what is shown is good enough meanwhile
     const [sentence, next] = explained(problem);
     fill(
       this.element,
@@ -147,7 +147,7 @@ export class Canvas {
     };
     if (type === "image.ready" && data.kind === "base") say("base", "The base image is ready.");
     if (type === "job.completed") say("end", `Done: ${number(this.#job.images.size, "picture")}.`);
-    if (type === "job.failed") say("end", endedBadly(this.#job)[0]);
+    if (type === "job.failed") say("end", failureOf(this.#job)[0]);
     if (type === "job.cancelled") say("end", "Cancelled.");
   }
 
@@ -193,10 +193,10 @@ export class Canvas {
     const job = this.#job;
     const notes = job.warnings.map((warning) => h("p", { class: "note" }, icon("alert"), warning.message));
     if (job.status === "failed") {
-      const [sentence, next] = endedBadly(job);
+      const [sentence, next] = failureOf(job);
       notes.unshift(h("div", { class: "problem" }, icon("alert"), h("p", {}, h("strong", {}, sentence), " ", next)));
     }
-    if (job.status === "cancelled") notes.unshift(h("p", { class: "note" }, "This was cancelled. Nothing was charged for what was not kept."));
+    if (job.status === "cancelled") notes.unshift(h("p", { class: "note" }, "This was cancelled. Only what was delivered is charged."));
     fill(this.#notes, notes);
   }
 
@@ -223,8 +223,8 @@ export class Canvas {
     const base = job.images.get("base");
     this.#base.show(base, { alt: `Base image: ${what}`, awaited: job.isOpen });
     const made = [...job.images.keys()].filter((key) => key !== "base").sort((a, b) => a - b);
-    const places = job.isOpen ? Array.from({ length: job.expectedVariations }, (_, at) => at) : made;
-    const cards = places.map((at) => {
+    const slots = job.isOpen ? Array.from({ length: job.expectedVariations }, (_, at) => at) : made;
+    const cards = slots.map((at) => {
       let card = this.#cards.get(at);
       if (card === undefined) this.#cards.set(at, (card = new Tile(this.#parts.files, at, () => this.#openPicture(at))));
       const picture = job.images.get(at);
@@ -248,7 +248,7 @@ export class Canvas {
     try {
       if (parent !== null) {
         const concept = await this.#parts.api.concept(parent);
-        this.#parts.files.keep(concept.image_path, concept.image_url);
+        this.#parts.files.remember(concept.image_path, concept.image_url);
         const path = input.image_path ?? concept.image_path;
         picture.show({ ...concept, path, url: path === concept.image_path ? concept.image_url : null });
       } else if (input.image_path) picture.show({ path: input.image_path, width: 1, height: 1 });
@@ -267,14 +267,14 @@ export class Canvas {
     if (!this.#closed) this.#follow(this.#job.id); // its topic had ended with the run before
   }
 
-  async #act(ask) {
+  async #act(request) {
     this.#problem.hidden = true;
     for (const button of this.#actions.children) button.disabled = true;
     try {
-      await ask(this.#parts.api);
+      await request(this.#parts.api);
       await this.#readRow(this.#job.id);
     } catch (problem) {
-      tell(this.#problem, problem);
+      showProblem(this.#problem, problem);
     } finally {
       for (const button of this.#actions.children) button.disabled = false;
     }
@@ -291,6 +291,6 @@ function factsOf(job) {
     ["Style", style],
     ["Seed", seed],
     ["Done to it", job.output?.operations?.join(", ")],
-    ["Cost", price && (price === "Free" ? price : creditsSaid(price))],
+    ["Cost", price && (price === "Free" ? price : creditsInWords(price))],
   ];
 }

@@ -3,13 +3,13 @@
 import { attribute, fill, h } from "../dom.js";
 import { icon } from "../icons.js";
 
-/** A button that asks once more before it does what cannot be undone. */
+/** A button that has to be pressed twice. */
 export function certain(label, question, act) {
   const button = h("button", { class: "quiet", type: "button", "aria-label": label, title: label }, icon("bin"));
   let sure = false;
   const calm = () => {
     sure = false;
-    button.classList.remove("is-asking");
+    button.classList.remove("is-confirming");
     fill(button, icon("bin"));
     attribute(button, "aria-label", label);
   };
@@ -20,7 +20,7 @@ export function certain(label, question, act) {
       return;
     }
     sure = true;
-    button.classList.add("is-asking");
+    button.classList.add("is-confirming");
     button.removeAttribute("aria-label");
     fill(button, question);
   });

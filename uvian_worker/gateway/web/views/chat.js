@@ -19,7 +19,7 @@ export class ChatView {
   constructor(parts) {
     this.#parts = parts;
     this.#more.addEventListener("click", () => this.#load(this.#cursor));
-    this.main = h("section", { class: "talk-place", "aria-label": "Conversation" });
+    this.main = h("section", { class: "talk-pane", "aria-label": "Conversation" });
     this.element = h(
       "div",
       { class: "chat" },
@@ -45,8 +45,8 @@ export class ChatView {
     this.element.classList.toggle("has-talk", id !== null);
     const wanted = id === "new" ? null : id;
     if (this.#talk === null || wanted !== this.#id || wanted === null) {
-      const kept = wanted !== null && this.#talk?.id === wanted; // it was new, and has its address now
-      if (!kept) {
+      const isOpen = wanted !== null && this.#talk?.id === wanted; // it was new, and has its address now
+      if (!isOpen) {
         this.#talk?.close();
         this.#talk = new Talk(this.#parts, wanted, { changed: () => this.#load(), title: (each) => this.#titleOf(each) });
         fill(this.main, this.#talk.element);

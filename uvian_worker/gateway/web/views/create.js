@@ -1,10 +1,10 @@
-/** Make a concept: what is asked on one side, what comes of it on the other. */
+/** Make a concept: the form on one side, the result on the other. */
 
 import { newKey } from "../api.js";
 import { fill, h, text } from "../dom.js";
-import { creditsSaid, isNothing, shortened } from "../format.js";
+import { creditsInWords, isNothing, shortened } from "../format.js";
 import { Canvas } from "./canvas.js";
-import { area, choice, field, mark, range, tell } from "./fields.js";
+import { area, choice, field, mark, range, showProblem } from "./fields.js";
 import { Gallery } from "./gallery.js";
 
 const COST_AFTER_MS = 300;
@@ -56,7 +56,7 @@ class GenerationForm {
     const form = h(
       "form",
       { class: "form", novalidate: true, onsubmit: (event) => this.#submit(event) },
-      field("What shall it show?", this.logo),
+      field("What should it show?", this.logo),
       field("Colours and mood", this.theme),
       field("Palettes", this.palettes.element, this.palettes.output),
       h(
@@ -80,7 +80,7 @@ class GenerationForm {
       h("h1", { tabindex: "-1" }, "New concept"),
       form,
     );
-    this.#askCost();
+    this.#showCost();
   }
 
   /** Fill in an example, for the user to change or send. */
@@ -96,15 +96,15 @@ class GenerationForm {
   }
 
   #input() {
-    const asked = {
+    const input = {
       logo_description: this.logo.value.trim(),
       theme_description: this.theme.value.trim(),
       num_palettes: this.palettes.value(),
       size: this.size.value(),
     };
-    if (this.style.value.trim()) asked.style = this.style.value.trim();
-    if (this.seed.value !== "") asked.seed = Number(this.seed.value);
-    return asked;
+    if (this.style.value.trim()) input.style = this.style.value.trim();
+    if (this.seed.value !== "") input.seed = Number(this.seed.value);
+    return input;
   }
 
   #changed() {
@@ -112,20 +112,20 @@ class GenerationForm {
     this.problem.hidden = true;
     for (const each of [this.logo, this.theme, this.seed]) mark(each, null);
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#askCost(), COST_AFTER_MS);
+    this.#timer = setTimeout(() => this.#showCost(), COST_AFTER_MS);
   }
 
-  async #askCost() {
-    const asked = this.#input();
+  async #showCost() {
+    const input = this.#input();
     try {
       const { cost } = await this.#parts.api.cost("generation", {
-        ...asked,
-        logo_description: asked.logo_description || "…",
-        theme_description: asked.theme_description || "…",
+        ...input,
+        logo_description: input.logo_description || "…",
+        theme_description: input.theme_description || "…",
       });
-      text(this.cost, isNothing(cost) ? "" : creditsSaid(cost));
+      text(this.cost, isNothing(cost) ? "" : creditsInWords(cost));
     } catch {
-      text(this.cost, ""); // the answer to the request itself will tell
+      text(this.cost, ""); // the request itself will show what is wrong
     }
   }
 
@@ -134,22 +134,22 @@ class GenerationForm {
     if (!this.#complete()) return;
     this.button.disabled = true;
     try {
-      const asked = this.#input();
-      const made = await this.#parts.api.createJob("generation", asked, this.#key);
+      const input = this.#input();
+      const made = await this.#parts.api.createJob("generation", input, this.#key);
       this.#key = newKey();
-      this.#parts.begun.set(made.id, { type: "generation", input: asked });
-      this.#parts.announcer.say(`Making a concept: ${shortened(asked.logo_description)}.`);
+      this.#parts.begun.set(made.id, { type: "generation", input });
+      this.#parts.announcer.say(`Making a concept: ${shortened(input.logo_description)}.`);
       this.#parts.go(`#/create/${made.id}`);
     } catch (problem) {
-      tell(this.problem, problem);
+      showProblem(this.problem, problem);
     } finally {
       this.button.disabled = false;
     }
   }
 
   #complete() {
-    mark(this.logo, this.logo.value.trim() ? null : "Say what it shall show.");
-    mark(this.theme, this.theme.value.trim() ? null : "Say which colours or which mood.");
+    mark(this.logo, this.logo.value.trim() ? null : "Describe what it should show.");
+    mark(this.theme, this.theme.value.trim() ? null : "Describe its colours or its mood.");
     const seed = this.seed.value;
     const fits = seed === "" ? !this.seed.validity.badInput : /^\d+$/.test(seed) && Number(seed) < 2 ** 31;
     mark(this.seed, fits ? null : "A whole number from 0 to 2147483647, or nothing.");

@@ -4,7 +4,7 @@ import { attribute, fill, h, text } from "../dom.js";
 import { icon } from "../icons.js";
 import { explained } from "../sentences.js";
 
-/** A label, a field, what it says beside it, and room for what is wrong with it. */
+/** A label, a field, what stands beside it, and room for what is wrong with it. */
 export function field(label, input, aside = null, hint = null) {
   const error = h("p", { class: "field-error", id: `${input.id}-error` });
   const about = [hint && `${input.id}-hint`, error.id].filter(Boolean).join(" ");
@@ -19,14 +19,14 @@ export function field(label, input, aside = null, hint = null) {
   );
 }
 
-/** Say what is wrong with a field, or that nothing is. */
+/** Show what is wrong with a field, or that nothing is. */
 export function mark(input, sentence) {
   text(document.getElementById(`${input.id}-error`) ?? input.closest(".field").querySelector(".field-error"), sentence ?? "");
   attribute(input, "aria-invalid", sentence === null ? null : "true");
 }
 
 /** Show a problem of the gateway with its next step. */
-export function tell(element, problem) {
+export function showProblem(element, problem) {
   const [sentence, next] = explained(problem);
   fill(element, icon("alert"), h("p", {}, h("strong", {}, sentence), " ", next));
   element.hidden = false;

@@ -54,7 +54,7 @@ export class Gallery {
   }
 
   #card(concept) {
-    this.#parts.files.keep(concept.image_path, concept.image_url);
+    this.#parts.files.remember(concept.image_path, concept.image_url);
     const picture = new Picture(this.#parts.files, "");
     picture.show({ path: concept.image_path, width: concept.width, height: concept.height, url: concept.image_url });
     return h(
@@ -72,7 +72,7 @@ export class Gallery {
 
   #beginning() {
     return [
-      heading("Say it, and watch it appear"),
+      heading("Describe it, and watch it appear"),
       h("p", { class: "lead" }, "Describe a mark and its mood. One picture is drawn, then repeated in as many palettes as you like, each shown the moment it is ready."),
       h("h3", { class: "overline" }, "Begin with one of these"),
       h("ul", { class: "examples" }, EXAMPLES.map((example) => h("li", {}, this.#example(example)))),

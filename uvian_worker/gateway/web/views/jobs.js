@@ -4,8 +4,8 @@ import { arrange, attribute, fill, h, text } from "../dom.js";
 import { ago, duration, shortened } from "../format.js";
 import { icon } from "../icons.js";
 import { JobState, stageName } from "../job.js";
-import { endedBadly, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
-import { tell } from "./fields.js";
+import { failureOf, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
+import { showProblem } from "./fields.js";
 
 const FILTERS = [
   [null, "All"],
@@ -27,13 +27,13 @@ export class JobsView {
   #cursor = null;
   #closed = false;
   #state = "loading"; // loading, ready or a problem
-  #asked = 0;
-  #titles = null; // of conversations, by id; null before somebody needs them
+  #loads = 0;
+  #titles = null; // of conversations, by id; null before they are needed
   #timer;
-  #onJob = (event) => this.#happened(event.detail);
+  #onJob = (event) => this.#receive(event.detail);
   #onStale = () => this.#load();
   #body = h("tbody");
-  #place = h("div", { class: "jobs-place" });
+  #pane = h("div", { class: "jobs-pane" });
   #more = h("button", { class: "secondary load-more", type: "button", hidden: true }, "Show more");
   #problem = h("div", { class: "problem", role: "alert", hidden: true });
   #filters;
@@ -53,7 +53,7 @@ export class JobsView {
       { class: "jobs" },
       h("div", { class: "part-head" }, h("h1", { tabindex: "-1" }, "Jobs"), this.#filters),
       this.#problem,
-      this.#place,
+      this.#pane,
       this.#more,
     );
     parts.feed.addEventListener("job", this.#onJob);
@@ -83,17 +83,17 @@ export class JobsView {
   }
 
   async #load(cursor = null) {
-    const asked = ++this.#asked;
+    const load = ++this.#loads;
     try {
       const page = await this.#parts.api.jobs({ status: this.#filter, cursor });
-      if (this.#closed || asked !== this.#asked) return;
+      if (this.#closed || load !== this.#loads) return;
       for (const row of page.items) this.#of(row.id).take(row);
       this.#cursor = page.next_cursor;
       this.#state = "ready";
     } catch (problem) {
-      if (this.#closed || asked !== this.#asked) return;
+      if (this.#closed || load !== this.#loads) return;
       if (this.#jobs.size === 0) this.#state = problem;
-      else tell(this.#problem, problem);
+      else showProblem(this.#problem, problem);
     }
     this.#more.hidden = this.#cursor === null;
     this.#show();
@@ -108,7 +108,7 @@ export class JobsView {
       for (const { id, title } of items) this.#titles.set(id, title);
       if (!this.#closed) this.#show();
     } catch {
-      // They go on without.
+      // The list is useful without them.
     }
   }
 
@@ -118,10 +118,10 @@ export class JobsView {
     return job;
   }
 
-  #happened(event) {
+  #receive(event) {
     const job = this.#of(event.job_id);
     if (job.createdAt === null) {
-      // One that is not on this page, or that is new: its row says what was asked.
+      // It is not on this page, or new: its row has the input.
       this.#jobs.delete(event.job_id);
       if (event.type.startsWith("job.") && event.type !== "job.progress") this.#load();
       return;
@@ -136,17 +136,17 @@ export class JobsView {
       .filter((job) => this.#filter === null || job.status === this.#filter)
       .sort((a, b) => Date.parse(b.createdAt) - Date.parse(a.createdAt) || (a.id < b.id ? -1 : 1));
     if (jobs.length > 0) this.#showTable(jobs);
-    else if (this.#state === "loading") fill(this.#place, skeleton());
-    else fill(this.#place, this.#empty());
+    else if (this.#state === "loading") fill(this.#pane, skeleton());
+    else fill(this.#pane, this.#empty());
   }
 
   #showTable(jobs) {
-    if (!this.#body.isConnected) fill(this.#place, table(this.#body));
+    if (!this.#body.isConnected) fill(this.#pane, table(this.#body));
     arrange(
       this.#body,
       jobs.map((job) => {
         let row = this.#rows.get(job.id);
-        if (row === undefined) this.#rows.set(job.id, (row = new Row(job, (ask) => this.#act(ask))));
+        if (row === undefined) this.#rows.set(job.id, (row = new Row(job, (request) => this.#act(request))));
         row.show(job, this.#titles?.get(job.input?.conversation_id) ?? null);
         return row.element;
       }),
@@ -173,13 +173,13 @@ export class JobsView {
     );
   }
 
-  async #act(ask) {
+  async #act(request) {
     this.#problem.hidden = true;
     try {
-      await ask(this.#parts.api);
+      await request(this.#parts.api);
       await this.#load();
     } catch (problem) {
-      tell(this.#problem, problem);
+      showProblem(this.#problem, problem);
     }
   }
 }
@@ -214,10 +214,10 @@ class Row {
     attribute(this.element, "data-status", job.status);
     this.tick(job);
     text(cost, priceOf(job) ?? "–");
-    const told = JSON.stringify([job.status, job.progress, job.progressStage, job.errorMessage, job.run, job.resultId, title]);
-    if (told === this.#shown) return;
+    const wanted = JSON.stringify([job.status, job.progress, job.progressStage, job.errorMessage, job.run, job.resultId, title]);
+    if (wanted === this.#shown) return;
     const before = this.#shown === null ? null : JSON.parse(this.#shown)[0];
-    this.#shown = told;
+    this.#shown = wanted;
     fill(status, h("span", { class: "badge" }, WORDS[job.status]));
     fill(what, this.#title(job, title), this.#detail(job));
     if (before !== job.status) fill(acts, this.#buttons(job));
@@ -236,11 +236,11 @@ class Row {
 
   #detail(job) {
     if (job.status === "failed") {
-      const [sentence] = endedBadly(job);
+      const [sentence] = failureOf(job);
       return h("p", { class: "job-error" }, job.error?.stage && h("span", { class: "job-stage" }, stageName(job.error.stage)), sentence);
     }
     if (job.status === "processing") {
-      const words = job.progressMessage ?? (job.progressStage ? stageName(job.progressStage) : "Begins");
+      const words = job.progressMessage ?? (job.progressStage ? stageName(job.progressStage) : "Starting");
       return h(
         "div",
         { class: "job-progress" },

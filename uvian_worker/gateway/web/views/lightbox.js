@@ -4,7 +4,7 @@ import { newKey } from "../api.js";
 import { attribute, fill, h, text } from "../dom.js";
 import { shortened } from "../format.js";
 import { icon } from "../icons.js";
-import { field, mark, range, tell } from "./fields.js";
+import { field, mark, range, showProblem } from "./fields.js";
 import { Picture } from "./picture.js";
 
 const IDEAS = ["warmer colours", "more contrast", "softer shapes", "darker background", "simpler"];
@@ -14,7 +14,7 @@ export class Lightbox {
   #job;
   #key = null; // the picture that is open
   #request = newKey();
-  #place = h("div", { class: "lightbox-picture" });
+  #frame = h("div", { class: "lightbox-picture" });
   #title = h("h2", { id: "lightbox-title", tabindex: "-1" });
   #count = h("p", { class: "lightbox-count" });
   #colours = h("ul", { class: "colours", "aria-label": "Colours" });
@@ -57,7 +57,7 @@ export class Lightbox {
     this.element = h(
       "dialog",
       { class: "lightbox", "aria-labelledby": "lightbox-title" },
-      h("div", { class: "lightbox-stage" }, this.#place, this.#previous, this.#next),
+      h("div", { class: "lightbox-stage" }, this.#frame, this.#previous, this.#next),
       this.#side,
     );
     this.element.addEventListener("click", (event) => event.target === this.element && this.element.close());
@@ -94,7 +94,7 @@ export class Lightbox {
     const name = this.#key === "base" ? "Base image" : picture.name ?? `Variation ${this.#key + 1}`;
     const shown = new Picture(this.#parts.files, `${name}: ${this.#job.input?.logo_description ?? "picture"}`);
     shown.show(picture);
-    fill(this.#place, shown.element);
+    fill(this.#frame, shown.element);
     text(this.#title, name);
     fill(this.#colours, (picture.palette ?? []).map((colour) => this.#colour(colour)));
     this.#colours.hidden = picture.palette === null;
@@ -139,27 +139,27 @@ export class Lightbox {
   }
 
   #colour(colour) {
-    const said = h("span", { class: "colour-code" }, colour);
+    const code = h("span", { class: "colour-code" }, colour);
     const copy = async () => {
       try {
         await navigator.clipboard.writeText(colour);
-        text(said, "Copied");
+        text(code, "Copied");
         this.#parts.announcer.say(`${colour} copied.`);
       } catch {
-        text(said, "No");
+        text(code, "No");
       }
-      setTimeout(() => text(said, colour), 1200);
+      setTimeout(() => text(code, colour), 1200);
     };
     return h(
       "li",
       {},
-      h("button", { class: "colour", type: "button", "aria-label": `Copy ${colour}`, title: "Copy", onclick: copy }, h("span", { class: "colour-patch", style: { "--colour": colour } }), said),
+      h("button", { class: "colour", type: "button", "aria-label": `Copy ${colour}`, title: "Copy", onclick: copy }, h("span", { class: "colour-patch", style: { "--colour": colour } }), code),
     );
   }
 
   #suggest(idea) {
-    const said = this.#prompt.value.trim();
-    this.#prompt.value = said ? `${said}, ${idea}` : idea[0].toUpperCase() + idea.slice(1);
+    const prompt = this.#prompt.value.trim();
+    this.#prompt.value = prompt ? `${prompt}, ${idea}` : idea[0].toUpperCase() + idea.slice(1);
     this.#request = newKey();
     mark(this.#prompt, null);
     this.#prompt.focus();
@@ -169,7 +169,7 @@ export class Lightbox {
     event.preventDefault();
     const prompt = this.#prompt.value.trim();
     if (!prompt) {
-      mark(this.#prompt, "Say what shall be different.");
+      mark(this.#prompt, "Describe what should be different.");
       this.#prompt.focus();
       return;
     }
@@ -186,7 +186,7 @@ export class Lightbox {
       this.element.close();
       this.#parts.go(`#/create/${made.id}`);
     } catch (problem) {
-      tell(this.#problem, problem);
+      showProblem(this.#problem, problem);
     } finally {
       this.#submit.disabled = false;
     }

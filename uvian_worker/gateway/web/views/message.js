@@ -2,23 +2,23 @@
 
 import { attribute, fill, h, text } from "../dom.js";
 import { icon } from "../icons.js";
-import { endedBadly, explained, mayRunAgain } from "../sentences.js";
+import { failureOf, explained, mayRunAgain } from "../sentences.js";
 import { showProse } from "./prose.js";
 
 const WHO = { user: "You", assistant: "Answer", system: "System" };
 
 export class MessageItem {
   #parts;
-  #acts;
+  #actions;
   #entry = null;
-  #said = null;
+  #shown = null;
   #who = h("span", { class: "unseen" });
   #body = h("div", { class: "message-body" });
   #foot = h("div", { class: "message-foot" });
 
-  constructor(parts, acts) {
+  constructor(parts, actions) {
     this.#parts = parts;
-    this.#acts = acts;
+    this.#actions = actions;
     this.element = h("li", { class: "message" }, this.#who, this.#body, this.#foot);
   }
 
@@ -42,9 +42,9 @@ export class MessageItem {
 
   #showFoot() {
     const { state, role } = this.#entry;
-    const said = `${role} ${state}`;
-    if (this.#said === said) return; // a button keeps its focus
-    this.#said = said;
+    const wanted = `${role} ${state}`;
+    if (this.#shown === wanted) return; // a button keeps its focus
+    this.#shown = wanted;
     fill(this.#foot, ...this.#footOf());
     this.#foot.hidden = this.#foot.childElementCount === 0;
   }
@@ -56,21 +56,21 @@ export class MessageItem {
         const [sentence, next] = explained(entry.problem);
         return [
           h("p", { class: "message-problem" }, h("strong", {}, "Not sent. "), sentence, " ", next),
-          h("button", { class: "link", type: "button", onclick: () => this.#acts.sendAgain(entry.key) }, "Send again"),
-          h("button", { class: "link", type: "button", onclick: () => this.#acts.takeBack(entry.key) }, "Edit"),
+          h("button", { class: "link", type: "button", onclick: () => this.#actions.sendAgain(entry.key) }, "Send again"),
+          h("button", { class: "link", type: "button", onclick: () => this.#actions.takeBack(entry.key) }, "Edit"),
         ];
       }
       case "failed": {
-        const [sentence, next] = endedBadly({ error: entry.job.error, errorMessage: entry.job.errorMessage });
+        const [sentence, next] = failureOf({ error: entry.job.error, errorMessage: entry.job.errorMessage });
         return [
           h("p", { class: "message-problem" }, h("strong", {}, sentence), " ", next),
           mayRunAgain({ status: "failed", error: entry.job.error })
-            ? h("button", { class: "link", type: "button", onclick: () => this.#acts.retry(entry.question) }, icon("retry"), "Try again")
+            ? h("button", { class: "link", type: "button", onclick: () => this.#actions.retry(entry.question) }, icon("retry"), "Try again")
             : null,
         ];
       }
       case "stopped":
-        return [h("span", { class: "tag" }, "Stopped before it began"), h("button", { class: "link", type: "button", onclick: () => this.#acts.retry(entry.question) }, icon("retry"), "Answer after all")];
+        return [h("span", { class: "tag" }, "Stopped before it began"), h("button", { class: "link", type: "button", onclick: () => this.#actions.retry(entry.question) }, icon("retry"), "Answer after all")];
       case "cancelled":
         return [h("span", { class: "tag" }, "Stopped"), this.#copyButton()];
       case "completed":

@@ -1,4 +1,4 @@
-/** A picture that is there at once as a blur, then sharp; and says so when it cannot be had. */
+/** A picture: at once as a blur, then sharp; or a note that it could not be loaded. */
 
 import { pauseBefore } from "../client/backoff.js";
 import { attribute, fill, h } from "../dom.js";

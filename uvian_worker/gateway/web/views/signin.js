@@ -53,8 +53,8 @@ export class SignInView {
     );
   }
 
-  /** Why one is here, if there is more to say. */
-  say(notice) {
+  /** Show why one has to sign in. */
+  show(notice) {
     text(this.notice, notice ?? "");
     this.notice.hidden = notice === null;
   }

@@ -1,4 +1,4 @@
-/** One conversation: what was said, what is being said, and a place to say more. */
+/** One conversation: its messages, the answer that is being written, and a field for the next message. */
 
 import { arrange, attribute, fill, h, text } from "../dom.js";
 import { shortened } from "../format.js";
@@ -6,7 +6,7 @@ import { icon } from "../icons.js";
 import { explained } from "../sentences.js";
 import { Thread } from "../thread.js";
 import { certain } from "./certain.js";
-import { tell } from "./fields.js";
+import { showProblem } from "./fields.js";
 import { MessageItem } from "./message.js";
 
 const NEAR_END_PX = 80;
@@ -17,7 +17,7 @@ export class Talk {
   #hooks;
   #thread = null;
   #subscription = null;
-  #onJob = (event) => this.#thread?.jobHappened(event.detail);
+  #onJob = (event) => this.#thread?.receiveJob(event.detail);
   #items = new Map();
   #frame = null;
   #atEnd = true;
@@ -39,9 +39,9 @@ export class Talk {
     this.#parts = parts;
     this.#hooks = hooks;
     this.id = id;
-    this.#field = h("textarea", { id: "say", rows: 1, maxlength: 100000, placeholder: "Say something", "aria-describedby": "say-hint" });
+    this.#field = h("textarea", { id: "say", rows: 1, maxlength: 100000, placeholder: "Write a message", "aria-describedby": "say-hint" });
     this.#welcome = this.#greeting();
-    this.#scroll = h("div", { class: "messages-place", tabindex: "0", role: "region", "aria-label": "Messages" }, this.#welcome, this.#earlier, this.#list);
+    this.#scroll = h("div", { class: "messages-pane", tabindex: "0", role: "region", "aria-label": "Messages" }, this.#welcome, this.#earlier, this.#list);
     this.#delete = certain("Delete this conversation", "Delete for good?", () => this.#remove());
     this.element = h(
       "div",
@@ -88,7 +88,7 @@ export class Talk {
 
   #lost(problem) {
     if (problem.code !== "not_found") {
-      if (!this.#thread?.loaded) tell(this.#problem, problem);
+      if (!this.#thread?.loaded) showProblem(this.#problem, problem);
       return;
     }
     const [sentence, next] = explained(problem);
@@ -100,7 +100,7 @@ export class Talk {
   #changed({ event, sent }) {
     if (sent) this.#atEnd = true;
     if (event?.type === "message.completed" || event?.type === "message.reset") this.#stopping = false;
-    // Many pieces a second are one picture a frame.
+    // Many deltas are drawn once a frame.
     this.#frame ??= requestAnimationFrame(() => {
       this.#frame = null;
       this.#show();
@@ -111,7 +111,7 @@ export class Talk {
     const entries = this.#thread?.entries() ?? [];
     const shown = entries.map((entry) => {
       let item = this.#items.get(entry.key);
-      if (item === undefined) this.#items.set(entry.key, (item = new MessageItem(this.#parts, this.#acts())));
+      if (item === undefined) this.#items.set(entry.key, (item = new MessageItem(this.#parts, this.#actions())));
       item.show(entry);
       this.#announce(entry);
       return item.element;
@@ -145,12 +145,12 @@ export class Talk {
       this.#announced.add(key);
       if (sentence !== null) this.#parts.announcer.say(sentence);
     };
-    const heard = this.#announced.has(`${entry.question ?? entry.key} writing`);
+    const isAwaited = this.#announced.has(`${entry.question ?? entry.key} writing`);
     if (entry.state === "writing" || entry.state === "waiting") say("writing", "An answer is being written.");
     // Only what one has waited for: nobody wants a whole history read out.
-    else if (entry.state === "completed" && heard) say("end", `Answer: ${shortened(entry.text, 300)}`);
-    else if (entry.state === "cancelled" && heard) say("end", "Stopped. What was written stays.");
-    else if (entry.state === "failed" && heard) say("end", "The answer failed.");
+    else if (entry.state === "completed" && isAwaited) say("end", `Answer: ${shortened(entry.text, 300)}`);
+    else if (entry.state === "cancelled" && isAwaited) say("end", "Stopped. What was written stays.");
+    else if (entry.state === "failed" && isAwaited) say("end", "The answer failed.");
   }
 
   #noticeScroll() {
@@ -171,7 +171,7 @@ export class Talk {
       { class: "welcome" },
       h("h3", {}, "Ask away"),
       h("p", { class: "lead" }, "Answers appear as they are written. Leave, reload, come back: they go on without you."),
-      h("div", { class: "ideas" }, IDEAS.map((idea) => h("button", { class: "chip", type: "button", onclick: () => this.#say(idea) }, idea))),
+      h("div", { class: "ideas" }, IDEAS.map((idea) => h("button", { class: "chip", type: "button", onclick: () => this.#submit(idea) }, idea))),
     );
   }
 
@@ -183,11 +183,11 @@ export class Talk {
       { class: "composer" },
       h("label", { class: "unseen", for: "say" }, "Your message"),
       this.#field,
-      h("div", { class: "composer-foot" }, h("p", { class: "hint", id: "say-hint" }, h("kbd", {}, "Enter"), " sends, ", h("kbd", {}, "Shift Enter"), " begins a line"), this.#stop, this.#send),
+      h("div", { class: "composer-foot" }, h("p", { class: "hint", id: "say-hint" }, h("kbd", {}, "Enter"), " sends, ", h("kbd", {}, "Shift Enter"), " starts a new line"), this.#stop, this.#send),
     );
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#say(this.#field.value);
+      this.#submit(this.#field.value);
     });
     this.#field.addEventListener("keydown", (event) => {
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
@@ -206,24 +206,24 @@ export class Talk {
     this.#field.style.height = `${this.#field.scrollHeight}px`;
   }
 
-  async #say(words) {
-    const content = words.trim();
+  async #submit(message) {
+    const content = message.trim();
     if (!content || this.#send.disabled) return;
     this.#problem.hidden = true;
-    if (this.id === null && !(await this.#begin(content))) return;
+    if (this.id === null && !(await this.#create(content))) return;
     this.#field.value = "";
     this.#grow();
     await this.#thread.send(content);
     this.#hooks.changed();
   }
 
-  async #begin(content) {
+  async #create(content) {
     this.#send.disabled = true;
     try {
       const made = await this.#parts.api.createConversation(shortened(content, 80));
       this.id = made.id;
     } catch (problem) {
-      tell(this.#problem, problem);
+      showProblem(this.#problem, problem);
       return false;
     } finally {
       this.#send.disabled = false;
@@ -233,14 +233,14 @@ export class Talk {
     return true;
   }
 
-  #acts() {
+  #actions() {
     return {
       sendAgain: (key) => this.#thread.sendAgain(key),
       takeBack: (key) => {
         this.#field.value = this.#thread.takeBack(key);
         this.#field.focus();
       },
-      retry: (question) => this.#thread.retry(question).catch((problem) => tell(this.#problem, problem)),
+      retry: (question) => this.#thread.retry(question).catch((problem) => showProblem(this.#problem, problem)),
     };
   }
 
@@ -250,12 +250,12 @@ export class Talk {
     this.#show();
     try {
       const { stopped } = await this.#thread.stop();
-      if (!stopped) await this.#thread.load(); // it had ended already
+      if (!stopped) await this.#thread.load(); // it had ended before
     } catch (problem) {
-      tell(this.#problem, problem);
+      showProblem(this.#problem, problem);
     }
     setTimeout(() => {
-      this.#stopping = false; // should nothing be heard of it, it may be pressed again
+      this.#stopping = false; // where no event comes it may be pressed again
       this.#show();
     }, 4000);
   }
@@ -269,7 +269,7 @@ export class Talk {
       this.#show();
       this.#scroll.scrollTop += this.#scroll.scrollHeight - scrollHeight;
     } catch (problem) {
-      tell(this.#problem, problem);
+      showProblem(this.#problem, problem);
     } finally {
       this.#earlier.disabled = false;
     }
@@ -282,7 +282,7 @@ export class Talk {
       this.#hooks.changed();
       this.#parts.go("#/chat");
     } catch (problem) {
-      tell(this.#problem, problem);
+      showProblem(this.#problem, problem);
     }
   }
 }

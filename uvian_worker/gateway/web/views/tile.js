@@ -1,9 +1,9 @@
-/** A picture's place in a grid: awaited, or there with its palette. */
+/** A picture's slot in a grid: awaited, or there with its palette. */
 
 import { attribute, fill, h } from "../dom.js";
 import { Picture } from "./picture.js";
 
-/** Colours side by side; what they are is said in words elsewhere. */
+/** Colours side by side; their codes stand as text elsewhere. */
 export function swatches(colours) {
   return h(
     "span",
@@ -33,9 +33,9 @@ export class Tile {
     if (picture === undefined) return;
     this.#picture.show(picture);
     if (this.#caption === null) return;
-    const told = JSON.stringify([picture.name, picture.palette]);
-    if (told === this.#shown) return;
-    this.#shown = told;
+    const wanted = JSON.stringify([picture.name, picture.palette]);
+    if (wanted === this.#shown) return;
+    this.#shown = wanted;
     fill(
       this.#caption,
       picture.palette && swatches(picture.palette),

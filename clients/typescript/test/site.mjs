@@ -5,7 +5,7 @@ import { Redis } from "ioredis";
 import WebSocket from "ws";
 import { Client, Live, overPostgrest } from "uvian-client";
 
-const { UVIAN_GATEWAY, UVIAN_REDIS, UVIAN_REST, UVIAN_KEY, UVIAN_HANDS } = process.env;
+const { UVIAN_GATEWAY, UVIAN_REDIS, UVIAN_REST, UVIAN_KEY, UVIAN_CONTROLS } = process.env;
 
 export const rest = { url: `${UVIAN_REST}/rest/v1`, key: UVIAN_KEY };
 export const project = { url: UVIAN_REST, key: UVIAN_KEY };
@@ -19,15 +19,15 @@ export const overIoredis = (redis) => ({
 
 export const uvian = new Client({ call: overPostgrest(rest), redis: overIoredis(ioredis) });
 
-/** What only the other side can do: `person`, `token`, `kill` and `start` (the gateway). */
-export async function hand(what, query = {}) {
-  const answer = await fetch(`${UVIAN_HANDS}/${what}?${new URLSearchParams(query)}`, { method: "POST" });
+/** What only the other side can do: `person`, `token`; `kill`, `stop` and `start` (the gateway). */
+export async function control(what, query = {}) {
+  const answer = await fetch(`${UVIAN_CONTROLS}/${what}?${new URLSearchParams(query)}`, { method: "POST" });
   if (!answer.ok) throw new Error(await answer.text());
   return answer.json();
 }
 
 /** The gateway's REST API, as this person. */
-export async function ask(person, method, path, body) {
+export async function request(person, method, path, body) {
   const answer = await fetch(`${UVIAN_GATEWAY}${path}`, {
     method,
     headers: { Authorization: `Bearer ${person.token}`, "Content-Type": "application/json" },
@@ -46,22 +46,22 @@ export function liveOf(t, person, options = {}) {
   return live;
 }
 
-/** What a topic's log has, all of it. */
-export async function said(topic) {
+/** All events in the log of a topic. */
+export async function logOf(topic) {
   const entries = await ioredis.xrange(`uvian:log:${topic}`, "-", "+");
   return entries.map(([, [, envelope]]) => JSON.parse(envelope));
 }
 
-/** Follows a topic and keeps all that is told. */
+/** Follows a topic and collects all that is delivered. */
 export function follow(live, topic, cursor = null) {
-  const told = { events: [], states: [], end: null };
-  told.following = live.follow(topic, {
+  const received = { events: [], states: [], end: null };
+  received.subscription = live.follow(topic, {
     cursor,
-    onEvent: (event) => told.events.push(event),
-    onState: (state) => told.states.push(state),
-    onEnd: (end) => (told.end = end),
+    onEvent: (event) => received.events.push(event),
+    onState: (state) => received.states.push(state),
+    onEnd: (end) => (received.end = end),
   });
-  return told;
+  return received;
 }
 
 /** What the condition answers once it is true. */
