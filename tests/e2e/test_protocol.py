@@ -221,4 +221,4 @@ async def test_a_socket_that_is_silent_is_noticed(visit: Visit) -> None:
     await page.clock.run_for(15_000)
     assert await page.evaluate("live.state") == "live"
     await page.clock.run_for(8_000)
-    assert await page.evaluate("[live.state, sockets[0].readyState]") == ["waiting", 3]
+    assert await page.evaluate("[states[2], sockets[0].readyState]") == ["waiting", 3]
