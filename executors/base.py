@@ -127,6 +127,9 @@ class Job:
 class Track:
     """What has happened in this run so far: the mutable part of a context, read by lease renewals."""
 
+    began: float = field(
+        default_factory=time.perf_counter
+    )  #: what the offsets of stages count from
     progress: float = 0.0
     message: str | None = None
     stage: str | None = None
@@ -248,9 +251,16 @@ class JobContext(Generic[InputT]):
         self, stage: Stage, began: float, status: Literal["completed", "failed", "cancelled"]
     ) -> None:
         ms = round((time.perf_counter() - began) * 1000, 1)
+        offset = round((began - self.track.began) * 1000, 1)
         self.track.open.pop(stage.name, None)
         self.track.stages.append(
-            {"name": stage.name, "label": stage.label, "status": status, "ms": ms}
+            {
+                "name": stage.name,
+                "label": stage.label,
+                "status": status,
+                "offset_ms": offset,
+                "ms": ms,
+            }
         )
         self.emit(StageFinished(stage=stage.name, label=stage.label, status=status, ms=ms))
         if status == "completed":

@@ -29,8 +29,10 @@ __all__ = [
     "MessageStarted",
     "StageFinished",
     "StageStarted",
+    "requeued",
 ]
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -101,6 +103,22 @@ class JobRequeued(Event):
     job_type: str
     priority: int = 0
     run_at: str | None = None  #: when the next run may start, ISO 8601, UTC; null is now
+    #: How the last run ended: `{outcome, attempt, error}`; null where no run did (a claim was refused).
+    #: `outcome` is `retry`, `interrupted`, `not_mine`, `worker_lost`, `retried` (by the user) or `by_hand`.
+    reason: dict[str, Any] | None = None
+
+
+def requeued(row: Mapping[str, Any]) -> tuple[JobRef, JobRequeued]:
+    """The event of a run that waits, and of which job, from what the database says to dispatch it.
+
+    Published at once when a run has ended; the dispatch, which may come later, publishes the same.
+    """
+    return JobRef(row["id"], row["user_id"], row["run"], row["attempt"]), JobRequeued(
+        job_type=row["type"],
+        priority=row["priority"],
+        run_at=row["run_at"] if row["delayed"] else None,
+        reason=row["reason"],
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -44,7 +44,7 @@ class Settlement:
     status: str = ""
     attempt: int = 0
     cost: str = "0"
-    next_run: int = 0
+    next: Row | None = None  #: queued: the next run as dispatch needs it, until that has begun
     message: Row | None = None  #: a chat's answer as it is stored now: id, length, sha256, …
 
 
@@ -135,7 +135,7 @@ class JobRepository:
             status=answer["status"],
             attempt=answer["attempt"],
             cost=answer["cost"],
-            next_run=answer["next_run"],
+            next=answer["next"],
             message=answer.get("message"),
         )
 
@@ -158,6 +158,12 @@ class JobRepository:
         """One job's whole row."""
         rows = await self.database.select("jobs", where=[Filter("id", "eq", job_id)])
         return rows[0] if rows else None
+
+    async def history(self, job_id: str) -> list[Row]:
+        """How each of its runs waited, ran and ended, the oldest first; a run that goes on is not in it."""
+        return await self.database.select(
+            "job_runs", where=[Filter("job_id", "eq", job_id)], order=[Order("run")]
+        )
 
     async def list(
         self,

@@ -325,13 +325,18 @@ ARGUMENTS = [
         "`run_id:master_replid` of `INFO`, read on this connection; empty if unknown",
     ),
     ("3", "random", "16 random hexadecimal digits, new for each call"),
-    ("4, 11, …", "job id", ""),
-    ("5, 12, …", "run", "as `create_jobs` answered it"),
-    ("6, 13, …", "user id", ""),
-    ("7, 14, …", "job type", ""),
-    ("8, 15, …", "priority", "seconds of head start"),
-    ("9, 16, …", "run at", "milliseconds since 1970; empty for now"),
-    ("10, 17, …", "attempt", "as in the row; 0 for a new job"),
+    ("4, 12, …", "job id", ""),
+    ("5, 13, …", "run", "as `create_jobs` answered it"),
+    ("6, 14, …", "user id", ""),
+    ("7, 15, …", "job type", ""),
+    ("8, 16, …", "priority", "seconds of head start"),
+    ("9, 17, …", "run at", "milliseconds since 1970; empty for now"),
+    ("10, 18, …", "attempt", "as in the row; 0 for a new job"),
+    (
+        "11, 19, …",
+        "reason",
+        "how the last run ended, as JSON that the functions return; or empty",
+    ),
 ]
 
 ANSWERS = {
@@ -368,7 +373,7 @@ call the script writes arq's payload and its score, appends the event and wakes 
 the same run does nothing. A script that does less loses jobs.
 
 ```
-EVALSHA {DISPATCH_SCRIPT.sha} 0 <namespace> <server> <random> <seven arguments per job> …
+EVALSHA {DISPATCH_SCRIPT.sha} 0 <namespace> <server> <random> <eight arguments per job> …
 ```
 
 {table(("ARGV", "name", "value"), ARGUMENTS)}
@@ -391,7 +396,7 @@ export async function dispatch(redis: Redis, job: Job): Promise<string> {{
   const info = await redis.info();
   const [runId, replid] = ["run_id", "master_replid"].map((n) => info.match(`${{n}}:(\\\\w+)`)?.[1] ?? "");
   const argv = ["uvian", `${{runId}}:${{replid}}`, randomBytes(8).toString("hex"),
-    job.id, job.run, job.user_id, job.type, job.priority, "", job.attempt];
+    job.id, job.run, job.user_id, job.type, job.priority, "", job.attempt, ""];
   const answer = await redis.evalsha(sha, 0, ...argv).catch((error) => {{
     if (!error.message.startsWith("NOSCRIPT")) throw error;
     return redis.eval(text, 0, ...argv);

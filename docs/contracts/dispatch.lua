@@ -149,12 +149,13 @@ local function note(job, run, kind, mark)
 end
 
 -- Put jobs into the queue; doing it twice is a no-op. Comes after log.lua, whose three arguments
--- are followed by seven per job:
--- job id, run, user id, job type, priority (seconds of head start), run at (ms since 1970, or ""), attempt.
+-- are followed by eight per job:
+-- job id, run, user id, job type, priority (seconds of head start), run at (ms since 1970, or ""), attempt,
+-- reason (a JSON object: how the last run ended; or "").
 -- Answers per job: queued, waiting (it was in the queue), claiming (a worker has just taken it),
 -- fenced (a later run was seen) or sealed (this run has ended).
 
-local WIDTH = 7
+local WIDTH = 8
 local QUEUE, CLAIMING, WAKE = NAMESPACE .. ':queue', NAMESPACE .. ':claiming', NAMESPACE .. ':wake'
 local ARQ = NAMESPACE .. ':arq:' -- before arq's own names, so that each installation has keys of its own
 local TOKENS = 64 -- more wake-ups than that need not wait: who takes several jobs passes one on
@@ -194,7 +195,8 @@ local function announce(at, job, run, run_at)
   local body = '"key":' .. cjson.encode(id .. ':' .. number .. ':queued') .. ',"type":"' .. type
     .. '","at":"' .. iso(NOW) .. '","job_id":' .. cjson.encode(id) .. ',"run":' .. number
     .. ',"attempt":' .. ARGV[at + 6] .. ',"data":{"job_type":' .. cjson.encode(ARGV[at + 3])
-    .. ',"priority":' .. ARGV[at + 4] .. ',"run_at":' .. (run_at > 0 and '"' .. iso(run_at) .. '"' or 'null') .. '}}'
+    .. ',"priority":' .. ARGV[at + 4] .. ',"run_at":' .. (run_at > 0 and '"' .. iso(run_at) .. '"' or 'null')
+    .. (run == 1 and '' or ',"reason":' .. (ARGV[at + 7] == '' and 'null' or ARGV[at + 7])) .. '}}'
   note(job, run, 'queued', '')
   keep(job, 'status', write(job, body, run == 1))
   write(open('user:' .. user), body, false)

@@ -9,7 +9,7 @@ import logging
 from typing import Any
 
 from executors.base import EventSink
-from executors.events import Appended, JobRef
+from executors.events import Appended, JobRef, requeued
 from executors.running import outcomes
 from executors.running.active_runs import ActiveRun
 from executors.running.outcomes import Outcome
@@ -46,6 +46,8 @@ class Settler:
         log.info("job %s run %s: %s", claimed.id, claimed.run, settlement.status)
         if settlement.status != "queued":
             self._announce(claimed, run, outcome, settlement)
+        elif settlement.next is not None and not isinstance(outcome, outcomes.Interrupted):
+            self._sink.emit(*requeued(settlement.next))
 
     async def close(self, within: float) -> None:
         """Wait up to ``within`` seconds for the marks that are under way."""

@@ -160,7 +160,6 @@ def test_a_cancelled_job_can_be_retried_and_a_waiting_one_cannot(uvian: Uvian) -
 def test_a_job_is_shown_with_its_error(uvian: Uvian) -> None:
     """The page has the sentence, the code and the stage."""
     job_id = submitted(uvian)
-    uvian("jobs", "cancel", job_id)
     error = {"code": "timeout", "stage": "asking", "attempt": 3, "retryable": True}
     stages = [{"name": "asking", "label": "Asking", "status": "failed", "ms": 1234.5}]
     uvian.sql(

@@ -77,6 +77,27 @@ def test_another_run_begins_its_stages_anew() -> None:
     assert set(job.pictures) == {0, 2}
 
 
+def test_why_a_job_waits_again_is_said_once() -> None:
+    """Which attempt failed, in which stage, and when the next run is due; not again with every event."""
+    error = {"code": "x", "stage": "asking", "message": "Asking failed: no answer", "attempt": 1}
+    reason = {"outcome": "retry", "attempt": 1, "error": error}
+    requeued = event(
+        "job.requeued",
+        10,
+        run=2,
+        job_type="generation",
+        run_at="2026-01-01T00:00:05Z",
+        reason=reason,
+    )
+    job, out = heard(a_run()[:6]), io.StringIO()
+    view = JobView(Console(file=out, width=120), job)
+    for one in (requeued, event("job.started", 11, run=2, job_type="generation", worker="w")):
+        job.hear(one)
+        view.changed()
+    said = "attempt 1 failed in 'asking': Asking failed: no answer, again in 4.00 s"
+    assert out.getvalue().count(said) == 1
+
+
 def test_a_failure_keeps_its_sentence() -> None:
     """The error is there as the user shall read it."""
     failed = event("job.failed", 9, error={"code": "x"}, error_message="No.", stages=[], cost="0")

@@ -148,7 +148,7 @@ class MemoryJobs:
         self.held = False
         status = {"retry": "queued", "interrupted": "queued"}.get(item["outcome"], item["outcome"])
         self.run += status == "queued"
-        return Settlement(settled=True, status=status, attempt=1, next_run=self.run)
+        return Settlement(settled=True, status=status, attempt=1)
 
     async def announced(self, _job: str, _run: int) -> None: ...
 

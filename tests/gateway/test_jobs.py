@@ -167,7 +167,9 @@ async def test_a_job_shows_stages_timings_and_its_end(site: Site) -> None:
     user = await site.user()
     job = await site.made(user)
     claim = await site.world.claim(job)
-    stages = [{"name": "draw", "label": "Drawing", "status": "completed", "ms": 12.5}]
+    stages = [
+        {"name": "draw", "label": "Drawing", "status": "completed", "offset_ms": 1.5, "ms": 12.5}
+    ]
     await site.world.renew(
         {**claim, "stage": "draw", "progress": 0.5, "message": "half", "stages": stages}
     )
@@ -178,6 +180,13 @@ async def test_a_job_shows_stages_timings_and_its_end(site: Site) -> None:
     shown = (await user.get(f"/v1/jobs/{job['id']}")).body
     assert (shown["status"], shown["error"]["code"]) == ("failed", "timeout")
     assert shown["stages"] == stages
+    (run,) = shown["runs"]
+    assert (run["run"], run["outcome"], run["stages"]) == (1, "failed", stages)
+    assert run["error"]["stage"] == "draw"
+    assert run["queued_at"] <= run["claimed_at"] <= run["ended_at"]
+    assert "worker" not in run
+    stranger = await site.user()
+    assert (await stranger.get(f"/v1/jobs/{job['id']}")).status == 404
 
 
 async def test_a_job_is_cancelled_and_run_again(site: Site) -> None:

@@ -39,6 +39,7 @@ async def test_completed_work_is_stored_and_charged(world: World) -> None:
             "attempt": 0,
             "cost": "10.000000",
             "next_run": 1,
+            "next": None,
         }
     ]
     assert answer["dispatch"] == []

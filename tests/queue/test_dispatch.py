@@ -97,11 +97,12 @@ async def test_queued_and_requeued_have_the_fields_of_their_events(
     """What the script appends is what the event classes declare."""
     later = datetime(2031, 2, 3, 4, 5, 6, 789000, tzinfo=UTC)
     await dispatcher.dispatch([dispatch_of("j1", priority=7)])
-    await dispatcher.dispatch([dispatch_of("j1", 2, run_at=later, attempt=1)])
+    reason = {"outcome": "retry", "attempt": 1, "error": {"message": 'a "quote" and é'}}
+    await dispatcher.dispatch([dispatch_of("j1", 2, run_at=later, attempt=1, reason=reason)])
     queued, requeued = await events_of(client, "job:j1")
     assert events.JobQueued(**queued.data) == events.JobQueued(job_type="chat", priority=7)
     assert events.JobRequeued(**requeued.data) == events.JobRequeued(
-        job_type="chat", run_at="2031-02-03T04:05:06.789Z"
+        job_type="chat", run_at="2031-02-03T04:05:06.789Z", reason=reason
     )
     assert (requeued.type, requeued.run, requeued.attempt) == ("job.requeued", 2, 1)
     assert requeued.key == "j1:2:queued"

@@ -45,7 +45,7 @@ def list_(
 
 @app.command()
 def show(job_id: _Job, as_json: _Json = False) -> None:
-    """Show one job: its stages, its error, its result and its cost."""
+    """Show one job: its runs and their stages, its error, its result and its cost."""
     run(_show(job_id, as_json))
 
 
@@ -109,6 +109,7 @@ async def _require_type(site: Site, type_: str) -> None:
 
 
 async def _show(job_id: str, as_json: bool) -> None:
+    from repositories.jobs import JobRepository
     from uvian_worker.cli.connect import open_site
     from uvian_worker.cli.lookup import find_job
     from uvian_worker.cli.terminal.output import print_json
@@ -116,10 +117,11 @@ async def _show(job_id: str, as_json: bool) -> None:
 
     async with open_site(redis=False) as site:
         row = await find_job(site, job_id)
+        history = await JobRepository(site.database, "uvian", lambda _: None).history(row["id"])
     if as_json:
-        print_json({"job": row})
+        print_json({"job": row, "runs": history})
     else:
-        print_job(row)
+        print_job(row, history)
 
 
 async def _cancel(job_id: str, as_json: bool) -> ExitCode:

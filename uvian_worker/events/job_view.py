@@ -72,6 +72,8 @@ class WatchedJob:
     cost: str = "0"
     result_id: str | None = None
     run_at: datetime | None = None  #: when the run that is queued may start
+    #: Why it waited again, by the run that followed: what ``job.requeued`` says, and for how many seconds.
+    requeues: dict[int, tuple[dict[str, Any], float]] = field(default_factory=dict)
     began: datetime | None = None  #: first event
     ended: datetime | None = None
     _messages: MessageAssembler = field(default_factory=MessageAssembler)
@@ -139,6 +141,9 @@ class WatchedJob:
             case "job.queued" | "job.requeued":
                 self.type, self.status = data["job_type"], "queued"
                 self.run_at = datetime.fromisoformat(data["run_at"]) if data.get("run_at") else None
+                if data.get("reason"):
+                    wait = (self.run_at - at).total_seconds() if self.run_at else 0.0
+                    self.requeues[envelope.run] = (data["reason"], max(wait, 0.0))
             case "job.started":
                 self.type, self.status = data["job_type"], "processing"
             case "job.progress":

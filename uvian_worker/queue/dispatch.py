@@ -30,6 +30,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Self
 
+import orjson
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
@@ -72,6 +73,7 @@ class Dispatch:
     priority: int = 0  #: seconds of head start
     run_at: datetime | None = None  #: not before; None is now
     attempt: int = 0  #: attempts burned
+    reason: Mapping[str, Any] | None = None  #: how the last run ended: {outcome, attempt, error}
 
     def __post_init__(self) -> None:
         if self.run_at is not None and self.run_at.tzinfo is None:
@@ -88,6 +90,7 @@ class Dispatch:
             priority=row["priority"],
             run_at=datetime.fromisoformat(row["run_at"]) if row["delayed"] else None,
             attempt=row["attempt"],
+            reason=row.get("reason"),
         )
 
 
@@ -236,6 +239,7 @@ def _arguments(item: Dispatch) -> tuple[str | int, ...]:
         item.priority,
         run_at,
         item.attempt,
+        "" if item.reason is None else orjson.dumps(item.reason).decode(),
     )
 
 

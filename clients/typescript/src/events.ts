@@ -41,6 +41,7 @@ export interface JobRequeued extends Envelope {
     priority: number;
     /** when the next run may start, ISO 8601, UTC; null is now */
     run_at: string | null;
+    reason: Record<string, unknown> | null;
   };
 }
 

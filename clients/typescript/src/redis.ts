@@ -20,6 +20,8 @@ export interface JobRow {
   cost: string;
   /** `run_at` is yet to come. */
   delayed?: boolean;
+  /** How the last run ended. */
+  reason?: Record<string, unknown> | null;
 }
 
 /** What became of a dispatch; `lost` is one that Redis did not answer, which the sweeper repeats. */
@@ -68,6 +70,7 @@ export class Queue {
       String(job.priority),
       job.delayed ? String(Date.parse(job.run_at)) : "",
       String(job.attempt),
+      job.reason ? JSON.stringify(job.reason) : "",
     ]);
     return this.#redis.eval(DISPATCH_SCRIPT, [], [this.#namespace, server, random(), ...args]);
   }

@@ -55,17 +55,31 @@ as $$
 begin
   return jsonb_build_object(
     'id', j.id, 'user_id', j.user_id, 'type', j.type, 'run', j.run, 'attempt', j.attempt,
-    'priority', j.priority, 'run_at', j.run_at, 'delayed', j.run_at > now());
+    'priority', j.priority, 'run_at', j.run_at, 'delayed', j.run_at > now(), 'reason', uvian._reason(j));
+end $$;
+
+-- Why a job waits for another run: how its last one ended. null for the first, and after a claim was refused.
+create or replace function uvian._reason(j uvian.jobs) returns jsonb
+language plpgsql stable
+set search_path = '' set jit = off set enable_seqscan = off
+as $$
+begin
+  if j.run = 1 then
+    return null;
+  end if;
+  return (select jsonb_build_object('outcome', case when r.retried_at is null then r.outcome else 'retried' end,
+                                    'attempt', r.attempt, 'error', r.error)
+          from uvian.job_runs r where r.job_id = j.id and r.run < j.run order by r.run desc limit 1);
 end $$;
 
 -- What a job that ends without a word of its worker says of itself.
-create or replace function uvian._error(code text, message text, attempt integer) returns jsonb
+create or replace function uvian._error(code text, message text, attempt integer, retryable boolean) returns jsonb
 language sql immutable
 set search_path = ''
 as $$
   select jsonb_build_object(
     'error', jsonb_build_object('code', code, 'stage', null, 'message', message,
-                                'retryable', false, 'attempt', attempt),
+                                'retryable', retryable, 'attempt', attempt),
     'error_message', message)
 $$;
 
@@ -130,7 +144,7 @@ end $$;
 
 revoke all on function
   uvian._writing(boolean), uvian._jobs(uuid[]), uvian._job(uvian.jobs), uvian._dispatch(uvian.jobs),
-  uvian._error(text, text, integer), uvian._ending(uvian.jobs), uvian._answer(uuid, boolean),
+  uvian._reason(uvian.jobs), uvian._error(text, text, integer, boolean), uvian._ending(uvian.jobs), uvian._answer(uuid, boolean),
   uvian._answer_id(uuid), uvian.endings_of(jsonb)
   from public, anon, authenticated, service_role;
 grant execute on function

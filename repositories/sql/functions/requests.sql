@@ -42,16 +42,17 @@ set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic
 as $$
 declare
   j uvian.jobs := uvian._own_job(retry_job.job_id, retry_job.user_id);
+  was text := j.status;
   again boolean := j.run > expected_run
-    and exists (select from uvian.job_runs r where r.job_id = j.id and r.run = expected_run and r.outcome = 'retried');
+    and exists (select from uvian.job_runs r where r.job_id = j.id and r.run = expected_run and r.retried_at is not null);
 begin
   perform uvian._writing(true);
   if not again then
     perform uvian._require_retryable(j, expected_run, uvian._door(retry_job.door));
     j := uvian._restart(j, true, now(), interval '5 s');
-    insert into uvian.job_runs as r (job_id, run, outcome, status, attempt, cost)
-      values (j.id, expected_run, 'retried', 'queued', 0, j.cost)
-      on conflict on constraint job_runs_pkey do update set outcome = 'retried';
+    insert into uvian.job_runs as r (job_id, run, outcome, status, attempt, cost, retried_at)
+      values (j.id, expected_run, was, was, 0, 0, now())
+      on conflict on constraint job_runs_pkey do update set retried_at = now();
   end if;
   perform uvian._writing(false);
   return jsonb_build_object(
@@ -134,7 +135,7 @@ begin
                       where o.conversation_id = w.conversation_id and o.turn = w.turn and o.id <> w.id
                         and o.status in ('queued', 'processing'))
                     then w.turn else uvian._last_turn(w.conversation_id) + 1 end,
-        run_at = starts,
+        run_at = starts, queued_at = now(),
         output = null, result_id = null, error = null, error_message = null, stage = null,
         stages = '[]', progress = 0, progress_message = null, started_at = null, finished_at = null,
         cost = case when held > 0 then held else price end, updated_at = now()

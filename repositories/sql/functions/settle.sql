@@ -4,7 +4,8 @@
 --   message? {content, usage?, reply_to?}, delay? (seconds), burn? (an attempt; default true),
 --   charge? (fraction of the reservation; of a stopped chat by default what was delivered of it),
 --   concept?, variations? (cancelled: as in store_concept, what is kept and charged for)}]}
--- → {jobs: [{id, run, settled, status, attempt, cost, next_run, message? (a chat's, as stored)}],
+-- → {jobs: [{id, run, settled, status, attempt, cost, next_run,
+--    next (queued: what dispatch needs of the next run), message? (a chat's, as stored)}],
 --    dispatch: […], accounts: […]}
 create or replace function uvian.settle_jobs(request jsonb) returns jsonb
 language plpgsql security definer
@@ -34,7 +35,8 @@ begin
            case when r.job_id is null then jsonb_build_object('id', a.id, 'run', a.run, 'settled', false)
                 else jsonb_build_object(
                   'id', a.id, 'run', a.run, 'settled', true, 'status', r.status, 'attempt', r.attempt,
-                  'cost', r.cost::text, 'next_run', a.run + (r.status = 'queued')::integer)
+                  'cost', r.cost::text, 'next_run', a.run + (r.status = 'queued')::integer,
+                  'next', case when r.status = 'queued' and j.run = r.run + 1 then uvian._dispatch(j) end)
                 || case when r.status <> 'queued' and j.conversation_id is not null
                         then jsonb_build_object('message', uvian._answer(j.id, false)) else '{}' end end
            order by a.n),
@@ -46,7 +48,7 @@ begin
     from (select n, (e ->> 'id')::uuid as id, (e ->> 'run')::bigint as run
           from jsonb_array_elements(items) with ordinality x (e, n)) a
     left join lateral (select o.* from uvian.job_runs o where o.job_id = a.id and o.run = a.run offset 0) r
-      on r.worker = by_worker
+      on r.worker = by_worker and r.reported
     left join lateral (select o.* from uvian.jobs o where o.id = r.job_id offset 0) j on true;
 
   dispatch := coalesce(dispatch, '[]') || uvian._next(ids);
@@ -127,11 +129,15 @@ declare
   answered uuid[] := uvian._store_answers(verdicts);
 begin
   with v as (
-    select e.*, s.reserved as held, s.reservation,
+    select e.*, s.reserved as held, s.reservation, was.queued_at, was.run_at, was.started_at,
+           coalesce(e.worker, l.worker) as run_by,
+           coalesce(nullif(e.result -> 'stages', 'null'), was.stages, '[]') as all_stages,
            coalesce(greatest(round((s.reserved + p.amount) * least(greatest(
              case when e.status = 'cancelled' and e.result ? 'concept' then uvian._share_of_pictures(e)
                   else e.charge end, 0), 1), 6) - p.amount, 0), 0) as charged
     from unnest(verdicts) e left join uvian.job_state s on s.job_id = e.job_id
+    left join lateral (select o.* from uvian.jobs o where o.id = e.job_id offset 0) was on true
+    left join lateral (select o.worker from uvian.job_leases o where o.job_id = e.job_id offset 0) l on true
     left join lateral (select uvian._paid_before(e.job_id, s.reservation) as amount) p on true
   ), ended as (
     update uvian.jobs j
@@ -143,7 +149,7 @@ begin
                              then (v.result ->> 'result_id')::uuid
                            when j.id = any (answered) then uvian._answer_id(j.id) end,
           error = nullif(v.result -> 'error', 'null'), error_message = v.result ->> 'error_message',
-          stages = coalesce(nullif(v.result -> 'stages', 'null'), j.stages)
+          stages = v.all_stages
       from v where j.id = v.job_id
       returning j.id, j.user_id, v.held, v.charged, v.reservation
   ), remembered as (
@@ -167,8 +173,10 @@ begin
             from ended e where e.held > 0 group by e.user_id) p
       where a.user_id = p.user_id
   )
-  insert into uvian.job_runs (job_id, run, worker, outcome, status, attempt, cost)
-    select v.job_id, v.run, v.worker, v.outcome, v.status, v.attempt, v.charged from v
+  insert into uvian.job_runs (job_id, run, queued_at, run_at, claimed_at, worker, reported, outcome, status,
+                              attempt, cost, error, stages)
+    select v.job_id, v.run, v.queued_at, v.run_at, v.started_at, v.run_by, v.worker is not null, v.outcome, v.status,
+           v.attempt, v.charged, nullif(v.result -> 'error', 'null'), v.all_stages from v
     on conflict do nothing;
   perform uvian._keep_results(verdicts);
 end $$;
@@ -182,15 +190,18 @@ as $$
 begin
   with v as (
     select e.*, e.outcome = 'not_mine' as not_mine, e.outcome = 'worker_lost' as lost, t.max_attempts,
+           j.queued_at, j.run_at, j.started_at, j.cost, coalesce(e.worker, l.worker) as run_by,
+           coalesce(nullif(e.result -> 'stages', 'null'), j.stages) as all_stages,
            make_interval(secs => e.delay) as pause,
            e.delay <= 1 or e.outcome = 'not_mine' or t.max_running_per_user is null as keeps
     from unnest(verdicts) e join uvian.jobs j on j.id = e.job_id
+    left join lateral (select o.worker from uvian.job_leases o where o.job_id = e.job_id offset 0) l on true
     left join uvian.job_types t on t.type = j.type
   ), moved as (
     update uvian.jobs j
       set status = 'queued', run = j.run + 1, attempt = v.attempt, admitted = v.keeps,
           run_at = case when v.not_mine then j.run_at else now() + v.pause end, stage = null,
-          progress = 0, progress_message = null, started_at = null, updated_at = now()
+          progress = 0, progress_message = null, started_at = null, queued_at = now(), updated_at = now()
       from v where j.id = v.job_id
   ), remembered as (
     update uvian.job_state s
@@ -205,9 +216,11 @@ begin
   ), let_go as (
     delete from uvian.job_leases l using v where l.job_id = v.job_id
   )
-  insert into uvian.job_runs (job_id, run, worker, outcome, status, attempt, cost)
-    select v.job_id, v.run, v.worker, v.outcome, 'queued', v.attempt, j.cost
-    from v join uvian.jobs j on j.id = v.job_id
+  insert into uvian.job_runs (job_id, run, queued_at, run_at, claimed_at, worker, reported, outcome, status,
+                              attempt, cost, error, stages)
+    select v.job_id, v.run, v.queued_at, v.run_at, v.started_at, v.run_by, v.worker is not null, v.outcome, 'queued',
+           v.attempt, v.cost, nullif(v.result -> 'error', 'null'), v.all_stages
+    from v
     on conflict do nothing;
 end $$;
 

@@ -208,8 +208,9 @@ begin
   perform uvian._carry_out(array(
     select (b.id, b.run, 'worker_lost', null, b.status, b.attempt + (b.status <> 'cancelled' and b.alone)::integer,
             case when b.crashed < 3 then 0 else least(30, power(2, least(b.crashed - 1, 6))) end, 0,
-            case when b.status = 'failed' then uvian._error('worker_lost',
-              'The worker stopped while running this job.', b.attempt + 1) else '{}' end)::uvian._verdict
+            case when b.status = 'cancelled' then '{}' else uvian._error('worker_lost',
+              'The worker stopped while running this job.', b.attempt + b.alone::integer,
+              b.status = 'queued') end)::uvian._verdict
     from (
       select j.id, j.run, j.attempt, not l.shared as alone, s.crashes + 1 as crashed, case
           when l.cancel_requested then 'cancelled'  -- the request outlives its worker
@@ -230,7 +231,7 @@ as $$
 begin
   perform uvian._carry_out(array(
     select (j.id, j.run, 'no_executor', null, 'failed', j.attempt, 0, 0,
-            uvian._error('no_executor', 'No worker knows this type of job.', j.attempt))::uvian._verdict
+            uvian._error('no_executor', 'No worker knows this type of job.', j.attempt, false))::uvian._verdict
     from uvian.jobs j where j.id = any (orphans)));
 end $$;
 

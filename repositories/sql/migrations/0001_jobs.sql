@@ -32,7 +32,7 @@ create table uvian.jobs (
   error jsonb,
   error_message text,
   stage text,
-  stages jsonb not null default '[]',  -- [{name, label, status, ms}] of the latest run
+  stages jsonb not null default '[]',  -- [{name, label, status, offset_ms, ms}] of the latest run; offset from its claim
   progress real not null default 0 check (progress between 0 and 1),
   progress_message text,
   cost numeric(20, 6) not null default 0 check (cost >= 0),  -- reserved while open, charged when ended
@@ -42,6 +42,7 @@ create table uvian.jobs (
   admitted boolean not null default true,  -- false: waits for a slot under max_running_per_user
   run_at timestamptz not null default now(),
   created_at timestamptz not null default now(),
+  queued_at timestamptz not null default now(),  -- when the latest run began to wait
   started_at timestamptz,
   finished_at timestamptz,
   updated_at timestamptz not null default now(),
@@ -127,16 +128,24 @@ create table uvian.job_state (
 create index job_state_redispatch on uvian.job_state (redispatch_at) where redispatch_at is not null;
 create index job_state_announce on uvian.job_state (announce_at) where announce_at is not null;
 
--- What each run ended as, so that a settlement whose reply was lost gets its first answer for ever.
+-- The history: how each run waited, ran and ended. A settlement whose reply was lost gets its first answer
+-- from here, for ever.
 create table uvian.job_runs (
   job_id uuid not null references uvian.jobs (id) on delete cascade,
   run bigint not null,
+  queued_at timestamptz not null default now(),
+  run_at timestamptz not null default now(),     -- not before: until then it waited on purpose
+  claimed_at timestamptz,                        -- null: no worker had it
+  ended_at timestamptz not null default now(),
   worker text,
-  outcome text not null,
-  status text not null,
+  reported boolean not null default false,       -- by that worker, which gets the same answer again
+  outcome text not null,                         -- as _verdict.outcome
+  status text not null,                          -- what the job became
   attempt integer not null,
   cost numeric(20, 6) not null,
-  ended_at timestamptz not null default now(),
+  error jsonb,                                   -- {code, stage, message, retryable, attempt}
+  stages jsonb not null default '[]',
+  retried_at timestamptz,                        -- when its user ran the job again
   primary key (job_id, run)
 );
 
@@ -186,7 +195,7 @@ create type uvian._verdict as (
   job_id uuid,
   run bigint,
   outcome text,            -- as reported by the worker, or worker_lost, no_executor, by_hand
-  worker text,             -- who will be answered the same again; null: nobody
+  worker text,             -- who reported it and will be answered the same again; null: nobody
   status text,             -- queued, completed, failed, cancelled
   attempt integer,
   delay double precision,  -- queued: seconds until it is due again

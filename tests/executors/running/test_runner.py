@@ -32,6 +32,8 @@ async def test_a_completed_job_has_output_stages_and_its_events_in_order(bench: 
         ("second_half", "completed"),
     ]
     assert all(stage["ms"] >= 0 for stage in row["stages"])
+    first, second = row["stages"]
+    assert 0 <= first["offset_ms"] <= first["offset_ms"] + first["ms"] <= second["offset_ms"] + 0.2
     assert bench.sink.types[0] == "job.started"
     assert bench.sink.types[-1] == "job.completed"
     fractions = [e.fraction for _, e in bench.sink.told if isinstance(e, events.JobProgress)]
@@ -57,6 +59,13 @@ async def test_a_bug_is_retried_without_its_secrets(bench: Bench) -> None:
     }
     assert "secret" not in str(row)
     assert bench.sink.types.count("job.failed") == 1
+    again = [(job, e) for job, e in bench.sink.told if isinstance(e, events.JobRequeued)]
+    assert [(job.run, job.attempt) for job, _ in again] == [(2, 1), (3, 2)]
+    reasons = [event.reason or {} for _, event in again]
+    assert [(r["outcome"], r["error"]["stage"]) for r in reasons] == [
+        ("retry", "risky_business")
+    ] * 2
+    assert "secret" not in str(reasons)
 
 
 async def test_a_rejection_is_final(bench: Bench) -> None:

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from repositories.database import Row
 from repositories.job_types import JobTypeSettings
+from uvian_worker.cli.terminal.history import Run, runs_of, sentences, waterfall
 from uvian_worker.cli.terminal.output import (
     ago,
     console,
@@ -101,8 +102,8 @@ def _open_to(settings: JobTypeSettings) -> str:
     return "signed-in users, anonymous ones too" if settings.anonymous else "signed-in users"
 
 
-def print_job(row: Row) -> None:
-    """Everything its owner may know."""
+def print_job(row: Row, history: Sequence[Row]) -> None:
+    """Everything its owner may know, and its runs: ``history`` are its rows of ``job_runs``."""
     screen = console()
     screen.print(_heading(row))
     facts = Table.grid(padding=(0, 2, 0, 0))
@@ -111,7 +112,7 @@ def print_job(row: Row) -> None:
     for name, value in _facts(row):
         facts.add_row(name, value)
     screen.print(facts)
-    for title, content in _sections(row):
+    for title, content in _sections(row, runs_of(row, history), screen.width):
         screen.print()
         screen.print(title, style="bold")
         screen.print(content, soft_wrap=not screen.is_terminal)
@@ -188,10 +189,10 @@ def _facts(row: Row) -> list[tuple[str, str]]:
     return facts
 
 
-def _sections(row: Row) -> list[tuple[str, RenderableType]]:
+def _sections(row: Row, runs: Sequence[Run], width: int) -> list[tuple[str, RenderableType]]:
     sections: list[tuple[str, RenderableType]] = [("Input", _json(row["input"]))]
-    if row["stages"]:
-        sections.append(("Stages", _stages(row["stages"])))
+    if row["stages"] or len(runs) > 1:
+        sections.append(("Runs", Group(waterfall(runs, width), *sentences(runs))))
     if row["error"]:
         sections.append(("Error", _error(row)))
     if row["output"]:
@@ -207,17 +208,6 @@ def _error(row: Row) -> Group:
     details += f", attempt {error.get('attempt')}"
     details += ", may work later" if error.get("retryable") else ", will not work later"
     return Group(Text(row["error_message"] or "", style="red"), Text(details, style="dim"))
-
-
-def _stages(stages: Sequence[dict[str, Any]]) -> Table:
-    table = Table.grid(padding=(0, 2, 0, 0))
-    table.add_column(no_wrap=True)
-    table.add_column()
-    table.add_column(justify="right")
-    for stage in stages:
-        name = stage.get("label") or stage["name"]
-        table.add_row(name, status_text(stage["status"]), duration(stage["ms"]))
-    return table
 
 
 def _json(document: Any) -> Text:

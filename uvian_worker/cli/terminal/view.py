@@ -20,6 +20,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from uvian_worker.cli.terminal.history import again_after, said_of, span
 from uvian_worker.cli.terminal.output import duration, waits_for
 from uvian_worker.events.job_view import Picture, StageSeen, WatchedJob
 
@@ -92,7 +93,7 @@ class JobView:
 
     def summary(self) -> RenderableType:
         """Stages on their common time line, pictures with their palettes."""
-        parts: list[RenderableType] = []
+        parts: list[RenderableType] = [*self._requeues()]
         if self._job.stages:
             parts.append(self._timeline())
         if self._job.pictures:
@@ -101,7 +102,7 @@ class JobView:
 
     def _now(self) -> RenderableType:
         """The job at this moment; what would not fit on the screen is left out."""
-        bars: RenderableType = self._bars()
+        bars: RenderableType = Group(*self._requeues(), self._bars())
         if (waits := self._waits) is not None:
             bars = Group(bars, Text(f"Run {self._job.run} waits for {waits}", style="yellow"))
         if not self._job.pictures:
@@ -117,6 +118,10 @@ class JobView:
                 yield Text.assemble(
                     _MARKS[stage.status], f" {stage.label}  ", (duration(stage.ms), "dim")
                 )
+        for run, line in zip(self._job.requeues, self._requeues(), strict=True):
+            if f"requeue {run}" not in self._told:
+                self._told.add(f"requeue {run}")
+                yield line
         said = f"run {self._job.run} waits"
         if self._waits is not None and said not in self._told:
             self._told.add(said)
@@ -125,6 +130,13 @@ class JobView:
             if picture.palette and f"picture {place}" not in self._told:
                 self._told.add(f"picture {place}")
                 yield Text.assemble("  ", self._named(picture))
+
+    def _requeues(self) -> list[Text]:
+        """Why each run was followed by another."""
+        return [
+            Text(f"↻ {said_of(reason)}, {again_after(seconds)}", style="yellow")
+            for reason, seconds in self._job.requeues.values()
+        ]
 
     @property
     def _waits(self) -> str | None:
@@ -173,7 +185,7 @@ class JobView:
         whole = self._job.ms or sum(stage.ms or 0 for stage in self._job.stages.values()) or 1
         width = max(self._console.width - 43, 8)
         for stage in self._job.stages.values():
-            bar = _span(self._offset(stage), stage.ms or 0, whole, width)
+            bar = span(self._offset(stage), stage.ms or 0, whole, width)
             bar.stylize("red" if stage.status == "failed" else "cyan")
             table.add_row(_MARKS.get(stage.status, Text(" ")), stage.label, bar, _time(stage))
         return table
@@ -299,20 +311,6 @@ def _time(stage: StageSeen) -> Text:
         return Text()
     running = (datetime.now(UTC) - stage.began).total_seconds() * 1000
     return Text(duration(max(running, 0)), style="cyan")
-
-
-def _span(offset: float, length: float, whole: float, width: int) -> Text:
-    """A stretch of a line of ``width`` cells, at least half a cell long."""
-    halves = 2 * width / whole
-    first = min(round(offset * halves), 2 * width - 1)
-    last = min(max(round((offset + length) * halves), first + 1), 2 * width)
-    cells = []
-    for cell in range(width):
-        left, right = first <= 2 * cell < last, first <= 2 * cell + 1 < last
-        cells.append(
-            {(True, True): "━", (True, False): "╸", (False, True): "╺"}.get((left, right), " ")
-        )
-    return Text("".join(cells), no_wrap=True, overflow="crop")
 
 
 def _swatches(palette: tuple[str, ...], width: int) -> Text:

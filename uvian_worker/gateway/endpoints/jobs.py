@@ -19,7 +19,7 @@ from uuid import UUID
 
 from pydantic import ConfigDict, Field, WithJsonSchema
 
-from repositories.database import Database, Filter, Row
+from repositories.database import Database, Filter, Order, Row
 from uvian_worker.client import Client, JobHandle
 from uvian_worker.gateway.http.operations import (
     STORABLE,
@@ -52,8 +52,8 @@ MaxCost = Annotated[
 
 _LISTED: Final = (
     "id", "type", "status", "run", "attempt", "stage", "progress", "progress_message", "cost::text",
-    "error", "error_message", "result_id", "stages", "created_at", "run_at", "started_at", "finished_at",
-    "input",
+    "error", "error_message", "result_id", "stages", "created_at", "queued_at", "run_at", "started_at",
+    "finished_at", "input",
 )  # fmt: skip
 _SHOWN: Final = (*_LISTED, "output")
 _ASKED_LENGTH: Final = 200  #: characters of a text in a list
@@ -65,6 +65,8 @@ class StageTiming(Shown):
     name: str
     label: str
     status: str
+    offset_ms: float | None = None
+    """From the claim of the run to the stage's beginning."""
     ms: float
 
 
@@ -98,6 +100,8 @@ class JobSummary(Shown):
     result_id: UUID | None
     stages: list[StageTiming]
     created_at: datetime
+    queued_at: datetime
+    """When its latest run began to wait."""
     run_at: datetime
     """When its next run may start, while it is queued."""
     started_at: datetime | None
@@ -110,11 +114,31 @@ class JobSummary(Shown):
         return cls(**row, asked=_asked(row["input"]))
 
 
+class JobRun(Shown):
+    """How one run waited, ran and ended."""
+
+    run: int
+    queued_at: datetime
+    run_at: datetime
+    """Until then it waited on purpose."""
+    claimed_at: datetime | None
+    """Null: no worker had it."""
+    ended_at: datetime
+    outcome: str
+    status: Status
+    """What the job became."""
+    attempt: int
+    error: JobError | None
+    stages: list[StageTiming]
+    retried_at: datetime | None
+
+
 class Job(JobSummary):
-    """A job with what was asked and what came of it."""
+    """A job with what was asked, what came of it, and its runs that have ended, the oldest first."""
 
     input: dict[str, Any]
     output: dict[str, Any] | None
+    runs: list[JobRun]
 
 
 class JobPage(Page):
@@ -303,7 +327,14 @@ class _Jobs:
         return Answer(JobPage(items=[JobSummary.of(row) for row in rows], next_cursor=cursor))
 
     async def get(self, request: Request[JobPath, Any, Any]) -> Answer:
-        return Answer(Job.of(await self._find(request)))
+        row = await self._find(request)
+        runs = await self._database.select(
+            "job_runs",
+            columns=tuple(JobRun.model_fields),
+            where=[Filter("job_id", "eq", row["id"])],
+            order=[Order("run")],
+        )
+        return Answer(Job.of({**row, "runs": runs}))
 
     async def cancel(self, request: Request[JobPath, Any, Any]) -> Answer:
         job_id = str(request.path.job_id)
