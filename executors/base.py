@@ -170,11 +170,11 @@ class JobContext(Generic[InputT]):
     _emit: Callable[[Event], asyncio.Future[Appended]]
     _save: Callable[[dict[str, Any]], Awaitable[bool]]
     track: Track = field(default_factory=Track)
-    #: Whether another run follows although this one is told to stop: nobody has given the job up.
+    #: Whether another run follows although this one is stopped: nobody has given the job up.
     comes_back: Callable[[], bool] = _never
 
     def emit(self, event: Event) -> asyncio.Future[Appended]:
-        """Tell those who listen of a fact."""
+        """Publish an event."""
         return self._emit(event)
 
     def progress(self, fraction: float, message: str | None = None) -> None:
@@ -217,7 +217,7 @@ class JobContext(Generic[InputT]):
     async def stage(
         self, name: str, *, weight: float, label: str | None = None
     ) -> AsyncIterator[Stage]:
-        """Time a part of the job, tell of it, and name it in what escapes (``StageError``).
+        """Time a part of the job, publish its events, and name it in an error that escapes (``StageError``).
 
         ``weight`` is its share of the whole, 0 to 1; stages may overlap.
         """

@@ -1,4 +1,4 @@
-"""``chat``: the answer to a question in a conversation, told while it is written, stored once."""
+"""``chat``: the answer to a question in a conversation, published while it is written, stored once."""
 
 from __future__ import annotations
 
@@ -57,8 +57,8 @@ class ChatOutput(BaseModel):
 class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
     """History → the model's stream → deltas; the settlement stores the message.
 
-    A cancelled answer is kept as far as it was written, and charged by what there is of it. After any other
-    end (a deploy, a timeout, a provider that broke off) another run begins the answer anew.
+    A cancelled answer is stored as far as it was written, and charged for that part. After any other
+    interruption (a deploy, a timeout, a provider that broke off) another run begins the answer anew.
     """
 
     type = "chat"
@@ -72,13 +72,13 @@ class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
 
     async def execute(self, job: JobContext[ChatInput]) -> ChatOutput:
         """Answer the question."""
-        asked, services = job.input, job.services
-        conversation_id = str(asked.conversation_id)
+        request, services = job.input, job.services
+        conversation_id = str(request.conversation_id)
         question, prompt = await read_history(
             services.messages,
             conversation_id,
-            str(asked.message_id) if asked.message_id else None,
-            system_prompt=asked.system_prompt,
+            str(request.message_id) if request.message_id else None,
+            system_prompt=request.system_prompt,
             budget=services.history_tokens,
             enter=job.enter,
         )
@@ -91,7 +91,7 @@ class ChatExecutor(BaseExecutor[ChatInput, ChatOutput]):
                 await _write(job, writing, stage)
             finally:
                 stream.close()
-            finish_reason = writing.ended()
+            finish_reason = writing.finished()
         if finish_reason == "content_filter":
             job.warn("content_filter", "The provider's content filter ended the answer.")
         return ChatOutput(
@@ -139,7 +139,7 @@ class _Writing:
 
     @property
     def usage(self) -> Usage:
-        """As the provider told, else as we estimate."""
+        """As the provider counts, else as we estimate."""
         if self._usage is not None:
             return self._usage
         return Usage(
@@ -148,8 +148,8 @@ class _Writing:
             estimated=True,
         )
 
-    def ended(self) -> FinishReason:
-        """Why it ended. Raises where there is nothing to store."""
+    def finished(self) -> FinishReason:
+        """The reason why it ended. Raises where there is nothing to store."""
         if self._finish_reason is None:
             raise ProviderUnavailable("the answer was cut off.")
         if self.stream.text.strip():
@@ -169,14 +169,14 @@ class _Writing:
         if not text.strip():
             return PartialResult()
         message = Answer(text, reply_to=self._question_id, usage=self.usage.model_dump())
-        # The model had ended it: it is a whole answer, whenever the user stopped it.
+        # The model had finished: it is a whole answer, whenever the user stopped it.
         return PartialResult(message, charge=None if self._finish_reason is None else 1.0)
 
 
 async def _write(job: JobContext[ChatInput], writing: _Writing, stage: Stage) -> None:
     """Have the model write the answer; its connection is closed whatever happens."""
 
-    async def keep(request_id: str) -> None:
+    async def save_id(request_id: str) -> None:
         await job.checkpoint(request=request_id)
 
     deltas = job.services.chat_model.stream(
@@ -186,7 +186,7 @@ async def _write(job: JobContext[ChatInput], writing: _Writing, stage: Stage) ->
         max_tokens=job.input.max_tokens,
         request=VendorRequest(
             id=job.checkpoints.get("request"),
-            keep=keep,
+            save=save_id,
             report=lambda sentence: stage.progress(0, sentence),
         ),
     )

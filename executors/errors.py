@@ -168,7 +168,7 @@ class StageError(ExecutorError):
 
 
 def in_our_words(cause: BaseException) -> ExecutorError | None:
-    """The error as the user may read it; None for what only the log may tell."""
+    """The error as the user may read it; None for one that only the log may have."""
     match cause:
         case ExecutorError():
             return cause

@@ -53,23 +53,23 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
     max_attempts = 3
 
     async def execute(self, job: JobContext[GenerationInput]) -> GenerationOutput:
-        """Make the concept. A later run finds the stored base image and does not ask for it again."""
-        asked = job.input
+        """Make the concept. A later run finds the stored base image and does not request it again."""
+        request = job.input
         job.services.images.require_store()
         base = await prepare_image(
             job,
-            subject=asked.logo_description,
-            theme=asked.theme_description,
-            size=asked.size,
-            style=asked.style,
-            seed=asked.seed,
+            subject=request.logo_description,
+            theme=request.theme_description,
+            size=request.size,
+            style=request.style,
+            seed=request.seed,
         )
         chosen: asyncio.Future[ChosenPalettes] = asyncio.get_running_loop().create_future()
         delivery = Delivery(
             job,
-            logo_description=asked.logo_description,
-            theme_description=asked.theme_description,
-            pictures=1 + asked.num_palettes,
+            logo_description=request.logo_description,
+            theme_description=request.theme_description,
+            pictures=1 + request.num_palettes,
             details=lambda: _details(base, chosen.result() if chosen.done() else None),
             size=(base.width, base.height),
         )
@@ -77,7 +77,9 @@ class GenerationExecutor(BaseExecutor[GenerationInput, GenerationOutput]):
         async with asyncio.TaskGroup() as both:
             both.create_task(_store(job, base, delivery))
             palettes = both.create_task(
-                generate_palettes(job, asked.theme_description, asked.num_palettes, asked.seed)
+                generate_palettes(
+                    job, request.theme_description, request.num_palettes, request.seed
+                )
             )
         chosen.set_result(palettes.result())
         variations = await create_variations(

@@ -94,20 +94,20 @@ class RefinementExecutor(BaseExecutor[RefinementInput, RefinementOutput]):
     max_attempts = 3
 
     async def execute(self, job: JobContext[RefinementInput]) -> RefinementOutput:
-        """Make the concept. A later run finds the refined image and does not ask for it again."""
-        asked = job.input
+        """Make the concept. A later run finds the refined image and does not request it again."""
+        request = job.input
         job.services.images.require_store()
         refined = await refine_image(
             job,
-            Source(asked.concept_id, asked.image_path, asked.original_image_url),
-            prompt=asked.refinement_prompt,
-            strength=asked.strength,
-            seed=asked.seed,
+            Source(request.concept_id, request.image_path, request.original_image_url),
+            prompt=request.refinement_prompt,
+            strength=request.strength,
+            seed=request.seed,
             about=About(
-                asked.logo_description or asked.refinement_prompt,
-                asked.theme_description or asked.refinement_prompt,
+                request.logo_description or request.refinement_prompt,
+                request.theme_description or request.refinement_prompt,
             ),
-            weight=0.3 if asked.num_palettes else 0.8,
+            weight=0.3 if request.num_palettes else 0.8,
         )
         about, image = refined.about, refined.image
         chosen: list[ChosenPalettes] = []
@@ -115,16 +115,16 @@ class RefinementExecutor(BaseExecutor[RefinementInput, RefinementOutput]):
             job,
             logo_description=about.logo_description,
             theme_description=about.theme_description,
-            pictures=1 + asked.num_palettes,
-            details=lambda: _details(asked, refined, chosen[0] if chosen else None),
+            pictures=1 + request.num_palettes,
+            details=lambda: _details(request, refined, chosen[0] if chosen else None),
             parent_id=about.parent_id,
             size=(image.width, image.height),
         )
         job.set_partial_result(delivery.partial_result)
         delivery.base = await store_refined(job, refined)
         variations: list[StoredVariation] = []
-        if asked.num_palettes:
-            palettes, added = await _palettes(job, about, asked.num_palettes, asked.seed)
+        if request.num_palettes:
+            palettes, added = await _palettes(job, about, request.num_palettes, request.seed)
             chosen += [added] if added else []
             variations = await create_variations(job, image, palettes, delivery.variations)
         concept = await store_concept(job, delivery)
@@ -147,15 +147,15 @@ async def _palettes(
     job: JobContext[Any], about: About, count: int, seed: int | None
 ) -> tuple[list[Palette], ChosenPalettes | None]:
     """The original's palettes, completed by new ones for its theme."""
-    kept = _usable(about.palettes)[:count]
-    if len(kept) == count:
-        return kept, None
+    preserved = _usable(about.palettes)[:count]
+    if len(preserved) == count:
+        return preserved, None
     chosen = await generate_palettes(job, about.theme_description, count, seed)
-    known = {palette.colours for palette in kept}
-    names = {palette.name for palette in kept}
+    known = {palette.colours for palette in preserved}
+    names = {palette.name for palette in preserved}
     new = [palette for palette in chosen.palettes if palette.colours not in known]
     new.sort(key=lambda palette: palette.name in names)
-    return kept + new[: count - len(kept)], chosen
+    return preserved + new[: count - len(preserved)], chosen
 
 
 def _usable(palettes: Sequence[OriginalPalette]) -> list[Palette]:
@@ -170,7 +170,7 @@ def _usable(palettes: Sequence[OriginalPalette]) -> list[Palette]:
 
 
 def _details(
-    asked: RefinementInput, refined: Refinement, chosen: ChosenPalettes | None
+    request: RefinementInput, refined: Refinement, chosen: ChosenPalettes | None
 ) -> dict[str, Any]:
     image, about = refined.image, refined.about
     palettes: dict[str, Any] = {} if chosen is None else chosen.details()
@@ -185,8 +185,8 @@ def _details(
         "seed": image.seed,
         "palettes": palettes,
         "refinement": {
-            "prompt": asked.refinement_prompt,
-            "strength": asked.strength,
+            "prompt": request.refinement_prompt,
+            "strength": request.strength,
             "provider": image.provider,
             "model": image.model,
             "operations": list(image.operations),

@@ -53,7 +53,7 @@ class Registry:
         return tuple(sorted(self._executors))
 
     def descriptions(self) -> list[dict[str, Any]]:
-        """What ``register_worker`` tells the database of each type."""
+        """What ``register_worker`` writes to the database about each type."""
         return [
             {
                 "type": executor.type,

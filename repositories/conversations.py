@@ -40,7 +40,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """Somebody who was asked to take part and has not answered; maybe there is no such user."""
+    """Somebody who was invited and has not answered; maybe there is no such user."""
 
     conversation_id: str
     user_id: str
@@ -72,7 +72,7 @@ class UserConversations:
         return await ConversationRepository(self.database).members(conversation_id)
 
     async def invited(self, conversation_id: str) -> builtins.list[Invitation]:
-        """Who was asked to take part and has not answered; raises ``NotFound``."""
+        """Who was invited and has not answered; raises ``NotFound``."""
         await self.require(conversation_id)
         return await ConversationRepository(self.database).invited(conversation_id)
 
@@ -197,7 +197,7 @@ class ConversationRepository:
     async def add_members(
         self, conversation_id: str, users: Sequence[str]
     ) -> builtins.list[Member]:
-        """Let users take part without asking them, as the operator may; all members are answered."""
+        """Add users without an invitation, as the operator may; returns all members."""
         answer = await self.database.call(
             "add_members", conversation_id=conversation_id, members=list(users)
         )
@@ -219,7 +219,7 @@ class ConversationRepository:
         return [Invitation(**row) for row in answer["invitations"]]
 
     async def invited(self, conversation_id: str) -> builtins.list[Invitation]:
-        """Who was asked to take part and has not answered, in the order they were asked."""
+        """Who was invited and has not answered, in the order of the invitations."""
         rows = await self.database.select(
             "conversation_invitations",
             columns=_INVITATION,

@@ -52,7 +52,7 @@ class CreditRepository:
     async def entries(
         self, user_id: str, *, limit: int = 20, before: int | None = None
     ) -> list[Entry]:
-        """The newest lines first; ``before`` is the id of the last one known."""
+        """The newest entries first; ``before`` is the id of the last one known."""
         where = [Filter("user_id", "eq", user_id)]
         if before is not None:
             where.append(Filter("id", "lt", before))

@@ -1,10 +1,10 @@
-"""The Database port: what the repositories and the runner ask of Postgres, over any transport.
+"""The Database port: what the repositories and the runner need of Postgres, over any transport.
 
 Two adapters keep it: ``repositories.postgres`` (asyncpg) and ``repositories.supabase`` (PostgREST).
 Both pass ``tests/contracts/database.py``. It is as small as PostgREST is: functions of the schema
 ``uvian`` with named arguments, and reads and writes of one table with filters joined by *and*.
 Values go in and come out as JSON knows them: uuids and timestamps as text (ISO 8601), jsonb as
-Python values, numbers as int or float; an exact numeric is asked for as text
+Python values, numbers as int or float; an exact numeric is requested as text
 (``columns=("balance::text",)``).
 """
 
@@ -196,7 +196,7 @@ KEYS: Final[Mapping[Table, tuple[str, ...]]] = {
 
 
 def may_repeat(function: str, arguments: Mapping[str, Json]) -> bool:
-    """Whether a call whose reply was lost may be made again without asking whoever made it."""
+    """Whether an adapter may repeat a call whose reply was lost, without its caller."""
     return function != "stop_answer" or arguments.get("job_id") is not None
 
 
@@ -292,7 +292,7 @@ def require_name(identifier: str) -> str:
 
 
 def column_and_cast(column: str) -> tuple[str, bool]:
-    """The column and whether it is asked for as text; raises ``DataError``."""
+    """The column and whether it is requested as text; raises ``DataError``."""
     name, _, cast = column.partition("::")
     if cast not in ("", "text"):
         raise DataError(f"{column!r}: only ::text is a cast here")

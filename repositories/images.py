@@ -6,7 +6,7 @@
 A path is ``<user id>/<sha256 of the content>.<extension>``, and nothing else is a path: whatever
 does not have this form (``..``, ``//``, ``%2f``, a backslash, U+0000, another first element) is
 answered like a picture that is not there. The store makes the paths itself, so a picture cannot be
-kept under another's address; storing it again is free, and a retried job may do so.
+stored under another's address; storing it again is free, and a retried job may do so.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ async def unregistered(_: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class StoredImage:
-    """Where a picture is kept: ``path`` is ``<user id>/<sha256 of the content>.<extension>``."""
+    """Where a picture is stored: ``path`` is ``<user id>/<sha256 of the content>.<extension>``."""
 
     path: str
     content_type: str

@@ -17,13 +17,13 @@ class JobTypeSettings:
     """What the operator says of a type. Where None is allowed it means: no limit, no choice made."""
 
     type: str
-    enabled: bool  #: False: nobody may ask for it, the team's own API neither
-    browser: bool  #: signed-in users may ask for it
+    enabled: bool  #: False: nobody may request it, not even the team's own API
+    browser: bool  #: signed-in users may request it
     anonymous: bool  #: … and anonymous sign-ins
     max_input_bytes: int
     max_queued_per_user: int | None
     max_running_per_user: int | None
-    models: list[str] | None  #: the first is asked where a job names none
+    models: list[str] | None  #: the first is used where a job names none
     max_tokens: int | None
     system_prompt: str | None
     price: Decimal | None  #: credits; None: nobody has said, and it is free

@@ -50,7 +50,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True)
 class Followups:
-    """What a call to the database asks of Redis: who to dispatch, whose balance has changed."""
+    """What a call to the database requires of Redis: runs to dispatch, balances to publish."""
 
     dispatch: Sequence[Row] = ()
     accounts: Sequence[Row] = ()
@@ -58,7 +58,7 @@ class Followups:
 
 @dataclass(slots=True)
 class JobRepository:
-    """All jobs, as one worker process sees them. ``followups`` hears what calls ask of Redis."""
+    """All jobs, as one worker process sees them. ``followups`` is called with what calls require of Redis."""
 
     database: Database
     worker: str
@@ -94,7 +94,7 @@ class JobRepository:
         return [_claimed(row) for row in answer["jobs"]]
 
     async def renew(self, running: Sequence[Mapping[str, Any]]) -> tuple[set[str], set[str]]:
-        """Renew ``{id, run, stage?, progress?, message?}``; ids that are lost, ids asked to cancel."""
+        """Renew ``{id, run, stage?, progress?, message?}``; the ids that are lost, and those to cancel."""
         answer = await self.database.call(
             "renew_leases",
             request={
@@ -106,7 +106,7 @@ class JobRepository:
         return set(answer["lost"]), set(answer["cancel"])
 
     async def checkpoint(self, job_id: str, run: int, checkpoints: Mapping[str, Any]) -> bool:
-        """Keep what need not be done again; False when the job is no longer this worker's."""
+        """Save what need not be done again; False when the job is no longer this worker's."""
         answer = await self._batchers["checkpoint"].submit(
             {"id": job_id, "run": run, "checkpoints": dict(checkpoints)}
         )
@@ -123,7 +123,7 @@ class JobRepository:
             if not answer.get("busy"):
                 return bool(answer["saved"])
             await asyncio.sleep(pause_before(tries))
-        raise AssertionError  # it counts for ever
+        raise AssertionError  # it counts without an end
 
     async def settle(self, settlement: Mapping[str, Any]) -> Settlement:
         """End a run: ``{id, run, outcome, …}`` as in ``settle_jobs``."""
@@ -140,7 +140,7 @@ class JobRepository:
         )
 
     async def announced(self, job_id: str, run: int) -> None:
-        """The ending of this run has been published."""
+        """The terminal event of this run has been published."""
         await self._batchers["announced"].submit({"id": job_id, "run": run})
 
     async def register(self, release: str, types: Sequence[Mapping[str, Any]]) -> None:

@@ -29,7 +29,7 @@ class Message:
     user_id: str | None = None  #: who wrote it; None for the assistant
     job_id: str | None = None  #: the chat that answers it, or that it is the answer of
     reply_to: str | None = None  #: the question, of an answer
-    usage: dict[str, Any] | None = None  #: tokens, as the model told
+    usage: dict[str, Any] | None = None  #: tokens, as the model counted
     created_at: str | None = None  #: ISO 8601
 
 
@@ -41,7 +41,7 @@ class Posted:
     job: Row
     created: bool  #: False: the same post was there already
     dispatch: Sequence[Row] = ()  #: for Redis, as of every function
-    cancel: Sequence[Row] = ()  #: ``{id, run}`` of running jobs whose workers are to be told
+    cancel: Sequence[Row] = ()  #: ``{id, run}`` of active runs to cancel
     endings: Sequence[Row] = ()  #: jobs that ended with it, to announce
     accounts: Sequence[Row] = ()
 
@@ -95,7 +95,7 @@ class UserMessages:
 
         ``before_position`` goes on where a page has ended. ``up_to`` is a question: the history is then
         as its answer needs it, whatever was posted while others were being answered. The question comes
-        first, what was asked after it is left out, and every answer stands by its own question. ``limit``
+        first, later questions are left out, and every answer stands by its own question. ``limit``
         counts what is read: a few less may be answered.
         """
         await self._conversations.require(conversation_id)
@@ -105,10 +105,10 @@ class UserMessages:
         )
         if question is None:
             return page
-        return _as_asked(page, question, whole=before_position is None)
+        return _for_question(page, question, whole=before_position is None)
 
     def back(self, conversation_id: str) -> ReadingBack:
-        """The conversation from its newest message back, for who reads on until it is enough."""
+        """The conversation from its newest message back, for a reader that stops when it has enough."""
         return ReadingBack(self.database, self.user_id, conversation_id)
 
     async def _of(self, conversation_id: str, message_id: str) -> Message:
@@ -125,8 +125,8 @@ class UserMessages:
 class ReadingBack:
     """A conversation from its newest message back, in few queries.
 
-    Whether the user takes part is asked once, beside the first page; each further page is four times
-    as long. What was read is kept: it can be gone through again. Raises ``NotFound``.
+    Membership is checked once, together with the first page; each further page is four times as long.
+    The messages stay in memory: they can be iterated again. Raises ``NotFound``.
     """
 
     def __init__(self, database: Database, user_id: str, conversation_id: str) -> None:
@@ -148,7 +148,7 @@ class ReadingBack:
             self._add(page)
 
     async def find(self, message_id: str) -> Message:
-        """A message of this conversation: asked for where it was not read yet."""
+        """A message of this conversation; it is requested if it was not read yet."""
         await self.open()
         found = next((message for message in self._read if message.id == message_id), None)
         found = found or await self._messages.find(message_id)
@@ -158,11 +158,11 @@ class ReadingBack:
 
     async def __aiter__(self) -> AsyncIterator[Message]:
         await self.open()
-        told = 0
+        yielded = 0
         while True:
-            while told < len(self._read):
-                yield self._read[told]
-                told += 1
+            while yielded < len(self._read):
+                yield self._read[yielded]
+                yielded += 1
             if self._ended:
                 return
             self._add(await self._page())
@@ -179,7 +179,7 @@ class ReadingBack:
         self._size = min(4 * self._size, MOST)
 
 
-def _as_asked(page: Sequence[Message], question: Message, *, whole: bool) -> list[Message]:
+def _for_question(page: Sequence[Message], question: Message, *, whole: bool) -> list[Message]:
     """The page as the answer to this question needs it; ``whole``: the newest page, which has it first."""
     seen = [
         message
@@ -187,12 +187,12 @@ def _as_asked(page: Sequence[Message], question: Message, *, whole: bool) -> lis
         if message.position < question.position
         or (message.role == "assistant" and message.reply_to != question.id)
     ]
-    asked_at = {message.id: message.position for message in seen}
+    question_position = {message.id: message.position for message in seen}
 
-    def place(message: Message) -> tuple[int, int]:
-        return asked_at.get(message.reply_to or "", message.position), message.position
+    def order(message: Message) -> tuple[int, int]:
+        return question_position.get(message.reply_to or "", message.position), message.position
 
-    seen.sort(key=place, reverse=True)
+    seen.sort(key=order, reverse=True)
     return [question, *seen] if whole else seen
 
 

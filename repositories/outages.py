@@ -2,7 +2,7 @@
 
 An image store that is away is waited for as the database is, because the pictures that a run has in
 memory were paid for. So a call is repeated until it is answered, or until its run is stopped. A run that
-has paid for nothing yet does not wait: ``StoreAway`` tells it when to come back, and its slot is free for
+has paid for nothing yet does not wait: ``StoreAway`` says when it may run again, and its slot is free for
 other runs.
 """
 

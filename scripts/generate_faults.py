@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from executors.providers.transport.http import Patience, Timeouts  # noqa: E402 — the project may not be installed
+from executors.providers.transport.http import RetryBudget, Timeouts  # noqa: E402 — the project may not be installed
 from tests.executors.providers.cases import MAX_ATTEMPTS, PRICE, Case, Ending  # noqa: E402
 from tests.executors.providers.lab.server import BY_NAME  # noqa: E402
 from tests.executors.providers.table import TABLE  # noqa: E402
@@ -33,7 +33,7 @@ TITLES = {
 
 def page() -> str:
     """The whole page."""
-    patience, timeouts = Patience(), Timeouts()
+    budget, timeouts = RetryBudget(), Timeouts()
     seconds = (
         f"{timeouts.connect:g} s to connect, {timeouts.first_byte:g} s until the answer begins, "
         f"{timeouts.idle:g} s between two pieces of it, {timeouts.total:g} s altogether"
@@ -52,11 +52,11 @@ against a server on loopback that has the vendor's format (tests with the vendor
 fails as the row says.
 
 - **requests**: how many requests the provider gets in the first run. After a short failure the same call
-  tries again at once, at most {patience.retries} times and for {patience.seconds:g} s. For longer ones
+  tries again at once, at most {budget.retries} times and for {budget.seconds:g} s. For longer ones
   the job returns to the queue.
-- **sent**, **sent in all**: for a provider that answers later and gives a ticket, how many requests it gets
+- **sent**, **sent in all**: for a provider that answers later and gives a request id, how many it gets
   in the first run and in all runs. These are the ones that cost money; a poll for the answer does not count.
-  A later run uses the ticket of an earlier one as long as an answer can still come. A cancelled job cancels
+  A later run uses the request of an earlier one as long as an answer can still come. A cancelled job cancels
   its request at the vendor.
 - **first run**, **in the end**: the job's status, the code of its error, and how many of {MAX_ATTEMPTS}
   attempts have counted so far. A rate limit does not count. The provider recovers after the first run, unless

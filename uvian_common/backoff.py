@@ -18,13 +18,17 @@ T = TypeVar("T")
 DOUBLINGS = 64  #: no cap is further away; past 1,023 of them a float overflows
 
 
-def pause_before(tries: int, *, first: float = 0.05, longest: float = 1.0) -> float:
+def pause_before(
+    tries: int, *, first: float = 0.05, longest: float = 1.0, factor: float = 2.0
+) -> float:
     """Seconds to wait after ``tries`` earlier pauses: ``first``, doubled each time up to ``longest``.
+
+    Another ``factor`` makes the pauses grow more slowly.
 
     The upper half is random, so that those who failed together do not come back together. Source:
     "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), equal jitter.
     """
-    ceiling = min(longest, first * 2.0 ** min(max(tries, 0), DOUBLINGS))
+    ceiling = min(longest, first * factor ** min(max(tries, 0), DOUBLINGS))
     return ceiling * random.uniform(0.5, 1)  # noqa: S311 - jitter, not a secret
 
 

@@ -66,8 +66,8 @@ _LEFT_OUT: Final = _words(
     statement_cache_size supa tcp_user_timeout tcpkeepalive uselibpqcompat workaround
     default_query_exec_mode binary_parameters"""
 )
-#: A promise that this driver cannot keep, and what to write instead.
-_NOT_KEPT: Final = {
+#: Values that this driver does not support, and what to write instead.
+_UNSUPPORTED: Final = {
     "gssencmode": ("require", "use TLS: sslmode=verify-full"),
     "sslcertmode": ("require", "leave it out"),
     "sslaccept": ("strict", "write sslmode=verify-full"),
@@ -166,15 +166,15 @@ class ConnectionString:
 
     @property
     def is_transaction_pool(self) -> bool:
-        """Whether it leads to a pooler in transaction mode, which keeps no session.
+        """Whether it leads to a pooler in transaction mode, which has no sessions.
 
-        There LISTEN is heard by nobody and a session's locks exclude nobody.
+        There LISTEN receives nothing, and the locks of a session exclude nobody.
         """
-        asked = {name.lower(): value.lower() for name, value in self.url.query}
+        options = {name.lower(): value.lower() for name, value in self.url.query}
         return (
             _TRANSACTION_POOL in _ports(self.url)
-            or asked.get("pgbouncer") in ("true", "1")
-            or asked.get("pool_mode") == "transaction"
+            or options.get("pgbouncer") in ("true", "1")
+            or options.get("pool_mode") == "transaction"
             or bool(re.search(r"-pooler\.[\w.-]*neon\.tech", self.url.hosts))
         )
 
@@ -183,16 +183,16 @@ class ConnectionString:
 
         Raises ``BadConnectionString`` for a file that it names and that cannot be read.
         """
-        asked = dict(self.url.query)
-        known = {name: value for name, value in asked.items() if name.lower() in _PASSED_ON}
-        seconds = float(asked.get("connect_timeout") or 0)
+        options = dict(self.url.query)
+        known = {name: value for name, value in options.items() if name.lower() in _PASSED_ON}
+        seconds = float(options.get("connect_timeout") or 0)
         found: dict[str, Any] = {"timeout": min(timeout, seconds) if seconds > 0 else timeout}
         if known.get("sslrootcert") == "system":  # libpq's word for the certificates of the machine
             del known["sslrootcert"]
             found["ssl"] = ssl.create_default_context()
-        elif asked.get("sslmode") in ("verify-ca", "verify-full") and not _has_root(known):
+        elif options.get("sslmode") in ("verify-ca", "verify-full") and not _has_root(known):
             raise BadConnectionString(
-                f"asks for sslmode={asked['sslmode']} and names no certificate: add sslrootcert=<file> (in "
+                f"asks for sslmode={options['sslmode']} and names no certificate: add sslrootcert=<file> (in "
                 "Supabase: Database > Settings > SSL), or sslrootcert=system"
             )
         for name in known.keys() & set(_FILES):
@@ -200,8 +200,8 @@ class ConnectionString:
             if not file.is_file():
                 raise BadConnectionString(f"names a file in {name} that is not there")
             known[name] = str(file)
-        if "application_name" not in known and "fallback_application_name" in asked:
-            known["application_name"] = asked["fallback_application_name"]
+        if "application_name" not in known and "fallback_application_name" in options:
+            known["application_name"] = options["fallback_application_name"]
         url = self.url
         clean = Url("postgresql", url.user, url.password, url.hosts, url.path, tuple(known.items()))
         return {"dsn": clean.written(), **found}
@@ -259,8 +259,8 @@ def _checked(name: str, value: str) -> tuple[str, str]:
         plain, name, value = "sslmode", "sslmode", "disable" if value == "false" else value
     if plain in _INSTEAD:
         raise BadConnectionString(f"has the parameter {name}: {_INSTEAD[plain]}")
-    if _NOT_KEPT.get(plain, ("",))[0] == value.lower() != "":
-        raise BadConnectionString(f"asks for {name}={value}: {_NOT_KEPT[plain][1]}")
+    if _UNSUPPORTED.get(plain, ("",))[0] == value.lower() != "":
+        raise BadConnectionString(f"asks for {name}={value}: {_UNSUPPORTED[plain][1]}")
     if plain not in _PASSED_ON | _LEFT_OUT and "." not in name:
         raise BadConnectionString(
             f"has the parameter {name}, which is not known here: leave it out, or write a setting of "

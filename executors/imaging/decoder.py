@@ -200,5 +200,5 @@ def _environment() -> dict[str, str]:
     otherwise the kernel's, for handing them out one by one.
     """
     name = "LD_LIBRARY_PATH"
-    kept = {name: os.environ[name]} if name in os.environ else {}
-    return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | kept
+    inherited = {name: os.environ[name]} if name in os.environ else {}
+    return {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} | inherited

@@ -226,7 +226,7 @@ def _jpeg_picture(content: bytes) -> bytes:
 
     A progressive one may go over all its pixels as often as it likes, for a few bytes each time.
     """
-    parts, kept, at = [], 0, 2
+    parts, copied_to, at = [], 0, 2
     seen, scans, exif = 0, 0, False
     while found := _JPEG_MARKER.search(content, at):
         at, marker, seen = found.end(), found[1], seen + 1
@@ -242,7 +242,7 @@ def _jpeg_picture(content: bytes) -> bytes:
             if not exif and content.startswith(_JPEG_EXIF, at + 2):
                 exif = True
             else:
-                parts.append(content[kept : found.start()])
-                kept = at + int.from_bytes(content[at : at + 2])
+                parts.append(content[copied_to : found.start()])
+                copied_to = at + int.from_bytes(content[at : at + 2])
         at += int.from_bytes(content[at : at + 2])
-    return b"".join((*parts, content[kept:]))
+    return b"".join((*parts, content[copied_to:]))

@@ -185,7 +185,7 @@ def target_lut(clusters: Clusters, cube: Cube, targets: Floats) -> ImageFilter.C
     """The LUT that gives each cluster the colour of ``targets`` (k, 3), and what lies between."""
     if not len(clusters):
         return lut_of(cube_nodes())
-    nodes = _kept_inside(_mix(cube.weights, targets), cube.rest)
+    nodes = _held_inside(_mix(cube.weights, targets), cube.rest)
     _make_exact(nodes, clusters.colours, targets)
     return lut_of(nodes)
 
@@ -319,7 +319,7 @@ def _trilinear(points: Floats) -> tuple[NDArray[np.intp], Floats]:
     return corners, shares.astype(np.float32)
 
 
-def _kept_inside(base: Floats, offset: Floats) -> Floats:
+def _held_inside(base: Floats, offset: Floats) -> Floats:
     """``base + offset``, approaching 0 and 1 smoothly instead of hitting them: (n, 3).
 
     The slope at offset 0 is 1 and the base itself is kept, so regions stay exact while a highlight

@@ -1,10 +1,10 @@
-"""What an executor may ask of a model, whoever sells it.
+"""The ports ``ChatModel`` and ``ImageModel``: what an executor calls, whichever vendor is behind it.
 
-Adapters live one file per vendor beside this one and raise nothing but the errors of
-``executors.errors``: ``ProviderRejected``, ``ProviderUnavailable``, ``RateLimited``.
+Each vendor has a folder beside this file. Its models raise only errors of ``executors.errors``:
+``ProviderRejected``, ``ProviderUnavailable``, ``RateLimited``.
 
-A call may be cancelled at any moment: the adapter then closes its connection and, where the vendor
-has requests of its own, cancels that too, unless a later run comes back for it.
+A call may be cancelled at any moment. The model then closes its connection. If the vendor gave a request
+id, the request is cancelled there too, unless a later run resumes it.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ FinishReason = Literal["stop", "length", "content_filter"]
 
 
 async def _forget(_: str) -> None:
-    """Where no job is, no request is kept."""
+    """Without a job no request id is saved."""
 
 
 def _ignore(_: str) -> None:
-    """Where nobody looks, nothing is told."""
+    """Without a user nobody reads the report."""
 
 
 def _never() -> bool:
-    """Where no job is, nobody comes back."""
+    """Without a job no run follows."""
     return False
 
 
@@ -44,27 +44,27 @@ def _never() -> bool:
 class VendorRequest:
     """The job's side of one request to a vendor that answers with a request id of its own."""
 
-    #: What an earlier run of the job had sent already: an adapter that can resumes it.
+    #: The id of the request that an earlier run submitted; a model that can, resumes it.
     id: str | None = None
-    #: Keeps the id before the result is awaited; ``""`` when there is nothing left to resume.
+    #: Saves the id before the result is awaited; ``""`` when there is nothing left to resume.
     #: Raises ``LeaseLost``: then nothing may be paid for.
-    keep: Callable[[str], Awaitable[None]] = _forget
-    #: Tells the user what is waited for, in a sentence: a place in a queue, a cold start.
+    save: Callable[[str], Awaitable[None]] = _forget
+    #: Reports to the user what the job waits for, in a sentence: a queue, a cold start.
     report: Callable[[str], None] = _ignore
-    #: Whether a later run comes for the request when this call is cancelled: the worker stops, or
-    #: another one has the job. Then it is left with the vendor; else it is called off there.
+    #: Whether a later run resumes the request when this call is cancelled: the worker shuts down, or
+    #: another one has the job. Then the request goes on at the vendor; else it is cancelled there.
     comes_back: Callable[[], bool] = _never
-    #: Another vendor is asked when this one fails: then nobody comes for the request, and it is
-    #: called off and forgotten.
+    #: Another vendor is called when this one fails. Then no run resumes the request: it is cancelled
+    #: and forgotten.
     goes_elsewhere: bool = False
 
     def at(self, vendor: str) -> VendorRequest:
-        """The request as ``vendor`` sees it: what was sent to another one is not its own to resume."""
+        """The request as ``vendor`` sees it: without the id of another vendor's request."""
         mark = f"{vendor}:"
-        kept = self.id or ""
+        saved = self.id or ""
         return VendorRequest(
-            id=kept.removeprefix(mark) if kept.startswith(mark) else None,
-            keep=lambda id_: self.keep(mark + id_ if id_ else ""),
+            id=saved.removeprefix(mark) if saved.startswith(mark) else None,
+            save=lambda id_: self.save(mark + id_ if id_ else ""),
             report=self.report,
             comes_back=self.comes_back,
             goes_elsewhere=self.goes_elsewhere,
@@ -139,7 +139,7 @@ class ChatUsage:
 
 @dataclass(frozen=True, slots=True)
 class ChatDelta:
-    """A piece of an answer; the last pieces may carry no text, but why it ended and what it used."""
+    """The next text of an answer; the last deltas may have no text, but a finish reason and usage."""
 
     text: str = ""
     finish_reason: FinishReason | None = None
@@ -148,10 +148,10 @@ class ChatDelta:
 
 
 class ChatModel(Protocol):
-    """Answers a conversation, piece by piece."""
+    """Answers a conversation, delta by delta."""
 
     name: str
-    structured: bool  #: whether it keeps to a schema: then it is asked for palettes too
+    structured: bool  #: whether it follows a schema: then it makes palettes too
 
     def stream(
         self,

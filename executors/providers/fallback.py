@@ -1,11 +1,12 @@
-"""Several models in place of one: when a vendor is away or busy, the next one is asked.
+"""Several models in place of one: when a vendor is away or busy, the next one is called.
 
-Not when it refuses the content: others would be asked until one does not mind. A refusal that is
-about our account (``AccountRefused``), or a fault that stays (``ProviderFailed``), says nothing of the
-content, and goes on like an outage. Nor once the first text was passed on: an answer is one vendor's.
+There is no fallback when a vendor refuses the content: otherwise a model would be found that does not
+mind. A refusal of our account (``AccountRefused``), or a failure that stays (``ProviderFailed``), says
+nothing about the content; it counts as an outage. There is no fallback either after the first text was
+passed on: an answer comes from one vendor.
 
-Who is given up calls its own request off before the next one is asked, and forgets it: else both
-would be paid. The last one keeps it, for a later run.
+A request that is given up is cancelled and forgotten before the next vendor is called: otherwise both
+would be paid. The request of the last vendor is saved for a later run.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ log = logging.getLogger("uvian.providers")
 
 ModelT = TypeVar("ModelT", ChatModel, ImageModel)
 
-#: What the next one may do better.
+#: Errors after which the next one is called.
 GOES_ON = (ProviderUnavailable, RateLimited, AccountRefused, ProviderFailed)
 
 
@@ -62,7 +63,7 @@ class FallbackChatModel:
     ) -> AsyncGenerator[ChatDelta, None]:
         """The answer of the first that begins one. ``model`` is a name of the preferred vendor's.
 
-        For a ``schema`` those are asked who keep to one, if there are any.
+        With a ``schema`` only models that follow one are called, if there are any.
         """
         errors: list[ExecutorError] = []
         able = [one for one in self._models if schema is None or one.structured]
@@ -108,7 +109,7 @@ class FallbackImageModel:
         request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """The picture of the first that makes one."""
-        return await self._first(
+        return await self._first_picture(
             request,
             lambda one, own: one.generate(
                 subject=subject, theme=theme, size=size, style=style, seed=seed, request=own
@@ -127,7 +128,7 @@ class FallbackImageModel:
         request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """The changed picture of the first that makes one."""
-        return await self._first(
+        return await self._first_picture(
             request,
             lambda one, own: one.refine(
                 original=original,
@@ -140,15 +141,15 @@ class FallbackImageModel:
             ),
         )
 
-    async def _first(
+    async def _first_picture(
         self,
         request: VendorRequest,
-        ask: Callable[[ImageModel, VendorRequest], Awaitable[GeneratedImage]],
+        call: Callable[[ImageModel, VendorRequest], Awaitable[GeneratedImage]],
     ) -> GeneratedImage:
         errors: list[ExecutorError] = []
         for one, own in _in_order(self._models, request):
             try:
-                return await ask(one, own)
+                return await call(one, own)
             except GOES_ON as error:
                 _note(one.name, error, errors)
         raise _most_hopeful(errors)

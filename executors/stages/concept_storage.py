@@ -23,7 +23,7 @@ class StoredVariation(BaseModel):
     """One variation of a concept."""
 
     index: int
-    """Position of its palette among those asked for."""
+    """Position of its palette among those requested."""
     name: str
     palette: list[str]
     image_path: str
@@ -38,15 +38,16 @@ def concept_id_of(job_id: str) -> str:
 
 @dataclass(slots=True)
 class Delivery:
-    """The pictures of a concept that its user has been told of: those are kept and charged for.
+    """The pictures of a concept that were announced to its user: they are stored and charged.
 
-    Whatever ends the job: a picture is told of when it is stored, and costs its share of the price.
+    This holds for every outcome of the job: a picture is announced when it is stored, and costs its share
+    of the price.
     """
 
     job: JobContext[Any]
     logo_description: str
     theme_description: str
-    pictures: int  #: how many were asked for
+    pictures: int  #: how many were requested
     details: Callable[[], Mapping[str, Any]]
     parent_id: str | None = None
     base: StoredImage | None = None

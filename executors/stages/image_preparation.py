@@ -30,8 +30,8 @@ async def prepare_image(
 ) -> PreparedImage:
     """The base image, decoded. Raises ``StageError``."""
     async with job.stage(NAME, weight=0.4, label="Base concept generation") as stage:
-        asked = fingerprint(subject, theme, size, style, seed)
-        stored = await stored_image(job, name=NAME, asked=asked)
+        requested = fingerprint(subject, theme, size, style, seed)
+        stored = await stored_image(job, name=NAME, requested=requested)
         if stored is not None:
             return stored
         return await made_image(
@@ -41,7 +41,7 @@ async def prepare_image(
                 subject=subject, theme=theme, size=size, style=style, seed=seed, request=request
             ),
             name=NAME,
-            asked=asked,
+            requested=requested,
         )
 
 

@@ -97,9 +97,9 @@ async def refine_image(
     ``about`` speaks for an original that is no concept; ``weight`` is the refining's share of the
     job. Raises ``StageError``.
     """
-    asked = fingerprint(source, prompt, strength, seed)
+    requested = fingerprint(source, prompt, strength, seed)
     async with job.stage("original_image", weight=0.1, label="Loading the original"):
-        original = await _stored(job, source, asked, about) or await _load(job, source, about)
+        original = await _stored(job, source, requested, about) or await _load(job, source, about)
     async with job.stage("image_refinement", weight=weight, label="Refining the image") as stage:
         if isinstance(original, Refinement):
             return original  # an earlier run's
@@ -116,7 +116,7 @@ async def refine_image(
                 request=request,
             ),
             name=NAME,
-            asked=asked,
+            requested=requested,
         )
         return Refinement(image, original.about)
 
@@ -189,12 +189,12 @@ def _palettes_in(details: Mapping[str, Any]) -> list[OriginalPalette]:
 
 
 async def _stored(
-    job: JobContext[Any], source: Source, asked: str, about: About
+    job: JobContext[Any], source: Source, requested: str, about: About
 ) -> Refinement | None:
     """What an earlier run has stored, if it is still of use."""
-    image = await stored_image(job, name=NAME, asked=asked)
+    image = await stored_image(job, name=NAME, requested=requested)
     if image is None:
         return None
-    # The concept may be gone, or its job may be: what was kept of it is enough.
-    kept = job.checkpoints[NAME]
-    return Refinement(image, about if source.concept_id is None else About.of_facts(kept["about"]))
+    # The concept may be gone, or its job may be: the checkpoint has what is needed of it.
+    saved = job.checkpoints[NAME]
+    return Refinement(image, about if source.concept_id is None else About.of_facts(saved["about"]))

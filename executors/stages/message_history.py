@@ -61,8 +61,8 @@ async def read_history(
     What came after the question is left out, answers stand behind what they answer, and what is cut
     off begins with a question. There is one system message, in front (the prompt, then what system
     rows say), and behind it user and assistant take turns: many models refuse anything else, and a
-    question may have stayed without an answer. ``enter`` hears of the conversation once it is known that
-    the user takes part. Raises ``NotFound``, and ``InvalidInput`` when system prompt and question alone
+    question may have stayed without an answer. ``enter`` is called with the conversation once it is known
+    that the user takes part. Raises ``NotFound``, and ``InvalidInput`` when system prompt and question alone
     are beyond the budget.
     """
     newest_first = messages.back(conversation_id)
@@ -143,10 +143,10 @@ async def _before(newest_first: ReadingBack, question: Message) -> AsyncIterator
 
 def _in_order(chosen: Sequence[Message]) -> list[Message]:
     """As one reads them: each answer behind what it answers, if that was chosen."""
-    places = {message.id: message.position for message in chosen}
+    positions = {message.id: message.position for message in chosen}
 
-    def place(message: Message) -> tuple[int, int]:
-        asked = places.get(message.reply_to or "")
-        return (message.position, 0) if asked is None else (asked, message.position)
+    def order(message: Message) -> tuple[int, int]:
+        question = positions.get(message.reply_to or "")
+        return (message.position, 0) if question is None else (question, message.position)
 
-    return sorted(chosen, key=place)
+    return sorted(chosen, key=order)

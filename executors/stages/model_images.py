@@ -1,7 +1,7 @@
-"""Images that a model makes: asked for once, decoded safely, stored, and found again by a later run.
+"""Images that a model makes: requested once, decoded safely, stored, and found again by a later run.
 
-Each kind has a name, ``base_image`` or ``refined_image``: its checkpoint, and with ``_request`` after it
-that of the vendor's request, until there is an image.
+Each kind has a name, ``base_image`` or ``refined_image``. That is the name of its checkpoint. With
+``_request`` after it, it names the checkpoint of the vendor's request, until there is an image.
 """
 
 from __future__ import annotations
@@ -40,13 +40,13 @@ class PreparedImage:
     provider: str
     model: str
     seed: int | None
-    asked: str  #: what it was asked for, as a fingerprint
+    requested: str  #: what was requested, as a fingerprint
     path: str | None = None  #: set when an earlier run has stored it
     operations: tuple[str, ...] = ()  #: what was done to an original
 
     @classmethod
     def of(
-        cls, picture: Image.Image, made: GeneratedImage, asked: str, path: str | None = None
+        cls, picture: Image.Image, made: GeneratedImage, requested: str, path: str | None = None
     ) -> PreparedImage:
         """What a provider answered, or what was stored of it, as ``picture``. Work for a thread."""
         artwork = Artwork.of(picture)
@@ -58,7 +58,7 @@ class PreparedImage:
             provider=made.provider,
             model=made.model,
             seed=made.seed,
-            asked=asked,
+            requested=requested,
             path=path,
             operations=made.operations,
         )
@@ -74,38 +74,38 @@ class PreparedImage:
         return self.encoded.height
 
 
-def fingerprint(*asked: object) -> str:
-    """What an image is asked for: another one is neither resumed nor found again."""
-    return hashlib.sha256(repr(asked).encode()).hexdigest()
+def fingerprint(*requested: object) -> str:
+    """Of what is requested: an image for another request is neither resumed nor used again."""
+    return hashlib.sha256(repr(requested).encode()).hexdigest()
 
 
 async def made_image(
     job: JobContext[Any],
     stage: Stage,
-    ask: Callable[[VendorRequest], Awaitable[GeneratedImage]],
+    call: Callable[[VendorRequest], Awaitable[GeneratedImage]],
     *,
     name: str,
-    asked: str,
+    requested: str,
 ) -> PreparedImage:
-    """The image that ``ask`` gets from the model, by the request of an earlier run if there is one.
+    """The image that ``call`` gets from the model, by the request of an earlier run if there is one.
 
-    A picture that may not be decoded counts as the provider's fault and is asked for again.
+    A picture that may not be decoded counts as the provider's failure and is requested again.
     """
-    request = _request(job, stage, f"{name}_request", asked)
-    made = await ask(request)
+    request = _request(job, stage, f"{name}_request", requested)
+    made = await call(request)
     stage.progress(0.8, "Preparing the image")
     try:
-        return await _prepared(job, made, asked)
+        return await _prepared(job, made, requested)
     except ProviderUnavailable:
-        await request.keep("")  # resumed, it would answer with the same image for ever
+        await request.save("")  # resumed, it would answer with the same image each time
         raise
 
 
-async def stored_image(job: JobContext[Any], *, name: str, asked: str) -> PreparedImage | None:
+async def stored_image(job: JobContext[Any], *, name: str, requested: str) -> PreparedImage | None:
     """What an earlier run has stored; None if somebody has cleaned up, or a disk has damaged it."""
     saved = job.checkpoints.get(name)
-    # A hand may have changed the input of a job that it set to queued again.
-    if saved is None or saved["asked"] != asked:
+    # A manual edit may have changed the input of a job that it set to queued again.
+    if saved is None or saved["requested"] != requested:
         return None
     path = saved["path"]
     try:
@@ -116,7 +116,7 @@ async def stored_image(job: JobContext[Any], *, name: str, asked: str) -> Prepar
             saved["seed"],
             tuple(saved["operations"]),
         )
-        return await _prepared(job, made, asked, path)
+        return await _prepared(job, made, requested, path)
     except (NotFound, ProviderUnavailable) as error:
         log.warning("job %s: the stored %s is of no use: %s", job.job.id, name, error)
         return None
@@ -152,7 +152,7 @@ async def store_image(
 
 
 async def _prepared(
-    job: JobContext[Any], made: GeneratedImage, asked: str, path: str | None = None
+    job: JobContext[Any], made: GeneratedImage, requested: str, path: str | None = None
 ) -> PreparedImage:
     """Raises ``ProviderUnavailable`` for what may not be decoded."""
     try:
@@ -161,7 +161,7 @@ async def _prepared(
         )
     except codec.UnsafeImageError as error:
         raise ProviderUnavailable(f"the provider's image cannot be used: {error}") from error
-    return await asyncio.to_thread(PreparedImage.of, picture, made, asked, path)
+    return await asyncio.to_thread(PreparedImage.of, picture, made, requested, path)
 
 
 def _remembered(image: PreparedImage, path: str) -> dict[str, Any]:
@@ -170,21 +170,21 @@ def _remembered(image: PreparedImage, path: str) -> dict[str, Any]:
         "provider": image.provider,
         "model": image.model,
         "seed": image.seed,
-        "asked": image.asked,
+        "requested": image.requested,
         "operations": list(image.operations),
     }
 
 
-def _request(job: JobContext[Any], stage: Stage, checkpoint: str, asked: str) -> VendorRequest:
-    """The vendor's request that an earlier run has sent, and where a new one is kept."""
-    kept = job.checkpoints.get(checkpoint) or {}
+def _request(job: JobContext[Any], stage: Stage, checkpoint: str, requested: str) -> VendorRequest:
+    """The vendor's request that an earlier run has submitted, and where the id of a new one is saved."""
+    saved = job.checkpoints.get(checkpoint) or {}
 
-    async def keep(id_: str) -> None:
-        await job.checkpoint(**{checkpoint: {"id": id_, "asked": asked}})
+    async def save_id(id_: str) -> None:
+        await job.checkpoint(**{checkpoint: {"id": id_, "requested": requested}})
 
     return VendorRequest(
-        id=kept.get("id") or None if kept.get("asked") == asked else None,
-        keep=keep,
+        id=saved.get("id") or None if saved.get("requested") == requested else None,
+        save=save_id,
         report=lambda message: stage.progress(0.0, message),
         comes_back=job.comes_back,
     )

@@ -1,7 +1,8 @@
-"""Palettes for a theme: a model's, where one keeps to a form, else harmonies of our own.
+"""Palettes for a theme: of a model, where one follows a schema, else harmonies of our own.
 
-What a model answers is checked like anything from outside. It is told once what was wrong; then, or
-when it is away, the job goes on with harmonies and says so: no concept fails for its palettes.
+A model's answer is checked like anything from outside. After a wrong answer the model gets the complaint
+and a second try. If that fails, or the model is away, the job goes on with harmonies and a warning: no
+concept fails because of its palettes.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from uvian_common.text import storable
 log = logging.getLogger("uvian.executors")
 
 CHECKPOINT = "palettes"
-REQUEST = "palettes_request"  #: what a vendor was asked, until there is an answer
+REQUEST = "palettes_request"  #: the vendor's request, until there is an answer
 
 _COLOURS: Final = 5  # of each palette
 _TRIES: Final = 2
-_PATIENCE: Final = 60.0  # seconds for all tries: the base image takes about as long to store
+_TIMEOUT: Final = 60.0  # seconds for all tries: storing the base image takes about as long
 _LONGEST_ANSWER: Final = 20_000  # characters
 _MOST_TOKENS: Final = 4_000
 _DISTINCT = 4.0  # mean ΔE2000 between two palettes
@@ -45,12 +46,12 @@ class ChosenPalettes:
     palettes: tuple[Palette, ...]
     source: str  #: ``model`` or ``harmony``
     model: str | None = None  #: as the vendor names it
-    reason: str | None = None  #: why a model that was asked has not chosen them
+    reason: str | None = None  #: why a model that was called has not chosen them
 
     def details(self) -> dict[str, Any]:
         """For the concept."""
-        told = {"source": self.source, "model": self.model, "reason": self.reason}
-        return {name: value for name, value in told.items() if value is not None}
+        details = {"source": self.source, "model": self.model, "reason": self.reason}
+        return {name: value for name, value in details.items() if value is not None}
 
 
 async def generate_palettes(
@@ -61,13 +62,13 @@ async def generate_palettes(
         model = job.services.chat_model
         if not model.structured:
             return ChosenPalettes(await _harmonies(theme, count, seed), "harmony")
-        asked = f"{count} {theme}"
-        kept = _kept(job, asked)
-        if kept is not None:
-            return kept
+        requested = f"{count} {theme}"
+        saved = _saved(job, requested)
+        if saved is not None:
+            return saved
         try:
-            async with asyncio.timeout(_PATIENCE):
-                chosen = await _ask(job, model, theme, count, asked)
+            async with asyncio.timeout(_TIMEOUT):
+                chosen = await _choose(job, model, theme, count, requested)
         except LeaseLost:
             raise
         except (ExecutorError, TimeoutError) as error:
@@ -80,12 +81,12 @@ async def generate_palettes(
             return ChosenPalettes(
                 await _harmonies(theme, count, seed), "harmony", model.name, storable(reason)
             )
-        await job.checkpoint(**{CHECKPOINT: _document(chosen, asked)})
+        await job.checkpoint(**{CHECKPOINT: _document(chosen, requested)})
         return chosen
 
 
 def _reason(error: Exception) -> str:
-    """Why, for whoever reads the concept: what is wrong with a document is for the log."""
+    """Why, for the reader of the concept: what is wrong with a document stands in the log."""
     match error:
         case _Unfit():
             return error.sentence
@@ -99,11 +100,11 @@ async def _harmonies(theme: str, count: int, seed: int | None) -> tuple[Palette,
     return await asyncio.to_thread(harmonies, theme, count, seed=seed)
 
 
-# --- asking --------------------------------------------------------------------------------------
+# --- choosing --------------------------------------------------------------------------------------
 
 
 class _Unfit(ExecutorError):
-    """The answer was not what was asked for: the message tells the model, ``sentence`` the user."""
+    """The answer is of no use: the message is for the model, ``sentence`` for the user."""
 
     def __init__(self, message: str = "", *, sentence: str = "its answer was of no use.") -> None:
         super().__init__(message)
@@ -119,11 +120,11 @@ class _Swatch(BaseModel):
     )
 
 
-async def _ask(
-    job: JobContext[Any], model: ChatModel, theme: str, count: int, asked: str
+async def _choose(
+    job: JobContext[Any], model: ChatModel, theme: str, count: int, requested: str
 ) -> ChosenPalettes:
     messages = [ChatMessage("system", _SYSTEM), ChatMessage("user", _question(theme, count))]
-    request = _request(job, asked)
+    request = _request(job, requested)
     failure = _Unfit()
     for _ in range(_TRIES):
         answer, by = await _answer(model, messages, _schema(count), request)
@@ -131,8 +132,8 @@ async def _ask(
             return ChosenPalettes(_checked(answer, count), "model", by)
         except _Unfit as error:
             failure = error
-            await request.keep("")  # resumed, it would answer the same for ever
-            request = _request(job, asked, resume=False)
+            await request.save("")  # resumed, it would answer the same each time
+            request = _request(job, requested, resume=False)
             complaint = (
                 f"That does not do: {error.message}. Answer again, with all {count} palettes."
             )
@@ -153,7 +154,7 @@ def _question(theme: str, count: int) -> str:
 
 
 def _schema(count: int) -> dict[str, Any]:
-    """The form of the answer, in the part of JSON Schema that vendors keep to."""
+    """The form of the answer, in the part of JSON Schema that vendors support."""
     palette = _Swatch.model_json_schema()
     palettes = {"type": "array", "items": palette, "minItems": count, "maxItems": count}
     return {
@@ -164,14 +165,14 @@ def _schema(count: int) -> dict[str, Any]:
     }
 
 
-def _request(job: JobContext[Any], asked: str, *, resume: bool = True) -> VendorRequest:
-    kept = job.checkpoints.get(REQUEST) or {}
+def _request(job: JobContext[Any], requested: str, *, resume: bool = True) -> VendorRequest:
+    saved = job.checkpoints.get(REQUEST) or {}
 
-    async def keep(id_: str) -> None:
-        await job.checkpoint(**{REQUEST: {"id": id_, "asked": asked}})
+    async def save_id(id_: str) -> None:
+        await job.checkpoint(**{REQUEST: {"id": id_, "requested": requested}})
 
-    known = resume and kept.get("asked") == asked
-    return VendorRequest(id=(kept.get("id") or None) if known else None, keep=keep)
+    known = resume and saved.get("requested") == requested
+    return VendorRequest(id=(saved.get("id") or None) if known else None, save=save_id)
 
 
 async def _answer(
@@ -210,8 +211,8 @@ def _checked(text: str, count: int) -> tuple[Palette, ...]:
         answered = _Answer.model_validate_json(_unfenced(text)).palettes
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise _Unfit(f"{place or 'the document'}: {first['msg']}") from error
+        field = ".".join(str(part) for part in first["loc"])
+        raise _Unfit(f"{field or 'the document'}: {first['msg']}") from error
     if len(answered) != count:
         raise _Unfit(f"{len(answered)} palettes instead of {count}")
     palettes: list[Palette] = []
@@ -258,18 +259,18 @@ def _renamed(palette: Palette, others: Sequence[Palette]) -> Palette:
     return Palette(next(name for name in names if name not in taken), palette.colours)
 
 
-# --- keeping -------------------------------------------------------------------------------------
+# --- checkpoint -------------------------------------------------------------------------------------
 
 
-def _document(chosen: ChosenPalettes, asked: str) -> dict[str, Any]:
+def _document(chosen: ChosenPalettes, requested: str) -> dict[str, Any]:
     palettes = [{"name": p.name, "colours": list(p.colours)} for p in chosen.palettes]
-    return {"asked": asked, "model": chosen.model, "palettes": palettes}
+    return {"requested": requested, "model": chosen.model, "palettes": palettes}
 
 
-def _kept(job: JobContext[Any], asked: str) -> ChosenPalettes | None:
-    """What an earlier run was given, if it had asked for the same."""
-    kept = job.checkpoints.get(CHECKPOINT)
-    if kept is None or kept["asked"] != asked:
+def _saved(job: JobContext[Any], requested: str) -> ChosenPalettes | None:
+    """The palettes of an earlier run, if it had requested the same."""
+    saved = job.checkpoints.get(CHECKPOINT)
+    if saved is None or saved["requested"] != requested:
         return None
-    palettes = tuple(Palette(p["name"], tuple(p["colours"])) for p in kept["palettes"])
-    return ChosenPalettes(palettes, "model", kept["model"])
+    palettes = tuple(Palette(p["name"], tuple(p["colours"])) for p in saved["palettes"])
+    return ChosenPalettes(palettes, "model", saved["model"])

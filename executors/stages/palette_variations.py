@@ -26,11 +26,11 @@ async def create_variations(
     job: JobContext[Any],
     base: PreparedImage,
     palettes: Sequence[Palette],
-    told: list[StoredVariation],
+    announced: list[StoredVariation],
 ) -> list[StoredVariation]:
     """Those that succeeded, in the order of the palettes; the others become warnings.
 
-    ``told`` gets each of them in the moment in which it is announced.
+    ``announced`` gets each of them at the moment when its event is published.
 
     Raises ``StageError`` when none succeeded.
     """
@@ -39,7 +39,10 @@ async def create_variations(
     ) as stage:
         counter = _Counter(stage, len(palettes))
         results = await asyncio.gather(
-            *(_variation(job, base, i, each, counter, told) for i, each in enumerate(palettes)),
+            *(
+                _variation(job, base, i, each, counter, announced)
+                for i, each in enumerate(palettes)
+            ),
             return_exceptions=True,
         )
         made = [result for result in results if isinstance(result, StoredVariation)]
@@ -52,17 +55,23 @@ async def create_variations(
         if not made:
             raise errors[0][1]
         for i, error in errors:
-            line, trace = failure_log.line_of(error)
-            log.warning("job %s: variation %d failed: %s", job.job.id, i, line, exc_info=trace)
-            known = in_our_words(error)
-            reason = known.message if known else "it could not be drawn."
-            job.warn(
-                "variation_failed",
-                f"The variation {palettes[i].name!r} is missing and not charged: {reason}",
-                index=i,
-                palette=list(palettes[i].colours),
-            )
+            _warn_of_missing(job, i, palettes[i], error)
         return made
+
+
+def _warn_of_missing(
+    job: JobContext[Any], index: int, palette: Palette, error: BaseException
+) -> None:
+    line, trace = failure_log.line_of(error)
+    log.warning("job %s: variation %d failed: %s", job.job.id, index, line, exc_info=trace)
+    known = in_our_words(error)
+    reason = known.message if known else "it could not be drawn."
+    job.warn(
+        "variation_failed",
+        f"The variation {palette.name!r} is missing and not charged: {reason}",
+        index=index,
+        palette=list(palette.colours),
+    )
 
 
 class _Counter:
@@ -86,7 +95,7 @@ async def _variation(
     index: int,
     palette: Palette,
     counter: _Counter,
-    told: list[StoredVariation],
+    announced: list[StoredVariation],
 ) -> StoredVariation:
     encoded, preview = await asyncio.to_thread(_drawn, base.artwork, palette)
     stored = await job.services.images.put(encoded.content, encoded.content_type)
@@ -98,7 +107,7 @@ async def _variation(
         width=encoded.width,
         height=encoded.height,
     )
-    told.append(variation)
+    announced.append(variation)
     job.emit(
         ImageReady(
             kind="variation",

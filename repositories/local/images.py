@@ -1,6 +1,6 @@
 """The ImageStore port on a folder: for `uvian demo`, `uvian dev`, and one machine with a disk.
 
-A picture is written beside its place, flushed to the disk and renamed: a crash at any moment leaves
+A picture is written beside its path, flushed to the disk and renamed: a crash at any moment leaves
 it whole or absent. Folders and files are opened one below the other without following links, so
 that no link leads out of the folder, whenever it was made.
 """
@@ -37,7 +37,7 @@ from repositories.images import (
 T = TypeVar("T")
 
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-# A fifo in the place of a file would block the open for ever.
+# A fifo in place of a file would block the open without an end.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -97,12 +97,12 @@ class LocalImages:
         """The bytes of a picture; see the port."""
         return await self._in_thread(lambda: self._get(path))
 
-    async def piece(self, path: str, offset: int, length: int) -> tuple[bytes, int]:
+    async def chunk(self, path: str, offset: int, length: int) -> tuple[bytes, int]:
         """A part of a picture, and the size of all of it; raises as ``get`` does.
 
-        For the gateway: who reads slowly keeps no file open, and no picture in memory.
+        For the gateway: a slow reader holds no file open, and no picture in memory.
         """
-        return await self._in_thread(lambda: self._piece(path, offset, length))
+        return await self._in_thread(lambda: self._chunk(path, offset, length))
 
     async def sign(self, paths: Sequence[str], *, expires_in: int) -> dict[str, str]:
         """URLs by path; see the port."""
@@ -142,9 +142,9 @@ class LocalImages:
 
     def _put(self, stored: StoredImage, content: bytes) -> None:
         folder, name = stored.path.split("/")
-        with _translated("written"), self._made_folder(folder) as place:
-            if _size(place, name) != stored.size:  # missing, or cut short by a broken disk
-                _write(place, name, content)
+        with _translated("written"), self._made_folder(folder) as directory:
+            if _size(directory, name) != stored.size:  # missing, or cut short by a broken disk
+                _write(directory, name, content)
 
     def _get(self, path: str) -> bytes:
         with (
@@ -154,7 +154,7 @@ class LocalImages:
         ):
             return reader.read()
 
-    def _piece(self, path: str, offset: int, length: int) -> tuple[bytes, int]:
+    def _chunk(self, path: str, offset: int, length: int) -> tuple[bytes, int]:
         with (
             _translated("read", absent=True),
             self._opened(path) as file,
@@ -174,16 +174,16 @@ class LocalImages:
             with (
                 contextlib.suppress(NotFound),
                 _translated("removed", absent=True),
-                self._folder(folder) as place,
+                self._folder(folder) as directory,
             ):
-                os.unlink(name, dir_fd=place)
+                os.unlink(name, dir_fd=directory)
 
     @contextlib.contextmanager
     def _opened(self, path: str) -> Iterator[int]:
         if not is_image_path(path):
             raise missing()
         folder, name = path.split("/")
-        with self._folder(folder) as place, _descriptor(name, _READ, place) as file:
+        with self._folder(folder) as directory, _descriptor(name, _READ, directory) as file:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise missing()
             yield file
@@ -196,7 +196,7 @@ class LocalImages:
 
     @contextlib.contextmanager
     def _opened_root(self) -> Iterator[int]:
-        """The folder, and not what is left of it: the empty place of a drive that is not mounted.
+        """The folder, and not the empty mount point of a drive that is not mounted.
 
         Its pictures are not missing then, and new ones would be written where nobody finds them.
         """

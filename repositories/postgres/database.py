@@ -239,7 +239,7 @@ class PostgresDatabase:
 
 
 async def _leaves_nothing(_: asyncpg.Connection) -> None:
-    """A call leaves no session state: what the pool would ask after each to be sure costs a round trip."""
+    """A call leaves no session state: the reset that the pool would send after each costs a round trip."""
 
 
 def _name(identifier: str) -> str:

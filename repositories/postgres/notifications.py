@@ -21,14 +21,14 @@ from uvian_common.dsn import read
 log = logging.getLogger("uvian.database")
 
 _LONGEST_PAUSE: Final = 5.0  #: seconds
-_ASK_EVERY: Final = 20.0  #: seconds; a connection that was cut without a word stays silent for ever
+_PROBE_EVERY: Final = 20.0  #: seconds; a connection that was cut silently says nothing by itself
 
 
 class Listener:
     """Calls back for every NOTIFY until it is closed, over a connection opened again when it breaks.
 
     ``dsn`` is a direct connection or a pooler's in session mode; ``timeout`` is in seconds, for
-    connecting and for each question whether it still lives.
+    connecting and for each probe of the connection.
     """
 
     def __init__(self, dsn: str, *, timeout: float = 10.0) -> None:
@@ -51,7 +51,7 @@ class Listener:
         while True:
             try:
                 async with self._connection() as connection:
-                    await connection.add_listener(channel, lambda *heard: callback(heard[-1]))
+                    await connection.add_listener(channel, lambda *received: callback(received[-1]))
                     tries = 0
                     callback("")  # what was notified while nobody listened
                     await self._until_closed(connection)
@@ -81,7 +81,7 @@ class Listener:
         connection.add_termination_listener(lambda _: closed.set())
         while not closed.is_set():
             try:
-                async with asyncio.timeout(_ASK_EVERY):
+                async with asyncio.timeout(_PROBE_EVERY):
                     await closed.wait()
             except TimeoutError:
                 await connection.execute("select", timeout=self._timeout)

@@ -1,4 +1,4 @@
-"""The one client of Supabase that a process has: supabase-py's, with our deadlines, tries and words."""
+"""The one client of Supabase that a process has: supabase-py's, with our deadlines, retries and errors."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ T = TypeVar("T")
 
 TRIES: Final = 3  #: of a call that may be repeated
 _CONNECT_SECONDS: Final = 5.0
-#: An idle connection is let go before any gateway would: one that is closed under our feet costs a try.
+#: An idle connection is closed before any gateway would close it: a closed one costs a try.
 _IDLE_SECONDS: Final = 15.0
 
 
 class Supabase:
     """A project's API: ``rest`` for the schema ``uvian``, ``storage`` for its files.
 
-    HTTP/1.1, because a connection that was cut without a word is then one call's fault and not all
-    calls': over HTTP/2 they share it until the operating system notices.
+    HTTP/1.1, because a connection that was cut silently then fails one call. Over HTTP/2 all calls share
+    it, and fail until the operating system notices.
     """
 
     def __init__(self, client: AsyncClient, http: httpx.AsyncClient) -> None:

@@ -44,7 +44,7 @@ _OPERATORS: Final = {"ne": "neq"}
 
 
 class SupabaseDatabase:
-    """Few calls at a time (and a place of their own for lease renewals: they must never queue).
+    """Few calls at a time, and slots of their own for lease renewals, which must never wait.
 
     Reads and functions (those that ``may_repeat``) are repeated here when their reply is lost. Writes
     to a table are not: only the caller knows what the second answer means (see the port).
@@ -90,9 +90,9 @@ class SupabaseDatabase:
         """Call a function of the schema; see the port."""
         types = SIGNATURES[function]
         body = {name: _argument(value, types[name]) for name, value in arguments.items()}
-        places = self._renewals if function == "renew_leases" else self._calls
+        slots = self._renewals if function == "renew_leases" else self._calls
         tries = TRIES if may_repeat(function, arguments) else 1
-        answer = await self._answer(self._supabase.rest.rpc(function, body), places, tries=tries)
+        answer = await self._answer(self._supabase.rest.rpc(function, body), slots, tries=tries)
         data: Any = answer.data
         if isinstance(data, str | list):
             raise errors.Unavailable(_NOT_POSTGREST)
@@ -190,18 +190,18 @@ class SupabaseDatabase:
     async def _answer(
         self,
         request: _Request,
-        places: asyncio.Semaphore | None = None,
+        slots: asyncio.Semaphore | None = None,
         *,
         tries: int = TRIES,
     ) -> APIResponse:
         if self._closed:
             raise errors.Unavailable("The database is closed.")
 
-        async def ask() -> APIResponse:
-            async with places or self._calls:
+        async def send() -> APIResponse:
+            async with slots or self._calls:
                 return await request.execute()
 
-        return await self._supabase.call(ask, timeout=self._timeout, tries=tries)
+        return await self._supabase.call(send, timeout=self._timeout, tries=tries)
 
     async def _write(self, request: _Request) -> list[Row]:
         return _rows(await self._answer(request, tries=1))

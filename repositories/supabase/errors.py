@@ -130,7 +130,7 @@ def _is_page(error: StorageApiError) -> bool:
 
 
 def _no_bucket(_: str) -> errors.RepositoryError:
-    """Also what a token that is garbage is told."""
+    """A token that is garbage gets the same answer from Storage."""
     return errors.Misconfigured(
         "Storage knows no bucket uvian-images, or refuses UVIAN_SUPABASE_KEY: `uvian migrate` makes "
         'it, or in the dashboard Storage > New bucket "uvian-images" (private).'

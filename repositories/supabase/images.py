@@ -155,15 +155,15 @@ class SupabaseImages:
         await self._files.remove(paths)
 
     async def _answer(self, request: Callable[[], Awaitable[T]]) -> T:
-        async def ask() -> T:
+        async def send() -> T:
             async with self._calls:
                 try:
                     return await request()
                 except (KeyError, TypeError) as error:
-                    # storage3 found not what Storage answers: a page of something in between, as JSON.
+                    # The answer has not the form of Storage's: it is JSON of something in between.
                     raise Unavailable("Something else than Storage has answered.") from error
 
-        return await self._supabase.call(ask, timeout=self._timeout)
+        return await self._supabase.call(send, timeout=self._timeout)
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)

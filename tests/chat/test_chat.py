@@ -352,7 +352,7 @@ async def test_a_vendors_request_is_kept_and_handed_to_the_next_run(chats: Chats
     job_id, work = await chats.begin("Half", asyncio.Event())
     request = chats.model.options[0]["request"]
     assert request.id is None
-    await request.keep("vendor-7")
+    await request.save("vendor-7")
     request.report("waiting for a machine")
     await chats.runner.drain(grace=0)
     await work

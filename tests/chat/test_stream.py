@@ -188,7 +188,7 @@ async def test_a_stream_that_ends_needs_no_room() -> None:
         crowd.tick()
         await crowd.log.answer()
     assert sorted(crowd.told()) == [("0", "b"), ("1", "b")]
-    assert crowd.pace._on_their_way == 0
+    assert crowd.pace._in_flight == 0
     assert crowd.pace._timer is None
 
 

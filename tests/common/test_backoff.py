@@ -86,3 +86,40 @@ async def test_a_settlement_waits_for_hours(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr("uvian_common.batching.asyncio.sleep", sleep)
     assert await batcher("settle_jobs", call).submit({"id": "job"}) == {"settled": "job"}
     assert 3 * 3600 < slept <= 20_000
+
+
+@pytest.mark.parametrize(("failures", "tries", "calls"), [(0, None, 1), (7, None, 8), (2, 3, 3)])
+async def test_a_call_is_repeated_while_it_fails(
+    failures: int, tries: int | None, calls: int
+) -> None:
+    """Without a limit, or up to it; each failure that is followed by a pause is reported."""
+    made = 0
+    reported: list[Exception] = []
+
+    async def call() -> str:
+        nonlocal made
+        made += 1
+        if made <= failures:
+            raise TimeoutError(str(made))
+        return "answer"
+
+    answer = await uvian_common.backoff.retry(
+        call, TimeoutError, tries=tries, first=0.0001, on_failure=reported.append
+    )
+    assert (answer, made) == ("answer", calls)
+    assert [str(error) for error in reported] == [str(n + 1) for n in range(failures)]
+
+
+@pytest.mark.parametrize(("error", "calls"), [(TimeoutError, 3), (ValueError, 1)])
+async def test_the_last_error_is_raised(error: type[Exception], calls: int) -> None:
+    """After the last try, or at once where the error is not one that passes."""
+    made = 0
+
+    async def call() -> None:
+        nonlocal made
+        made += 1
+        raise error(made)
+
+    with pytest.raises(error) as raised:
+        await uvian_common.backoff.retry(call, TimeoutError, tries=3, first=0.0001)
+    assert (made, raised.value.args) == (calls, (calls,))

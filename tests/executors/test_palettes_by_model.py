@@ -52,7 +52,7 @@ class Designer:
         self.asked.append({"messages": list(messages), **more})
         answer = self.answers.pop(0)
         try:
-            await more["request"].keep(f"request-{len(self.asked)}")
+            await more["request"].save(f"request-{len(self.asked)}")
             if isinstance(answer, Exception):
                 raise answer
             for at in range(0, len(answer), 50):
@@ -191,7 +191,7 @@ async def test_a_theme_that_the_model_refuses(bench: Bench) -> None:
 
 
 async def test_a_model_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Patience has an end, the stream is closed, and the job goes on."""
+    """After the timeout the stream is closed, and the job goes on."""
 
     class Hanging(Designer):
         async def stream(self, messages: Any, **more: Any) -> AsyncGenerator[ChatDelta, None]:
@@ -202,7 +202,7 @@ async def test_a_model_that_hangs(bench: Bench, monkeypatch: pytest.MonkeyPatch)
             finally:
                 self.closed += 1
 
-    monkeypatch.setattr(palette_generation, "_PATIENCE", 0.1)
+    monkeypatch.setattr(palette_generation, "_TIMEOUT", 0.1)
     bench.chat_model = Hanging()
     assert (await bench.run())["outcome"] == "completed"
     assert stored(bench)[1]["reason"] == "it took too long."
@@ -241,7 +241,7 @@ async def test_palettes_are_paid_for_once(bench: Bench) -> None:
 async def test_a_request_is_kept_and_given_back(bench: Bench) -> None:
     """What a vendor was asked by a run that was interrupted is known to the next one."""
     bench.chat_model = Designer(GOOD)
-    bench.jobs.checkpoints["palettes_request"] = {"id": "before", "asked": "2 autumn forest"}
+    bench.jobs.checkpoints["palettes_request"] = {"id": "before", "requested": "2 autumn forest"}
     await bench.run()
     assert bench.chat_model.asked[0]["request"].id == "before"
     assert bench.jobs.checkpoints["palettes_request"]["id"] == "request-1"

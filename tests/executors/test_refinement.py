@@ -513,7 +513,7 @@ class Vendor(Model):
 
     async def refine(self, **asked: Any) -> GeneratedImage:
         request = asked["request"]
-        await request.keep(request.id or f"request-{len(self.asked)}")
+        await request.save(request.id or f"request-{len(self.asked)}")
         request.report("second in the queue")
         return await self.generate(**asked)
 

@@ -38,7 +38,7 @@ class Vendor:
         own = request.at(self.name)
         if own.id is None:
             self.paid.append(f"r{len(self.paid) + 1}")
-            await own.keep(self.paid[-1])
+            await own.save(self.paid[-1])
         else:
             self.resumed.append(own.id)
         own.report("Third in the queue")

@@ -284,15 +284,15 @@ async def test_a_picture_is_read_as_fast_as_its_client_reads(tmp_path: Path) -> 
     content = bytes(range(256)) * 40_000
     user = str(uuid.uuid4())
     path = (await images.put(user, content, "image/png")).path
-    pieces = 0
-    read = images.piece
+    chunks = 0
+    read = images.chunk
 
     async def counted(*asked: Any) -> Any:
-        nonlocal pieces
-        pieces += 1
+        nonlocal chunks
+        chunks += 1
         return await read(*asked)
 
-    images.piece = counted  # type: ignore[method-assign, assignment]
+    images.chunk = counted  # type: ignore[method-assign, assignment]
     app = web.Application()
     app.router.add_get("/v1/files/{user_id}/{name}", FolderFiles(images).handle)
     async with TestServer(app) as server, aiohttp.ClientSession() as session:
@@ -300,14 +300,14 @@ async def test_a_picture_is_read_as_fast_as_its_client_reads(tmp_path: Path) -> 
         async with session.get(url) as response:
             assert await response.read() == content
             assert response.headers["Content-Type"] == "image/png"
-        whole, pieces = pieces, 0
+        whole, chunks = chunks, 0
         async with session.head(url) as response:
             assert response.headers["Content-Length"] == str(len(content))
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         writer.transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(f"GET {url.path_qs} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await asyncio.sleep(0.3)
-        assert pieces < whole
+        assert chunks < whole
         await asyncio.to_thread(shutil.rmtree, tmp_path / user)  # it is deleted meanwhile
         writer.transport.resume_reading()  # type: ignore[attr-defined]
         assert len(await ended(reader, 10)) < len(content)

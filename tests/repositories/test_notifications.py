@@ -80,7 +80,7 @@ async def test_a_line_that_was_cut_without_a_word_is_found_out(
 ) -> None:
     """Nothing arrives and nothing breaks: it asks from time to time, and does not wait for ever."""
     monkeypatch.setattr(notifications, "_LONGEST_PAUSE", 0.01)
-    monkeypatch.setattr(notifications, "_ASK_EVERY", 0.05)
+    monkeypatch.setattr(notifications, "_PROBE_EVERY", 0.05)
     async with _line(database) as (dsn, cut):
         listener = Listener(dsn, timeout=0.3)
         try:

@@ -14,14 +14,14 @@ from pydantic import SecretStr
 
 from executors.imaging.codec import DECODERS, Decoders
 from executors.providers.base import ChatModel, ImageModel
-from executors.providers.fal.images import FalImageModel, fal_vendor
+from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
-from executors.providers.jigsawstack.images import JigsawStackImageModel, jigsawstack_vendor
+from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
 from executors.providers.offline.chat import LocalChatModel
 from executors.providers.offline.images import LocalImageModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
-from executors.providers.transport.http import Timeouts, Wire, open_session
+from executors.providers.transport.http import Timeouts, VendorClient, open_session
 from executors.providers.transport.limits import CallLimits
 from executors.providers.transport.results import Fetch, Results
 from executors.providers.transport.vendor import Vendor
@@ -77,23 +77,23 @@ class _Vendors:
             case "local":
                 return LocalImageModel(self._decoders)
             case "openai":
-                wire = self._openai
+                client = self._openai
                 model = self._config.openai_image_model
-                return OpenAIImageModel(wire, self._results(wire.vendor), model=model)
+                return OpenAIImageModel(client, self._results(client.vendor), model=model)
             case "fal":
-                wire = self._fal
+                client = self._fal
                 return FalImageModel(
-                    wire,
-                    self._results(wire.vendor),
+                    client,
+                    self._results(client.vendor),
                     model=self._config.fal_image_model,
                     refine_model=self._config.fal_refine_model,
                 )
             case "runpod":
-                wire = self._runpod(self._config.runpod_image_endpoint, "image")
-                return RunPodImageModel(wire, self._results(wire.vendor))
+                client = self._runpod(self._config.runpod_image_endpoint, "image")
+                return RunPodImageModel(client, self._results(client.vendor))
             case "jigsawstack":
-                wire = self._jigsawstack
-                return JigsawStackImageModel(wire, self._results(wire.vendor))
+                client = self._jigsawstack
+                return JigsawStackImageModel(client, self._results(client.vendor))
             case _:
                 raise ConfigError(f"UVIAN_IMAGE_MODEL: {name} makes no pictures")
 
@@ -105,14 +105,14 @@ class _Vendors:
             case "openai":
                 return OpenAIChatModel(self._openai, model=self._config.openai_chat_model)
             case "runpod":
-                wire = self._runpod(self._config.runpod_chat_endpoint, "chat")
+                client = self._runpod(self._config.runpod_chat_endpoint, "chat")
                 model = self._config.runpod_chat_model
-                return RunPodChatModel(wire) if model is None else self._streamed(wire, model)
+                return RunPodChatModel(client) if model is None else self._streamed(client, model)
             case _:
                 raise ConfigError(f"UVIAN_CHAT_MODEL: {name} answers no chats")
 
     @cached_property
-    def _openai(self) -> Wire:
+    def _openai(self) -> VendorClient:
         config = self._config
         if config.openai_api_key is None and config.openai_base_url == OPENAI_URL:
             raise ConfigError(
@@ -120,17 +120,17 @@ class _Vendors:
                 "openai. Set the key, or UVIAN_OPENAI_BASE_URL for a server that needs none."
             )
         vendor = openai_vendor(config.openai_base_url, config.openai_api_key)
-        return self._wire(vendor, config.openai_timeouts, config.openai_limits)
+        return self._client_of(vendor, config.openai_timeouts, config.openai_limits)
 
     @cached_property
-    def _fal(self) -> Wire:
+    def _fal(self) -> VendorClient:
         config = self._config
         _require(config.fal_api_key, "fal")
         vendor = fal_vendor(config.fal_base_url, config.fal_api_key)
-        return self._wire(vendor, config.fal_timeouts, config.fal_limits)
+        return self._client_of(vendor, config.fal_timeouts, config.fal_limits)
 
-    def _runpod(self, endpoint: str | None, does: str) -> Wire:
-        """An endpoint's own wire: what waits for one must not hold up the other."""
+    def _runpod(self, endpoint: str | None, does: str) -> VendorClient:
+        """A client for each endpoint: what waits for one must not hold up the other."""
         config = self._config
         _require(config.runpod_api_key, "runpod")
         if endpoint is None:
@@ -139,9 +139,9 @@ class _Vendors:
                 "chooses runpod. Give the id of the endpoint, as it stands in its URL."
             )
         vendor = runpod_vendor(endpoint, config.runpod_base_url, config.runpod_api_key)
-        return self._wire(vendor, config.runpod_timeouts, config.runpod_limits)
+        return self._client_of(vendor, config.runpod_timeouts, config.runpod_limits)
 
-    def _streamed(self, endpoint: Wire, model: str) -> ChatModel:
+    def _streamed(self, endpoint: VendorClient, model: str) -> ChatModel:
         """OpenAI's route of the same endpoint."""
         config = self._config
         vendor = openai_vendor(
@@ -150,19 +150,19 @@ class _Vendors:
             name="runpod",
             label="RunPod",
         )
-        wire = self._wire(vendor, config.runpod_timeouts, config.runpod_limits)
-        return OpenAIChatModel(wire, model=model)
+        client = self._client_of(vendor, config.runpod_timeouts, config.runpod_limits)
+        return OpenAIChatModel(client, model=model)
 
     @cached_property
-    def _jigsawstack(self) -> Wire:
+    def _jigsawstack(self) -> VendorClient:
         config = self._config
         _require(config.jigsawstack_api_key, "jigsawstack")
         vendor = jigsawstack_vendor(config.jigsawstack_base_url, config.jigsawstack_api_key)
-        return self._wire(vendor, config.jigsawstack_timeouts, config.jigsawstack_limits)
+        return self._client_of(vendor, config.jigsawstack_timeouts, config.jigsawstack_limits)
 
-    def _wire(self, vendor: Vendor, timeouts: str, limits: str) -> Wire:
+    def _client_of(self, vendor: Vendor, timeouts: str, limits: str) -> VendorClient:
         allowed = numbers_in(limits)
-        return Wire(
+        return VendorClient(
             self._session,
             vendor,
             timeouts=Timeouts(**numbers_in(timeouts)),

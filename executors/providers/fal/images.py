@@ -1,10 +1,10 @@
 """``ImageModel`` by FAL's queue.
 
-A submit answers where the request is: ``{owner}/{app}/requests/{id}``. That is the ticket; below it
+A submit returns the path of the request: ``{owner}/{app}/requests/{id}``. That is its id here; below it
 are status, result and cancel. A request that failed is ``COMPLETED`` like any other: its status may
 say so, and its result has the HTTP status of the model.
 
-Whether an error passes is told by its kind (``error_type``, or the header ``X-Fal-Error-Type``), then by
+Whether an error passes is decided by its kind (``error_type``, or the header ``X-Fal-Error-Type``), then by
 ``X-Fal-Retryable``, then by its status.
 """
 
@@ -28,17 +28,24 @@ from executors.errors import (
     ProviderUnavailable,
 )
 from executors.providers.base import GeneratedImage, VendorRequest
-from executors.providers.transport.http import Call, Patience, Wire
+from executors.providers.transport.http import Call, RetryBudget, VendorClient
 from executors.providers.transport.limits import CallLimits
+from executors.providers.transport.pending_requests import (
+    FinalFailure,
+    Polling,
+    UnknownRequest,
+    final_failures,
+    picture,
+    resume_or_submit,
+)
 from executors.providers.transport.prompts import picture_prompt
 from executors.providers.transport.results import Results
-from executors.providers.transport.tickets import Rhythm, Spent, Unknown, picture, redeemed, spent
 from executors.providers.transport.vendor import Refusal, Vendor, refusal_of
 
 FAL_URL: Final = "https://queue.fal.run"
 
-#: Looking is free and cheap, but a hundred jobs look at once.
-_LOOKS: Final = CallLimits(concurrency=100, per_second=100.0)
+#: Polling is free and cheap, but a hundred jobs poll at once.
+_POLLS: Final = CallLimits(concurrency=100, per_second=100.0)
 _CANCELS: Final = CallLimits(concurrency=50, per_second=50.0)
 
 _CONTENT: Final = {"content_policy_violation", "nsfw_content_detected"}
@@ -93,23 +100,25 @@ class FalImageModel:
 
     def __init__(
         self,
-        wire: Wire,
+        client: VendorClient,
         results: Results,
         *,
         model: str,
         refine_model: str,
-        look_every: float = 0.3,
+        poll_every: float = 0.3,
     ) -> None:
-        self.name = wire.vendor.name
-        self._wire = wire
+        self.name = client.vendor.name
+        self._client = client
         self._results = results
         self._model = model
         self._refine_model = refine_model
-        self._look_every = look_every  # seconds, at first
-        self._looks = wire.beside(_LOOKS)
+        self._poll_every = poll_every  # seconds, at first
+        self._polls = client.with_limits(_POLLS)
         # The answer of a model that failed stays what it is.
-        self._failures = wire.beside(_LOOKS, patience=Patience(retries=0))
-        self._cancels = wire.beside(_CANCELS, patience=Patience(retries=1, seconds=2.0))
+        self._failures = client.with_limits(_POLLS, retry_budget=RetryBudget(retries=0))
+        self._cancels = client.with_limits(
+            _CANCELS, retry_budget=RetryBudget(retries=1, seconds=2.0)
+        )
 
     async def generate(
         self,
@@ -122,13 +131,13 @@ class FalImageModel:
         request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """A picture from words."""
-        asked = {
+        payload = {
             "prompt": picture_prompt(subject, theme, style),
             "image_size": {"width": size, "height": size},
             "num_images": 1,
             **_given(seed=seed),
         }
-        return await self._made(self._model, asked, seed, request)
+        return await self._made(self._model, payload, seed, request)
 
     async def refine(
         self,
@@ -142,38 +151,38 @@ class FalImageModel:
         request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """``original`` changed as the words say, in the size that the model gives it."""
-        asked = {
+        payload = {
             "prompt": prompt,
             "image_url": "data:image/png;base64," + base64.b64encode(original).decode(),
             "num_images": 1,
             **_given(strength=None if strength is None else max(strength, 0.01), seed=seed),
         }
-        return await self._made(self._refine_model, asked, seed, request)
+        return await self._made(self._refine_model, payload, seed, request)
 
     async def _made(
-        self, model: str, asked: Mapping[str, Any], seed: int | None, request: VendorRequest
+        self, model: str, payload: Mapping[str, Any], seed: int | None, request: VendorRequest
     ) -> GeneratedImage:
         own = request.at(self.name)
 
         async def submit() -> str:
-            return await self._submit(model, asked)
+            return await self._submit(model, payload)
 
-        async def answer(ticket: str) -> GeneratedImage:
-            failed = await self._completed(ticket, own.report)
+        async def answer(request_id: str) -> GeneratedImage:
+            failed = await self._completed(request_id, own.report)
             if failed is not None:
-                await self._refuse(ticket, failed)
-            return await self._picture(await self._result(ticket), model, seed)
+                await self._refuse(request_id, failed)
+            return await self._picture(await self._result(request_id), model, seed)
 
-        return await redeemed(
-            self._wire.vendor, own, submit=submit, answer=answer, cancel=self._cancel
+        return await resume_or_submit(
+            self._client.vendor, own, submit=submit, answer=answer, cancel=self._cancel
         )
 
-    async def _submit(self, model: str, asked: Mapping[str, Any]) -> str:
-        vendor = self._wire.vendor
-        # Nobody looks for an answer after that time: a queue this long need not begin.
-        headers = {"X-Fal-Request-Timeout": f"{self._wire.timeouts.total:g}"}
-        call = Call(url=f"/{model}", body=asked, headers=headers, bucket=model)
-        document = await self._wire.ask(call)
+    async def _submit(self, model: str, payload: Mapping[str, Any]) -> str:
+        vendor = self._client.vendor
+        # Nobody polls after that time, so a request that still waits in the queue need not begin.
+        headers = {"X-Fal-Request-Timeout": f"{self._client.timeouts.total:g}"}
+        call = Call(url=f"/{model}", body=payload, headers=headers, bucket=model)
+        document = await self._client.request(call)
         url = document.get("status_url") if isinstance(document, dict) else None
         if not _is_word(url) or not url.endswith("/status"):
             vendor.confuse("there is no status_url in it", str(document).encode())
@@ -182,60 +191,60 @@ class FalImageModel:
         # Behind a proxy FAL names its own address; the way there is still the one that is set.
         return URL(url).path.removesuffix("/status")
 
-    async def _completed(self, ticket: str, report: Callable[[str], None]) -> Refusal | None:
+    async def _completed(self, request_id: str, report: Callable[[str], None]) -> Refusal | None:
         """Wait for the end; what the status says of a failure."""
-        rhythm = Rhythm(self._look_every, longest=2.0)
-        told = ""
+        polling = Polling(self._poll_every, longest=2.0)
+        reported = ""
         while True:
-            document = await self._look(Call(method="GET", url=f"{ticket}/status"))
+            document = await self._poll(Call(method="GET", url=f"{request_id}/status"))
             match document.get("status"):
                 case "COMPLETED":
                     return _failure(document)
                 case "IN_QUEUE":
-                    sentence = _place(document.get("queue_position"))
+                    sentence = _queue_position(document.get("queue_position"))
                 case "IN_PROGRESS":
                     sentence = "FAL is drawing"
                 case other:
-                    self._wire.vendor.confuse(f"the status is {str(other)[:50]!r}")
-            if sentence != told:
+                    self._client.vendor.confuse(f"the status is {str(other)[:50]!r}")
+            if sentence != reported:
                 report(sentence)
-                told = sentence
-            await rhythm.pause()
+                reported = sentence
+            await polling.pause()
 
-    async def _look(self, call: Call) -> dict[str, Any]:
+    async def _poll(self, call: Call) -> dict[str, Any]:
         try:
-            document = await self._looks.ask(call)
+            document = await self._polls.request(call)
         except ProviderRejected as error:
             _check_known(error)
             raise
         if not isinstance(document, dict):
-            self._wire.vendor.confuse("it is no JSON object", str(document).encode())
+            self._client.vendor.confuse("it is no JSON object", str(document).encode())
         return document
 
-    async def _result(self, ticket: str) -> Any:
-        call = Call(method="GET", url=ticket)
+    async def _result(self, request_id: str) -> Any:
+        call = Call(method="GET", url=request_id)
         try:
-            return await self._looks.ask(call, largest=self._results.largest_text)
+            return await self._polls.request(call, largest=self._results.largest_text)
         except ExecutorError as error:
             _check_known(error)
             if _is_the_models(error):
-                raise Spent(error) from error
+                raise FinalFailure(error) from error
             raise
 
-    async def _refuse(self, ticket: str, failed: Refusal) -> NoReturn:
+    async def _refuse(self, request_id: str, failed: Refusal) -> NoReturn:
         """Raise what a failure was: the result knows more of it than the status."""
         if failed.code in _ENDED_BY_US:
-            raise Unknown(failed.code)
+            raise UnknownRequest(failed.code)
         try:
-            await self._failures.ask(Call(method="GET", url=ticket))
+            await self._failures.request(Call(method="GET", url=request_id))
         except ExecutorError as error:
             if _is_the_models(error):
-                raise Spent(error) from error
-        with spent():
-            self._wire.vendor.refuse(failed)
+                raise FinalFailure(error) from error
+        with final_failures():
+            self._client.vendor.refuse(failed)
 
     async def _picture(self, document: Any, model: str, seed: int | None) -> GeneratedImage:
-        with spent():
+        with final_failures():
             url, used = self._found(document, seed)
         content = await picture(self._results, url)
         return GeneratedImage(content, provider=self.name, model=model, seed=used)
@@ -248,15 +257,15 @@ class FalImageModel:
         flagged = found.get("has_nsfw_concepts")
         if isinstance(flagged, list) and flagged[:1] == [True]:
             # The picture that is there is black.
-            self._wire.vendor.refuse(Refusal(status=422, code="nsfw_content_detected"))
+            self._client.vendor.refuse(Refusal(status=422, code="nsfw_content_detected"))
         url = image.get("url") if isinstance(image, dict) else None
         if not _is_word(url):
-            self._wire.vendor.confuse("there is no picture in it", str(document).encode())
+            self._client.vendor.confuse("there is no picture in it", str(document).encode())
         used = found.get("seed")
         return url, used if isinstance(used, int) else seed
 
-    async def _cancel(self, ticket: str) -> None:
-        await self._cancels.ask(Call(method="PUT", url=f"{ticket}/cancel"))
+    async def _cancel(self, request_id: str) -> None:
+        await self._cancels.request(Call(method="PUT", url=f"{request_id}/cancel"))
 
 
 def read_error(status: int, document: Any) -> Refusal:
@@ -325,18 +334,18 @@ def _failure(document: Mapping[str, Any]) -> Refusal | None:
 def _check_known(error: ExecutorError) -> None:
     refusal = refusal_of(error)
     if refusal is not None and (refusal.status in {404, 410} or refusal.code in _ENDED_BY_US):
-        raise Unknown(f"{refusal.status} {refusal.code}") from error
+        raise UnknownRequest(f"{refusal.status} {refusal.code}") from error
 
 
 def _is_the_models(error: ExecutorError) -> bool:
-    """Whether the request has failed, rather than this look at it."""
+    """Whether the request has failed, rather than this poll of it."""
     refusal = refusal_of(error)
     if refusal is None or refusal.status in {401, 403, 404, 408, 409, 410, 425, 429}:
         return False
     return 400 <= refusal.status < 500 or bool(refusal.code) or refusal.passes is not None
 
 
-def _place(position: object) -> str:
+def _queue_position(position: object) -> str:
     if isinstance(position, int) and position > 0:
         return f"{position} ahead in the queue of FAL"
     return "Next in the queue of FAL"

@@ -14,11 +14,11 @@ from pydantic import SecretStr
 
 from executors.errors import ExecutorError, ProviderRejected
 from executors.providers.base import GeneratedImage, VendorRequest
-from executors.providers.transport.http import Call, Patience, Wire, parsed
+from executors.providers.transport.http import Call, RetryBudget, VendorClient, parsed
 from executors.providers.transport.limits import CallLimits
+from executors.providers.transport.pending_requests import run_to_end
 from executors.providers.transport.prompts import picture_prompt
 from executors.providers.transport.results import Results
-from executors.providers.transport.tickets import see_through
 from executors.providers.transport.vendor import Refusal, Vendor
 
 log = logging.getLogger("uvian.providers")
@@ -51,11 +51,13 @@ class JigsawStackImageModel:
     there whatever happens.
     """
 
-    def __init__(self, wire: Wire, results: Results) -> None:
-        self.name = wire.vendor.name
-        self._wire = wire
+    def __init__(self, client: VendorClient, results: Results) -> None:
+        self.name = client.vendor.name
+        self._client = client
         self._results = results
-        self._cleaning = wire.beside(_CLEANING, patience=Patience(retries=1, seconds=2.0))
+        self._cleaning = client.with_limits(
+            _CLEANING, retry_budget=RetryBudget(retries=1, seconds=2.0)
+        )
 
     async def generate(
         self,
@@ -88,13 +90,13 @@ class JigsawStackImageModel:
             await self._upload(key, original)
             return await self._made(prompt, width, height, seed, {"file_store_key": key})
         finally:
-            await see_through(self._delete(key))
+            await run_to_end(self._delete(key))
 
     async def _made(
         self, prompt: str, width: int, height: int, seed: int | None, source: Mapping[str, str]
     ) -> GeneratedImage:
         wide, high = size_of(width, height)
-        asked: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "prompt": prompt[:_LONGEST_PROMPT],
             "width": wide,
             "height": high,
@@ -103,9 +105,9 @@ class JigsawStackImageModel:
             **source,
         }
         if seed is not None:
-            asked["advance_config"] = {"seed": seed}
-        call = Call(url="/ai/image_generation", body=asked)
-        async with self._wire.open(call) as reply:
+            payload["advance_config"] = {"seed": seed}
+        call = Call(url="/ai/image_generation", body=payload)
+        async with self._client.open(call) as reply:
             kind = reply.content_type
             content = await reply.read(self._results.largest_text)
         found = await self._picture(kind, content)
@@ -113,7 +115,7 @@ class JigsawStackImageModel:
 
     async def _picture(self, kind: str, content: bytes) -> bytes:
         """Bytes, or a document with a URL or base64: which of them, the vendor decides."""
-        vendor = self._wire.vendor
+        vendor = self._client.vendor
         unnamed = kind in {"application/octet-stream", ""} and not content.startswith(b"{")
         if kind.startswith("image/") or unnamed:
             return content
@@ -131,7 +133,7 @@ class JigsawStackImageModel:
         return await self._results.decoded(url)
 
     async def _upload(self, key: str, original: bytes) -> None:
-        await self._wire.ask(
+        await self._client.request(
             Call(
                 url=f"/store/file?key={key}&overwrite=true",
                 form=lambda: original,
@@ -142,7 +144,7 @@ class JigsawStackImageModel:
     async def _delete(self, key: str) -> None:
         try:
             async with asyncio.timeout(_DELETING):
-                await self._cleaning.ask(Call(method="DELETE", url=f"/store/file/read/{key}"))
+                await self._cleaning.request(Call(method="DELETE", url=f"/store/file/read/{key}"))
         except ProviderRejected:
             log.debug("jigsawstack: %s never came there", key)
         except (ExecutorError, TimeoutError, RuntimeError) as error:

@@ -22,7 +22,7 @@ LABEL: Final = "[offline]"
 _PIECE = re.compile(r"\s*\S{1,24}|\s+")  # a script without spaces still arrives piece by piece
 _QUOTED = re.compile('["“„«「](.+?)["”“»」]', re.DOTALL)
 _LONGEST_QUOTE = 160  # characters
-_HEARD = 2000  # characters of a question that are looked at for what it asks
+_READ_LENGTH = 2000  # characters of a question that are searched for its subject
 _BYTES_PER_TOKEN = 4
 _STOP: Final[FinishReason] = "stop"
 _LENGTH: Final[FinishReason] = "length"
@@ -84,7 +84,7 @@ def answer(messages: Sequence[ChatMessage]) -> str:
     if not question:
         return f"{LABEL} Nobody has asked me anything yet. {_ABILITIES}"
     for asks, reply in _REPLIES:
-        if asks.search(question[:_HEARD]):
+        if asks.search(question[:_READ_LENGTH]):
             return f"{LABEL} {reply(question, messages)}"
     return f"{LABEL} {_reflection(question, messages)}"
 

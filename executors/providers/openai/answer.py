@@ -73,7 +73,7 @@ class Answer:
         self._spoke = self._spoke or bool(text.strip())
         return self._cleaner.clean(text) if text else ""
 
-    def ending(self) -> ChatDelta:
+    def final_delta(self) -> ChatDelta:
         """Why it ended and what it used. Raises where the end is missing."""
         if self._calls and not self._spoke:
             self._vendor.fail("called a tool instead of answering")
@@ -174,7 +174,7 @@ def _words(content: object) -> str:
 def _usage(usage: object) -> ChatUsage | None:
     if not isinstance(usage, dict):
         return None
-    asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    if isinstance(asked, int) and isinstance(answered, int) and asked >= 0 and answered >= 0:
-        return ChatUsage(asked, answered)
+    prompt, completion = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    if isinstance(prompt, int) and isinstance(completion, int) and prompt >= 0 and completion >= 0:
+        return ChatUsage(prompt, completion)
     return None

@@ -13,12 +13,12 @@ from executors.providers.base import ChatDelta, ChatMessage, VendorRequest
 from executors.providers.openai.answer import DONE, Answer, says_something
 from executors.providers.openai.dialect import Dialect
 from executors.providers.openai.vendor import is_openai
-from executors.providers.transport.http import LARGEST_ANSWER, Call, Reply, Wire, parsed
+from executors.providers.transport.http import LARGEST_ANSWER, Call, Reply, VendorClient, parsed
 from executors.providers.transport.sse import EventStream, ServerEvent, TooLargeError
 from executors.providers.transport.vendor import refusal_of
 
 #: Seconds in which usage has to follow the ending; the answer is complete without.
-_LAST_WORDS: Final = 5.0
+_USAGE_WAIT: Final = 5.0
 
 #: Servers forget to label a stream; what is labelled as something else is something else.
 _STREAMS: Final = {"text/event-stream", "text/plain", "application/octet-stream", ""}
@@ -32,11 +32,11 @@ class OpenAIChatModel:
 
     structured = True
 
-    def __init__(self, wire: Wire, *, model: str) -> None:
-        self.name = wire.vendor.name
-        self._wire = wire
+    def __init__(self, client: VendorClient, *, model: str) -> None:
+        self.name = client.vendor.name
+        self._client = client
         self._model = model
-        ours = is_openai(wire.vendor.base_url)
+        ours = is_openai(client.vendor.base_url)
         self._usual = Dialect("max_completion_tokens" if ours else "max_tokens")
         self._dialects: dict[str, Dialect] = {}  # by model, where it is not the usual one
 
@@ -50,39 +50,41 @@ class OpenAIChatModel:
         schema: Mapping[str, Any] | None = None,
         request: VendorRequest = VendorRequest(),
     ) -> AsyncGenerator[ChatDelta, None]:
-        """The answer, piece by piece; the last delta has the ending, and usage where it is known."""
+        """The answer, delta by delta; the last one has the finish reason, and usage where it is known."""
         async with AsyncExitStack() as held:
             body = {"model": model or self._model, "stream": True}
             if temperature is not None:
                 body["temperature"] = temperature
-            reply = await self._ask(held, body, messages, max_tokens=max_tokens, schema=schema)
+            reply = await self._request(held, body, messages, max_tokens=max_tokens, schema=schema)
             answer = Answer(reply.vendor, in_form=schema is not None)
-            async with aclosing(self._heard(reply, answer)) as all_heard:
-                async for heard in all_heard:
-                    if text := answer.take(heard):
+            async with aclosing(self._received(reply, answer)) as all_received:
+                async for received in all_received:
+                    if text := answer.take(received):
                         yield ChatDelta(text)
                     if answer.fault is not None:
                         raise answer.fault
                     if answer.done:
                         break
-            yield answer.ending()
+            yield answer.final_delta()
             await reply.settle()
 
-    async def _heard(self, reply: Reply, answer: Answer) -> AsyncGenerator[list[ServerEvent], None]:
-        """The events as they come, some at a time."""
+    async def _received(
+        self, reply: Reply, answer: Answer
+    ) -> AsyncGenerator[list[ServerEvent], None]:
+        """The events as they arrive, some at a time."""
         if reply.content_type not in _STREAMS:
             yield [await _whole(reply), ServerEvent(DONE)]
             return
         events = EventStream()
-        piece = b"-"
-        while piece:
-            piece = await self._piece(reply, answer)
+        chunk = b"-"
+        while chunk:
+            chunk = await self._chunk(reply, answer)
             try:
-                yield events.feed(piece) if piece else events.end()
+                yield events.feed(chunk) if chunk else events.end()
             except TooLargeError as error:
                 reply.vendor.confuse(str(error))
 
-    async def _ask(
+    async def _request(
         self,
         held: AsyncExitStack,
         body: Mapping[str, Any],
@@ -102,7 +104,7 @@ class OpenAIChatModel:
             }
             call = Call(url="/chat/completions", body=sent, bucket=model)
             try:
-                reply = await held.enter_async_context(self._wire.open(call))
+                reply = await held.enter_async_context(self._client.open(call))
             except ProviderRejected as error:
                 refusal = refusal_of(error)
                 other = dialect.without(refusal) if refusal is not None else None
@@ -114,12 +116,12 @@ class OpenAIChatModel:
                     self._dialects[model] = dialect
                 return reply
 
-    async def _piece(self, reply: Reply, answer: Answer) -> bytes:
-        """The next piece; once the answer has ended, a fault of the line ends it too."""
+    async def _chunk(self, reply: Reply, answer: Answer) -> bytes:
+        """The next chunk; once the answer has ended, an error of the connection ends it too."""
         if not answer.ended:
-            return await reply.piece()
+            return await reply.chunk()
         try:
-            return await reply.piece(within=_LAST_WORDS)
+            return await reply.chunk(within=_USAGE_WAIT)
         except ProviderUnavailable:
             return b""
 

@@ -14,7 +14,7 @@ import aiohttp
 from executors.errors import ProviderRejected
 from executors.providers.base import GeneratedImage, VendorRequest
 from executors.providers.openai.vendor import read_event_error
-from executors.providers.transport.http import Call, Wire
+from executors.providers.transport.http import Call, VendorClient
 from executors.providers.transport.prompts import picture_prompt
 from executors.providers.transport.results import Results
 from executors.providers.transport.vendor import refusal_of
@@ -33,12 +33,12 @@ class OpenAIImageModel:
     resume: closing the connection is the cancellation.
     """
 
-    def __init__(self, wire: Wire, results: Results, *, model: str) -> None:
-        self.name = wire.vendor.name
-        self._wire = wire
+    def __init__(self, client: VendorClient, results: Results, *, model: str) -> None:
+        self.name = client.vendor.name
+        self._client = client
         self._results = results
         self._model = model
-        self._asks_for_text = not _is_gpt_image(model)  # GPT Image knows no other form of answer
+        self._wants_base64 = not _is_gpt_image(model)  # GPT Image knows no other form of answer
 
     async def generate(
         self,
@@ -83,34 +83,34 @@ class OpenAIImageModel:
         )
 
     async def _made(
-        self, asked: Mapping[str, Any], original: bytes | None = None
+        self, payload: Mapping[str, Any], original: bytes | None = None
     ) -> GeneratedImage:
-        if not self._asks_for_text:
-            return await self._once(asked, original)
+        if not self._wants_base64:
+            return await self._once(payload, original)
         try:
-            return await self._once({**asked, "response_format": "b64_json"}, original)
+            return await self._once({**payload, "response_format": "b64_json"}, original)
         except ProviderRejected as error:
             refusal = refusal_of(error)
             named = f"{refusal.param} {refusal.message}" if refusal is not None else ""
             if "response_format" not in named:
                 raise
-        self._asks_for_text = False
-        return await self._once(asked, original)
+        self._wants_base64 = False
+        return await self._once(payload, original)
 
-    async def _once(self, asked: Mapping[str, Any], original: bytes | None) -> GeneratedImage:
+    async def _once(self, payload: Mapping[str, Any], original: bytes | None) -> GeneratedImage:
         if original is None:
-            call = Call(url="/images/generations", body=asked, bucket=self._model)
+            call = Call(url="/images/generations", body=payload, bucket=self._model)
         else:
             call = Call(
-                url="/images/edits", form=lambda: _form(asked, original), bucket=self._model
+                url="/images/edits", form=lambda: _form(payload, original), bucket=self._model
             )
-        document = await self._wire.ask(call, largest=self._results.largest_text)
+        document = await self._client.request(call, largest=self._results.largest_text)
         content = await self._content(document)
         return GeneratedImage(content, provider=self.name, model=self._model)
 
     async def _content(self, document: Any) -> bytes:
         if isinstance(document, dict) and document.get("error"):  # under a status that says 200
-            self._wire.vendor.refuse(read_event_error(document))
+            self._client.vendor.refuse(read_event_error(document))
         data = document.get("data") if isinstance(document, dict) else None
         first = data[0] if isinstance(data, list) and data else None
         found = first if isinstance(first, dict) else {}
@@ -118,7 +118,7 @@ class OpenAIImageModel:
             return await self._results.decoded(text)
         if isinstance(url := found.get("url"), str) and url:
             return await self._results.fetched(url)
-        return self._wire.vendor.confuse("there is no picture in it")
+        return self._client.vendor.confuse("there is no picture in it")
 
 
 def size_of(model: str, width: int, height: int) -> str:
@@ -148,10 +148,10 @@ def _is_gpt_image(model: str) -> bool:
     return model.startswith(("gpt-image", "chatgpt-image"))
 
 
-def _form(asked: Mapping[str, Any], original: bytes) -> aiohttp.FormData:
+def _form(payload: Mapping[str, Any], original: bytes) -> aiohttp.FormData:
     form = aiohttp.FormData()
     file = io.BytesIO(original)
     form.add_field("image", file, filename="original.png", content_type="image/png")
-    for name, value in asked.items():
+    for name, value in payload.items():
         form.add_field(name, str(value))
     return form

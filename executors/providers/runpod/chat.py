@@ -18,12 +18,18 @@ from executors.providers.base import (
 )
 from executors.providers.runpod.endpoint import Endpoint, Waiting, failure_in
 from executors.providers.runpod.outputs import Order, finish_in, text_in, usage_in
-from executors.providers.transport.http import Timeouts, Wire
-from executors.providers.transport.tickets import Rhythm, Unknown, call_off, kept, submitted
+from executors.providers.transport.http import Timeouts, VendorClient
+from executors.providers.transport.pending_requests import (
+    Polling,
+    UnknownRequest,
+    cancel_request,
+    save_id,
+    submit_request,
+)
 from executors.providers.transport.vendor import Vendor
 from uvian_common.text import TextCleaner
 
-#: A worker that is told no limit stops after 16 tokens, or 100.
+#: A worker without a limit in its request stops after 16 tokens, or 100.
 _MOST_TOKENS: Final = 1024
 
 _CUT: Final = "broke off in the middle of its answer"
@@ -34,16 +40,16 @@ _OVER: Final = {"COMPLETED", "FAILED", "TIMED_OUT", "CANCELLED"}
 class RunPodChatModel:
     """A ``ChatModel`` of an endpoint with a vLLM or TGI worker, which serves one model.
 
-    An answer is written for whoever listens: one that nobody hears any more is called off, and a
-    chat that is run again asks anew.
+    An answer is written for those who read it now: one that nobody reads any more is cancelled, and
+    another run of the chat submits a new request.
     """
 
     structured = False
 
-    def __init__(self, wire: Wire, *, look_every: float = 0.25) -> None:
-        self.name = wire.vendor.name
-        self._endpoint = Endpoint(wire)
-        self._look_every = look_every  # seconds, while there is text
+    def __init__(self, client: VendorClient, *, poll_every: float = 0.25) -> None:
+        self.name = client.vendor.name
+        self._endpoint = Endpoint(client)
+        self._poll_every = poll_every  # seconds, while there is text
 
     async def stream(
         self,
@@ -55,54 +61,62 @@ class RunPodChatModel:
         schema: Mapping[str, Any] | None = None,
         request: VendorRequest = VendorRequest(),
     ) -> AsyncGenerator[ChatDelta, None]:
-        """The answer, piece by piece. The endpoint has one model: ``model`` changes nothing."""
+        """The answer, delta by delta. The endpoint has one model: ``model`` changes nothing."""
         endpoint, own = self._endpoint, request.at(self.name)
         if own.id is not None:
-            await call_off(own.id, endpoint.cancel)
+            await cancel_request(own.id, endpoint.cancel)
         sampling: dict[str, Any] = {"max_tokens": max_tokens or _MOST_TOKENS}
         if temperature is not None:
             sampling["temperature"] = temperature
-        asked = {
-            "messages": [{"role": m.role, "content": m.content} for m in messages],
-            "stream": True,
-            "sampling_params": sampling,
-        }
-        ticket = await submitted(lambda: endpoint.run(asked), endpoint.cancel)
-        await kept(own, ticket, endpoint.cancel)
+        request_id = await self._submit(own, messages, sampling)
         answer = _Answer(endpoint.vendor, endpoint.timeouts, sampling["max_tokens"])
-        rhythm, waiting = Rhythm(self._look_every, longest=1.0), Waiting(own.report)
+        polling, waiting = Polling(self._poll_every, longest=1.0), Waiting(own.report)
         try:
             try:
                 while not answer.over:
-                    document = await self._look("stream", ticket)
+                    document = await self._poll("stream", request_id)
                     if text := answer.take(document):
-                        rhythm.restart()
+                        polling.restart()
                         yield ChatDelta(text)
                     if answer.fault is not None:
                         raise answer.fault
                     if not answer.finished:
                         waiting.see(document["status"])
-                        answer.check_patience()
-                        await rhythm.pause()
-                if text := answer.complete(await self._look("status", ticket)):
+                        answer.check_silence()
+                        await polling.pause()
+                if text := answer.complete(await self._poll("status", request_id)):
                     yield ChatDelta(text)
             finally:
                 if not answer.finished:
-                    await call_off(ticket, endpoint.cancel)
+                    await cancel_request(request_id, endpoint.cancel)
         except ExecutorError:
-            await own.keep("")  # nobody comes for it any more
+            await own.save("")  # no run resumes it
             raise
-        yield answer.ending()
+        yield answer.final_delta()
 
-    async def _look(self, what: str, ticket: str) -> dict[str, Any]:
+    async def _submit(
+        self, own: VendorRequest, messages: Sequence[ChatMessage], sampling: Mapping[str, Any]
+    ) -> str:
+        """Submit the request and save its id."""
+        endpoint = self._endpoint
+        payload = {
+            "messages": [{"role": m.role, "content": m.content} for m in messages],
+            "stream": True,
+            "sampling_params": sampling,
+        }
+        request_id = await submit_request(lambda: endpoint.run(payload), endpoint.cancel)
+        await save_id(own, request_id, endpoint.cancel)
+        return request_id
+
+    async def _poll(self, what: str, request_id: str) -> dict[str, Any]:
         try:
-            return await self._endpoint.look(what, ticket)
-        except Unknown as error:
+            return await self._endpoint.poll(what, request_id)
+        except UnknownRequest as error:
             self._endpoint.vendor.fail("has dropped the request", error)
 
 
 class _Answer:
-    """What a request has said so far."""
+    """The answer so far."""
 
     def __init__(self, vendor: Vendor, timeouts: Timeouts, max_tokens: int) -> None:
         self.fault: ExecutorError | None = (
@@ -122,7 +136,7 @@ class _Answer:
         self._runs = False
 
     def take(self, document: Mapping[str, Any]) -> str:
-        """The text of one look at the stream."""
+        """The text of one poll of the stream."""
         status, items = document["status"], document.get("stream")
         items = items if isinstance(items, list) else []
         self.finished = status in _OVER
@@ -150,20 +164,20 @@ class _Answer:
         """What the stream has left out: workers that collect their pieces give them all in the end."""
         self._check(document)
         output = document.get("output")
-        pieces = output if isinstance(output, list) else []
-        whole = "".join(map(self._text, pieces))
+        chunks = output if isinstance(output, list) else []
+        whole = "".join(map(self._text, chunks))
         if whole.startswith(self._said):
             return self._cleaner.clean(whole[len(self._said) :])
         if whole or self._order.has_gap:
             self._vendor.fail(_CUT, "pieces are missing")
         return ""
 
-    def check_patience(self) -> None:
-        """Raise when nothing has been said for too long. What waits in the queue may wait."""
+    def check_silence(self) -> None:
+        """Raise when no text came for too long. A request in the queue may wait."""
         if time.monotonic() > self._waits_until:
             self._vendor.fail("said nothing for too long in the middle of its answer")
 
-    def ending(self) -> ChatDelta:
+    def final_delta(self) -> ChatDelta:
         """Why it ended and what it used."""
         if self._finish is None:
             cut = self._usage is not None and self._usage.completion_tokens >= self._max_tokens

@@ -17,15 +17,15 @@ from typing import Any, Final
 from pydantic import SecretStr
 
 from executors.errors import ExecutorError, ProviderRejected, ProviderUnavailable
-from executors.providers.transport.http import Call, Patience, Wire, parsed
+from executors.providers.transport.http import Call, RetryBudget, VendorClient, parsed
 from executors.providers.transport.limits import CallLimits
-from executors.providers.transport.tickets import Rhythm, Unknown, spent
+from executors.providers.transport.pending_requests import Polling, UnknownRequest, final_failures
 from executors.providers.transport.vendor import Refusal, Vendor, refusal_of
 
 RUNPOD_URL: Final = "https://api.runpod.ai/v2"
 
 #: RunPod's own limits are, in 10 s: 1000 requests, 2000 looks, 100 cancels.
-_LOOKS: Final = CallLimits(concurrency=200, per_second=100.0)
+_POLLS: Final = CallLimits(concurrency=200, per_second=100.0)
 _CANCELS: Final = CallLimits(concurrency=20, per_second=10.0)
 
 _COLD_START: Final = 10.0  #: seconds in the queue after which a worker is probably being started
@@ -49,51 +49,53 @@ def runpod_vendor(
 
 
 class Endpoint:
-    """Sends requests, looks at them, calls them off: each with limits of its own."""
+    """Submits, polls and cancels requests, each with limits of its own."""
 
-    def __init__(self, wire: Wire) -> None:
-        self.vendor = wire.vendor
-        self.timeouts = wire.timeouts
-        self._wire = wire
-        self._looks = wire.beside(_LOOKS)
-        self._cancels = wire.beside(_CANCELS, patience=Patience(retries=1, seconds=2.0))
+    def __init__(self, client: VendorClient) -> None:
+        self.vendor = client.vendor
+        self.timeouts = client.timeouts
+        self._client = client
+        self._polls = client.with_limits(_POLLS)
+        self._cancels = client.with_limits(
+            _CANCELS, retry_budget=RetryBudget(retries=1, seconds=2.0)
+        )
 
-    async def run(self, asked: Mapping[str, Any]) -> str:
-        """Send a request; its ticket. Nobody waits for it longer than the policy says."""
+    async def run(self, payload: Mapping[str, Any]) -> str:
+        """Submit a request; its id. The vendor drops it when nobody waits for it any more."""
         allowed = max(round(self.timeouts.total * 1000), 10_000)
-        body = {"input": asked, "policy": {"executionTimeout": allowed, "ttl": 2 * allowed}}
-        document = await self._wire.ask(Call(url="/run", body=body))
-        ticket = document.get("id") if isinstance(document, dict) else None
-        if not isinstance(ticket, str) or not ticket:
+        body = {"input": payload, "policy": {"executionTimeout": allowed, "ttl": 2 * allowed}}
+        document = await self._client.request(Call(url="/run", body=body))
+        request_id = document.get("id") if isinstance(document, dict) else None
+        if not isinstance(request_id, str) or not request_id:
             self.vendor.confuse("there is no id in it", str(document).encode())
-        return ticket
+        return request_id
 
     async def ended(
-        self, ticket: str, report: Callable[[str], None], *, look_every: float, largest: int
+        self, request_id: str, report: Callable[[str], None], *, poll_every: float, largest: int
     ) -> Any:
         """Wait for the end of a request; its output."""
-        rhythm, waiting = Rhythm(look_every, longest=2.0), Waiting(report)
+        polling, waiting = Polling(poll_every, longest=2.0), Waiting(report)
         while True:
-            document = await self.look("status", ticket, largest=largest)
+            document = await self.poll("status", request_id, largest=largest)
             status = document["status"]
             if status == "COMPLETED":
                 return document.get("output")
-            with spent():
+            with final_failures():
                 self.check(document)
             waiting.see(status)
-            await rhythm.pause()
+            await polling.pause()
 
-    async def look(self, what: str, ticket: str, *, largest: int = 0) -> dict[str, Any]:
+    async def poll(self, what: str, request_id: str, *, largest: int = 0) -> dict[str, Any]:
         """``status`` or ``stream`` of a request; raises ``Unknown`` where it is not known any more."""
-        call = Call(method="GET", url=f"/{what}/{ticket}")
+        call = Call(method="GET", url=f"/{what}/{request_id}")
         try:
             document = await (
-                self._looks.ask(call, largest=largest) if largest else self._looks.ask(call)
+                self._polls.request(call, largest=largest) if largest else self._polls.request(call)
             )
         except ProviderRejected as error:
             refusal = refusal_of(error)
             if refusal is not None and refusal.status in {404, 410}:
-                raise Unknown(refusal.message) from error
+                raise UnknownRequest(refusal.message) from error
             raise
         if not isinstance(document, dict) or not isinstance(document.get("status"), str):
             self.vendor.confuse("there is no status in it", str(document).encode())
@@ -103,33 +105,33 @@ class Endpoint:
         """Raise what a request ended with, unless it goes on or is completed."""
         status = document["status"]
         if status == "CANCELLED":
-            raise Unknown("it was cancelled")
+            raise UnknownRequest("it was cancelled")
         if status in _FAILED:
             self.vendor.refuse(failure_in(document.get("error"), code=status))
 
-    async def cancel(self, ticket: str) -> None:
-        """Call a request off."""
-        await self._cancels.ask(Call(url=f"/cancel/{ticket}"))
+    async def cancel(self, request_id: str) -> None:
+        """Cancel a request."""
+        await self._cancels.request(Call(url=f"/cancel/{request_id}"))
 
 
 class Waiting:
-    """Tells the user what is waited for. A worker that must be started first is no fault."""
+    """Reports to the user what the job waits for. A worker that must be started first is no failure."""
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._began = time.monotonic()
-        self._told = ""
+        self._reported = ""
 
     def see(self, status: str) -> None:
-        """Tell of a state, once."""
+        """Report a state, once."""
         sentence = "RunPod is at work"
         if status == "IN_QUEUE":
             sentence = "Waiting in the queue of RunPod"
             if time.monotonic() - self._began > _COLD_START:
                 sentence = "RunPod is starting a worker, which can take minutes"
-        if sentence != self._told:
+        if sentence != self._reported:
             self._report(sentence)
-            self._told = sentence
+            self._reported = sentence
 
 
 def failure_in(error: object, *, code: str = "FAILED") -> Refusal:

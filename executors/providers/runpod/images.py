@@ -11,10 +11,10 @@ from typing import Any
 from executors.providers.base import GeneratedImage, VendorRequest
 from executors.providers.runpod.endpoint import Endpoint
 from executors.providers.runpod.outputs import picture_in, seed_in
-from executors.providers.transport.http import Wire
+from executors.providers.transport.http import VendorClient
+from executors.providers.transport.pending_requests import final_failures, picture, resume_or_submit
 from executors.providers.transport.prompts import picture_prompt
 from executors.providers.transport.results import Results
-from executors.providers.transport.tickets import picture, redeemed, spent
 
 
 class RunPodImageModel:
@@ -25,11 +25,11 @@ class RunPodImageModel:
     workflow, as ComfyUI's, are not asked this way.
     """
 
-    def __init__(self, wire: Wire, results: Results, *, look_every: float = 0.3) -> None:
-        self.name = wire.vendor.name
-        self._endpoint = Endpoint(wire)
+    def __init__(self, client: VendorClient, results: Results, *, poll_every: float = 0.3) -> None:
+        self.name = client.vendor.name
+        self._endpoint = Endpoint(client)
         self._results = results
-        self._look_every = look_every  # seconds, at first
+        self._poll_every = poll_every  # seconds, at first
 
     async def generate(
         self,
@@ -43,8 +43,8 @@ class RunPodImageModel:
     ) -> GeneratedImage:
         """A picture from words."""
         side = _stepped(size)
-        asked = {"prompt": picture_prompt(subject, theme, style), "width": side, "height": side}
-        return await self._made(asked, seed, request)
+        payload = {"prompt": picture_prompt(subject, theme, style), "width": side, "height": side}
+        return await self._made(payload, seed, request)
 
     async def refine(
         self,
@@ -58,35 +58,35 @@ class RunPodImageModel:
         request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """``original`` changed as the words say. RunPod takes no request above 10 MB."""
-        asked: dict[str, Any] = {
+        payload: dict[str, Any] = {
             "prompt": prompt,
             "width": _stepped(width),
             "height": _stepped(height),
             "image_url": "data:image/png;base64," + base64.b64encode(original).decode(),
         }
         if strength is not None:
-            asked["strength"] = strength
-        return await self._made(asked, seed, request)
+            payload["strength"] = strength
+        return await self._made(payload, seed, request)
 
     async def _made(
-        self, asked: Mapping[str, Any], seed: int | None, request: VendorRequest
+        self, payload: Mapping[str, Any], seed: int | None, request: VendorRequest
     ) -> GeneratedImage:
         endpoint, own = self._endpoint, request.at(self.name)
-        sent = {**asked, "num_images": 1}
+        sent = {**payload, "num_images": 1}
         if seed is not None:
             sent["seed"] = seed
 
         async def submit() -> str:
             return await endpoint.run(sent)
 
-        async def answer(ticket: str) -> GeneratedImage:
+        async def answer(request_id: str) -> GeneratedImage:
             output = await endpoint.ended(
-                ticket,
+                request_id,
                 own.report,
-                look_every=self._look_every,
+                poll_every=self._poll_every,
                 largest=self._results.largest_text,
             )
-            with spent():
+            with final_failures():
                 found = picture_in(output)
                 if not found:
                     endpoint.vendor.confuse("there is no picture in it", str(output).encode())
@@ -97,7 +97,7 @@ class RunPodImageModel:
                 content, provider=self.name, model=model, seed=seed if used is None else used
             )
 
-        return await redeemed(
+        return await resume_or_submit(
             endpoint.vendor, own, submit=submit, answer=answer, cancel=endpoint.cancel
         )
 

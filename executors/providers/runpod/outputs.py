@@ -48,10 +48,10 @@ def usage_in(output: object) -> ChatUsage | None:
     usage = output.get("usage") if isinstance(output, dict) else None
     if not isinstance(usage, dict):
         return None
-    asked = usage.get("input", usage.get("prompt_tokens"))
-    answered = usage.get("output", usage.get("completion_tokens"))
-    if isinstance(asked, int) and isinstance(answered, int) and asked >= 0 and answered >= 0:
-        return ChatUsage(asked, answered)
+    prompt = usage.get("input", usage.get("prompt_tokens"))
+    completion = usage.get("output", usage.get("completion_tokens"))
+    if isinstance(prompt, int) and isinstance(completion, int) and prompt >= 0 and completion >= 0:
+        return ChatUsage(prompt, completion)
     return None
 
 
@@ -91,8 +91,8 @@ class Order:
     def __init__(self) -> None:
         self.is_broken = False  #: a piece came after those that belong behind it
         self._next = 0  # the token that comes next
-        self._held: dict[int, _Piece] = {}
-        self._taken: set[_Piece] = set()
+        self._held: dict[int, _Chunk] = {}
+        self._taken: set[_Chunk] = set()
         self._numbers: set[int] = set()
 
     @property
@@ -105,32 +105,32 @@ class Order:
         ready: list[Any] = []
         for item in sorted(items, key=lambda item: _number(item) or 0):
             output = item.get("output") if isinstance(item, dict) else None
-            number, piece = _number(item), _piece(output)
+            number, chunk = _number(item), _chunk(output)
             if number is not None:
                 if number in self._numbers:
                     continue
                 self.is_broken |= number < max(self._numbers, default=number)
                 self._numbers.add(number)
                 ready.append(output)
-            elif piece is None:
+            elif chunk is None:
                 ready.append(output)
-            elif piece.begin >= self._next:
-                self._held.setdefault(piece.begin, piece)
+            elif chunk.begin >= self._next:
+                self._held.setdefault(chunk.begin, chunk)
                 ready += self._in_turn()
-            elif piece not in self._taken:
+            elif chunk not in self._taken:
                 ready.append(output)
         return ready
 
     def _in_turn(self) -> Iterator[Any]:
         while self._next in self._held:
-            piece = self._held.pop(self._next)
-            self._next = piece.end
-            self._taken.add(piece)
-            yield piece.output
+            chunk = self._held.pop(self._next)
+            self._next = chunk.end
+            self._taken.add(chunk)
+            yield chunk.output
 
 
 @dataclass(frozen=True, slots=True)
-class _Piece:
+class _Chunk:
     """Tokens, from one to another."""
 
     begin: int
@@ -139,14 +139,14 @@ class _Piece:
     output: Any = field(compare=False)
 
 
-def _piece(output: object) -> _Piece | None:
+def _chunk(output: object) -> _Chunk | None:
     tokens = _choice(output).get("tokens") if isinstance(output, dict) else None
     usage = usage_in(output)
     if not isinstance(tokens, list) or usage is None:
         return None
     end = usage.completion_tokens
     return (
-        _Piece(end - len(tokens), end, text_in(output), output) if 0 < len(tokens) <= end else None
+        _Chunk(end - len(tokens), end, text_in(output), output) if 0 < len(tokens) <= end else None
     )
 
 

@@ -1,1 +1,1 @@
-"""What all vendors have in common on the wire."""
+"""What calls to all vendors share: HTTP, limits, streams, requests that are answered later."""

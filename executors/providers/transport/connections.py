@@ -1,8 +1,8 @@
-"""Connections that can be dropped, not only closed."""
+"""Connections that are aborted, not only closed."""
 
 from __future__ import annotations
 
-__all__ = ["Lines", "dropping"]
+__all__ = ["DroppableConnector", "dropping"]
 
 import asyncio
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ _used: ContextVar[list[asyncio.Transport] | None] = ContextVar("used", default=N
 
 @contextmanager
 def dropping() -> Iterator[None]:
-    """Drop the connections that the block has used, at once, unless it ends well.
+    """Abort the connections that the block has used, at once, unless it ends without an error.
 
-    aiohttp closes them, and a connection that is closed first sends what is still to be sent: to a
-    server that has stopped reading in the middle of an upload, for ever.
+    aiohttp only closes them. A connection that is closed still sends what is in its buffer, and to a
+    server that stopped reading in the middle of an upload it would do so without an end.
     """
     used: list[asyncio.Transport] = []
     token = _used.set(used)
@@ -35,8 +35,8 @@ def dropping() -> Iterator[None]:
         _used.reset(token)
 
 
-class Lines(aiohttp.TCPConnector):
-    """Connections, each known to the block that uses it."""
+class DroppableConnector(aiohttp.TCPConnector):
+    """Makes connections that the ``dropping`` block around a request can abort."""
 
     async def connect(
         self,

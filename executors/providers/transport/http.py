@@ -1,12 +1,13 @@
-"""HTTP to a vendor: one session, its timeouts and limits, its faults in our words.
+"""HTTP to a vendor: one session, its timeouts and limits, and the vendor's errors as ours.
 
-A :class:`Wire` sends a :class:`Call` and answers a :class:`Reply`, or raises one of ``executors.errors``.
+A :class:`VendorClient` sends a :class:`Call` and returns a :class:`Reply`, or raises one of
+``executors.errors``.
 
-**What is asked again here.** Connections that fail, answers that break off before their head, 408,
-409, 425, 429 and 5xx: at most ``Patience.retries`` times and only while ``Patience.seconds`` last,
-because a place in the worker is held meanwhile. Longer waits go up as ``RateLimited`` and
-``ProviderUnavailable``, and the job waits in the queue. A call that was slow is not asked again:
-it may have been paid for. Once a reply has its head nothing is asked again here.
+**What is retried here.** Connections that fail, answers that break off before their head, 408, 409, 425,
+429 and 5xx. They are retried at most ``RetryBudget.retries`` times within ``RetryBudget.seconds``, because
+the job holds a slot of the worker meanwhile. For longer waits ``RateLimited`` or ``ProviderUnavailable``
+is raised, and the job waits in the queue. A call that was slow is not retried: it may have been paid
+for. Nothing is retried after the head of a reply.
 
 **Cancelling** closes the connection at once, without reading what is left.
 """
@@ -16,10 +17,10 @@ from __future__ import annotations
 __all__ = [
     "LARGEST_ERROR",
     "Call",
-    "Patience",
     "Reply",
+    "RetryBudget",
     "Timeouts",
-    "Wire",
+    "VendorClient",
     "open_session",
     "parsed",
 ]
@@ -41,7 +42,7 @@ import orjson
 from yarl import URL
 
 from executors.errors import ProviderUnavailable, RateLimited
-from executors.providers.transport.connections import Lines, dropping
+from executors.providers.transport.connections import DroppableConnector, dropping
 from executors.providers.transport.dns import OwnThreads
 from executors.providers.transport.limits import CallLimits, Gate, Resting
 from executors.providers.transport.retry_after import wait_of
@@ -64,13 +65,13 @@ class Timeouts:
 
     connect: float = 10.0  #: until there is a connection, lookup and TLS included
     first_byte: float = 120.0  #: until the answer begins; of a stream, until its first byte
-    idle: float = 60.0  #: between two pieces of an answer
+    idle: float = 60.0  #: between two chunks of an answer
     total: float = 600.0  #: until its last byte
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How often, and for how long from the first failure on, a call is asked again here."""
+class RetryBudget:
+    """How often a call is retried here, and for how long after its first failure."""
 
     retries: int = 2
     seconds: float = 10.0
@@ -79,14 +80,14 @@ class Patience:
         """Seconds before the next try; None when the last one was the last."""
         if not fault.again or tries > self.retries:
             return None
-        asked = fault.refusal.wait if fault.refusal is not None else None
+        requested = fault.refusal.wait if fault.refusal is not None else None
         pause = pause_before(tries - 1, first=_FIRST_PAUSE, longest=self.seconds)
-        return max(pause, (asked or 0.0) * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
+        return max(pause, (requested or 0.0) * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One question to a vendor."""
+    """One request to a vendor."""
 
     url: str  #: a path below the vendor's base URL, or a whole URL of the same server
     method: str = "POST"
@@ -98,10 +99,10 @@ class Call:
 
 @asynccontextmanager
 async def open_session(user_agent: str = "uvian-worker") -> AsyncIterator[aiohttp.ClientSession]:
-    """The session of the process: connections are shared, cookies are not kept."""
+    """The session of the process: connections are shared, cookies are ignored."""
     lookups = OwnThreads()
     session = aiohttp.ClientSession(
-        connector=Lines(limit=0, resolver=lookups),  # the gates count
+        connector=DroppableConnector(limit=0, resolver=lookups),  # the gates count
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         # Compression helps neither streams, which it holds back, nor pictures.
@@ -114,8 +115,8 @@ async def open_session(user_agent: str = "uvian-worker") -> AsyncIterator[aiohtt
         await lookups.close()
 
 
-class Wire:
-    """The line to one vendor. All that asks it shares one wire, and so its limits."""
+class VendorClient:
+    """The client of one vendor. All callers share one, and so its limits."""
 
     def __init__(
         self,
@@ -124,31 +125,33 @@ class Wire:
         *,
         timeouts: Timeouts | None = None,
         limits: CallLimits | None = None,
-        patience: Patience | None = None,
+        retry_budget: RetryBudget | None = None,
     ) -> None:
         self.vendor = vendor
         self.timeouts = timeouts or Timeouts()
         self._session = session
         self._gate = Gate(limits or CallLimits())
-        self._patience = patience or Patience()
+        self._retry_budget = retry_budget or RetryBudget()
 
-    def beside(self, limits: CallLimits, *, patience: Patience | None = None) -> Wire:
-        """Another line to the same vendor, for calls that its own limits count apart."""
-        return Wire(
+    def with_limits(
+        self, limits: CallLimits, *, retry_budget: RetryBudget | None = None
+    ) -> VendorClient:
+        """Another client of the same vendor, for calls that are counted apart, with limits of their own."""
+        return VendorClient(
             self._session,
             self.vendor,
             timeouts=self.timeouts,
             limits=limits,
-            patience=patience or self._patience,
+            retry_budget=retry_budget or self._retry_budget,
         )
 
     @asynccontextmanager
     async def open(self, call: Call) -> AsyncIterator[Reply]:
         """A reply whose head says 2xx, to be read while the block lasts."""
         async with AsyncExitStack() as held:
-            yield await self._patiently(call, held)
+            yield await self._with_retries(call, held)
 
-    async def ask(self, call: Call, *, largest: int = LARGEST_ANSWER) -> Any:
+    async def request(self, call: Call, *, largest: int = LARGEST_ANSWER) -> Any:
         """The whole answer as a JSON document."""
         async with self.open(call) as reply:
             content = await reply.read(largest)
@@ -162,37 +165,39 @@ class Wire:
         async with self.open(Call(method="GET", url=url)) as reply:
             return await reply.read(largest)
 
-    async def _patiently(self, call: Call, held: AsyncExitStack) -> Reply:
-        """The reply, asked for again while that is sensible; ``held`` closes it."""
+    async def _with_retries(self, call: Call, held: AsyncExitStack) -> Reply:
+        """The reply, after retries within the budget; ``held`` closes it."""
         tries, until = 0, 0.0
         while True:
-            left = until - time.monotonic() if tries else self._patience.seconds
+            left = until - time.monotonic() if tries else self._retry_budget.seconds
             try:
                 return await held.enter_async_context(self._once(call, left))
             except (ProviderUnavailable, RateLimited) as error:
                 fault = error.__cause__
                 tries += 1
-                # From the first failure on: standing in line is no fault of the vendor's.
-                until = until or time.monotonic() + self._patience.seconds
+                # From the first failure on: waiting for a slot is no failure of the vendor.
+                until = until or time.monotonic() + self._retry_budget.seconds
                 pause = (
-                    self._patience.pause(fault, tries) if isinstance(fault, VendorFault) else None
+                    self._retry_budget.pause(fault, tries)
+                    if isinstance(fault, VendorFault)
+                    else None
                 )
                 if pause is None or time.monotonic() + pause > until:
                     raise
-                log.info("%s; asked again in %.1f s", fault, pause)
+                log.info("%s; retried in %.1f s", fault, pause)
             await asyncio.sleep(pause)
 
     @asynccontextmanager
-    async def _once(self, call: Call, patience: float) -> AsyncIterator[Reply]:
+    async def _once(self, call: Call, max_wait: float) -> AsyncIterator[Reply]:
         try:
-            async with self._gate.turn(call.bucket, patience=patience), self._asked(call) as reply:
+            async with self._gate.slot(call.bucket, max_wait=max_wait), self._sent(call) as reply:
                 yield reply
         except Resting as resting:
             sentence = f"{self.vendor.label} is busy: its rate limit is reached."
             raise RateLimited(resting.left, sentence) from resting
 
     @asynccontextmanager
-    async def _asked(self, call: Call) -> AsyncIterator[Reply]:
+    async def _sent(self, call: Call) -> AsyncIterator[Reply]:
         began = time.monotonic()
         reply = Reply(await self._head(call), self.vendor, self.timeouts, began)
         try:
@@ -231,13 +236,13 @@ class Wire:
         if base and url.startswith("/"):
             return URL(base + url)
         try:
-            asked = URL(url)
-            ours = not base or asked.origin() == URL(base).origin()
+            target = URL(url)
+            ours = not base or target.origin() == URL(base).origin()
         except ValueError:
             self.vendor.confuse(f"it points to {url[:100]!r}")
         if not ours:
-            self.vendor.confuse(f"it points to another server, {asked.host}")
-        return asked
+            self.vendor.confuse(f"it points to another server, {target.host}")
+        return target
 
     async def _refuse(self, call: Call, reply: Reply) -> NoReturn:
         try:
@@ -285,24 +290,24 @@ class Reply:
         """Without its parameters; empty where the vendor gives none."""
         return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
-    async def piece(self, *, within: float | None = None) -> bytes:
-        """The next piece of the body as it comes in, empty at its end; in ``within`` seconds, if given."""
+    async def chunk(self, *, within: float | None = None) -> bytes:
+        """The next chunk of the body as it comes in, empty at its end; in ``within`` seconds, if given."""
         if self._wait is None:  # the first one
             first, idle = self._timeouts.first_byte, self._timeouts.idle
             self._wait = max(self._began + first - time.monotonic(), min(first, idle))
-        piece = await self._next(self._wait if within is None else within)
+        chunk = await self._next(self._wait if within is None else within)
         self._wait = self._timeouts.idle
-        return piece
+        return chunk
 
     async def read(self, largest: int) -> bytes:
         """The whole body; one that is larger is refused while it is read."""
         parts: list[bytes] = []
         size = 0
-        while piece := await self.piece():
-            size += len(piece)
+        while chunk := await self.chunk():
+            size += len(chunk)
             if size > largest:
                 self.vendor.fail("gave a larger answer than is allowed", f"{largest} bytes")
-            parts.append(piece)
+            parts.append(chunk)
         return b"".join(parts)
 
     async def settle(self) -> None:
@@ -336,7 +341,7 @@ class Reply:
 
 
 def _body(call: Call) -> aiohttp.FormData | io.BytesIO | None:
-    """What is sent, to be read piece by piece: whole bytes would hold up everybody else."""
+    """What is sent, to be read chunk by chunk: whole bytes would block the event loop."""
     if call.body is not None:
         return io.BytesIO(json.dumps(call.body).encode())
     sent = call.form() if call.form is not None else None

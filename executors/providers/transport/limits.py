@@ -1,4 +1,4 @@
-"""How hard a vendor may be leaned on: calls at a time, calls a second, and rest when it asks for it."""
+"""Limits of calls to one vendor: how many at a time, how many a second, and pauses that it demands."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallLimits:
-    """What one worker process may ask of one vendor."""
+    """How many calls one worker process may make to one vendor."""
 
     concurrency: int = 100  #: calls at a time; a stream counts until it ends
     per_second: float = 50.0  #: calls that begin, with bursts of one second's worth
 
 
 class Resting(Exception):
-    """The vendor asked for rest, and longer than the caller would wait."""
+    """The vendor demands a pause that is longer than the caller would wait."""
 
     def __init__(self, left: float) -> None:
         super().__init__(f"resting for {left:.1f} s more")
@@ -29,10 +29,10 @@ class Resting(Exception):
 
 
 class Gate:
-    """Lets calls to one vendor through, in the order they came.
+    """Lets calls to one vendor through, in the order in which they came.
 
-    Without it a hundred jobs that meet the same 429 would each learn of it alone, and each would
-    ask again: one answer that names a time makes all of them wait for it.
+    One 429 that names a time makes all jobs wait for it. Without this, each of a hundred jobs would
+    get a 429 of its own and repeat its call.
     """
 
     def __init__(self, limits: CallLimits) -> None:
@@ -48,23 +48,23 @@ class Gate:
         self._rests[bucket] = max(self._rests.get(bucket, 0.0), until)
 
     @asynccontextmanager
-    async def turn(self, bucket: str, *, patience: float) -> AsyncIterator[None]:
-        """Hold a place while the call lasts.
+    async def slot(self, bucket: str, *, max_wait: float) -> AsyncIterator[None]:
+        """Hold a slot while the call lasts.
 
-        Raises :class:`Resting` when the vendor asked for more rest than ``patience``, in seconds.
+        Raises :class:`Resting` when the vendor demands a pause of more than ``max_wait`` seconds.
         """
         while True:
-            await self._rested(bucket, patience)
+            await self._wait_for_rest(bucket, max_wait)
             async with self._slots:
                 if self._left(bucket) > 0:
-                    continue  # the vendor asked for rest while we stood in line
+                    continue  # the vendor demanded a pause while this call waited for its slot
                 await self._paced()
                 yield
                 return
 
-    async def _rested(self, bucket: str, patience: float) -> None:
+    async def _wait_for_rest(self, bucket: str, max_wait: float) -> None:
         while (left := self._left(bucket)) > 0:
-            if left > patience:
+            if left > max_wait:
                 raise Resting(left)
             # Not all in the same instant.
             await asyncio.sleep(left * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret

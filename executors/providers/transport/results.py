@@ -14,7 +14,7 @@ from yarl import URL
 
 from executors.errors import ExecutorError, InvalidInput, ProviderUnavailable
 from executors.imaging.codec import LIMITS
-from executors.providers.transport.http import Timeouts, Wire
+from executors.providers.transport.http import Timeouts, VendorClient
 from executors.providers.transport.vendor import Refusal, Vendor, refusal_of
 
 #: A download is not a model: what does not begin soon never will.
@@ -49,7 +49,7 @@ class Results:
         self._vendor = vendor
         self._fetch = fetch
         beside = Vendor(name=vendor.name, label=vendor.label, judge=_gone)
-        self._beside = Wire(session, beside, timeouts=_TIMEOUTS)
+        self._beside = VendorClient(session, beside, timeouts=_TIMEOUTS)
 
     @property
     def largest_text(self) -> int:

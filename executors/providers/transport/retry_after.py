@@ -1,4 +1,4 @@
-"""When a vendor wants to be asked again, out of its headers: each has its own, in its own units."""
+"""When a vendor takes requests again, out of its headers: each has its own, in its own units."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EPOCH_MILLISECONDS = 1e11
 
 
 def wait_of(status: int, headers: Mapping[str, str]) -> float | None:
-    """Seconds until the vendor may be asked again; None where it does not say.
+    """Seconds until the vendor takes requests again; None where it does not say.
 
     ``Retry-After`` is what the vendor wants; the resets of its limits, which good answers carry as
     well, count only for a 429. Dates are compared with the vendor's own ``Date``, so that a clock
@@ -34,8 +34,8 @@ def wait_of(status: int, headers: Mapping[str, str]) -> float | None:
     milliseconds = _number(named.get("retry-after-ms", ""))
     if milliseconds is not None:
         return max(milliseconds / 1000, 0.0)
-    asked = _seconds(named.get("retry-after", ""), now)
-    return asked if asked is not None or status != 429 else _reset(named, now)
+    requested = _seconds(named.get("retry-after", ""), now)
+    return requested if requested is not None or status != 429 else _reset(named, now)
 
 
 def _reset(headers: Mapping[str, str], now: float) -> float | None:

@@ -39,17 +39,17 @@ class EventStream:
         self._data: list[str] = []
         self._size = 0
 
-    def feed(self, piece: bytes) -> list[ServerEvent]:
+    def feed(self, chunk: bytes) -> list[ServerEvent]:
         """The events that are complete now. Raises :class:`TooLargeError`."""
-        if self._after_cr and piece.startswith(b"\n"):
-            piece = piece[1:]
+        if self._after_cr and chunk.startswith(b"\n"):
+            chunk = chunk[1:]
             self._after_cr = False
-        if not piece:
+        if not chunk:
             return []
-        self._after_cr = piece.endswith(b"\r")
-        if b"\r" in piece:
-            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        first, *others = piece.split(b"\n")
+        self._after_cr = chunk.endswith(b"\r")
+        if b"\r" in chunk:
+            chunk = chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        first, *others = chunk.split(b"\n")
         self._line += first
         if len(self._line) > self._largest:
             raise TooLargeError(f"a line of more than {self._largest} bytes")

@@ -1,4 +1,4 @@
-"""A vendor as the wire sees it, and what its faults mean for a job.
+"""A vendor as its client sees it, and what its errors mean for a job.
 
 What a vendor wrote is for the log, shortened and without keys: it becomes a :class:`VendorFault`, the
 cause of the error that is raised. What the user reads is one of our sentences.
@@ -50,7 +50,7 @@ class Refusal:
     code: str = ""  #: the vendor's word for it
     message: str = ""  #: the vendor's sentence: for the log
     param: str = ""  #: which parameter it is about
-    wait: float | None = None  #: seconds until it may be asked again, where it says so
+    wait: float | None = None  #: seconds until it takes requests again, where it says so
     passes: bool | None = None  #: whether the same may work later, where it says so
 
 
@@ -74,7 +74,7 @@ def _unjudged(_label: str, _refusal: Refusal) -> ExecutorError | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Vendor:
-    """Who is asked: how it is reached, how its errors are read, and what they mean."""
+    """Who answers: how it is reached, how its errors are read, and what they mean."""
 
     name: str  #: in configuration and log
     label: str  #: in sentences, at their beginning
@@ -100,9 +100,9 @@ class Vendor:
         raise error from VendorFault(self._safe(said))
 
     def fail(self, sentence: str, cause: object = "", *, again: bool = False) -> NoReturn:
-        """Raise that the line failed; ``sentence`` goes on after the vendor's label.
+        """Raise that the connection failed; ``sentence`` goes on after the vendor's label.
 
-        Of ``cause`` only the text is kept: an error of the HTTP library knows the request's headers.
+        Only the text of ``cause`` is logged: an error of the HTTP library has the headers of the request.
         """
         kind = f" {type(cause).__name__}" if isinstance(cause, BaseException) else ""
         said = f"{sentence}:{kind} {cause}"

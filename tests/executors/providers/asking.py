@@ -23,7 +23,7 @@ class Asking:
         """As a run hands it on."""
         return VendorRequest(
             id=self.kept or None,
-            keep=self._keep,
+            save=self._keep,
             report=self.told.append,
             comes_back=lambda: self.comes_back,
         )

@@ -12,10 +12,10 @@ import pytest
 from aiohttp import web
 from pydantic import SecretStr
 
-from executors.providers.fal.images import FalImageModel, fal_vendor
+from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.openai import OpenAIChatModel, openai_vendor
 from executors.providers.transport import http
-from executors.providers.transport.http import Patience, Timeouts, Wire, open_session
+from executors.providers.transport.http import RetryBudget, Timeouts, VendorClient, open_session
 from executors.providers.transport.limits import CallLimits
 from executors.providers.transport.results import Results
 from tests.executors.providers.lab import VENDORS
@@ -25,7 +25,7 @@ from tests.executors.providers.lab.server import LAB_KEY, Lab
 from tests.executors.providers.models import no_internet
 
 #: One question, one answer: a test that is not about asking again must not.
-ONCE = Patience(retries=0)
+ONCE = RetryBudget(retries=0)
 
 
 @pytest.fixture(autouse=True)
@@ -71,10 +71,10 @@ class OpenAIWire(Protocol):
         *,
         timeouts: Timeouts = ...,
         limits: CallLimits = ...,
-        patience: Patience = ...,
+        retry_budget: RetryBudget = ...,
         key: str = ...,
         base_url: str = ...,
-    ) -> Wire: ...
+    ) -> VendorClient: ...
 
 
 @pytest.fixture
@@ -85,12 +85,14 @@ def openai_wire(lab: Lab, session: aiohttp.ClientSession) -> OpenAIWire:
         *,
         timeouts: Timeouts | None = None,
         limits: CallLimits | None = None,
-        patience: Patience | None = None,
+        retry_budget: RetryBudget | None = None,
         key: str = LAB_KEY,
         base_url: str = "",
-    ) -> Wire:
+    ) -> VendorClient:
         vendor = openai_vendor(base_url or lab.url + BASE, SecretStr(key), label="OpenAI")
-        return Wire(session, vendor, timeouts=timeouts, limits=limits, patience=patience)
+        return VendorClient(
+            session, vendor, timeouts=timeouts, limits=limits, retry_budget=retry_budget
+        )
 
     return make
 
@@ -99,7 +101,7 @@ class FalModels(Protocol):
     """Makes models of the laboratory's FAL; each one is that of a worker that has just started."""
 
     def __call__(
-        self, patience: Patience = ..., limits: CallLimits | None = ...
+        self, retry_budget: RetryBudget = ..., limits: CallLimits | None = ...
     ) -> FalImageModel: ...
 
 
@@ -107,16 +109,16 @@ class FalModels(Protocol):
 def fal_models(lab: Lab, session: aiohttp.ClientSession) -> FalModels:
     """Models that ask once, unless told otherwise."""
 
-    def make(patience: Patience = ONCE, limits: CallLimits | None = None) -> FalImageModel:
+    def make(retry_budget: RetryBudget = ONCE, limits: CallLimits | None = None) -> FalImageModel:
         vendor = fal_vendor(lab.url + FAL, SecretStr(LAB_KEY))
-        wire = Wire(session, vendor, patience=patience, limits=limits)
+        wire = VendorClient(session, vendor, retry_budget=retry_budget, limits=limits)
         results = Results(session, vendor, no_internet, largest=100_000)
         return FalImageModel(
             wire,
             results,
             model="lab/draw/fast",
             refine_model="lab/draw/image-to-image",
-            look_every=0.001,
+            poll_every=0.001,
         )
 
     return make
@@ -168,7 +170,7 @@ async def raw(openai_wire: OpenAIWire) -> AsyncIterator[Any]:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return OpenAIChatModel(openai_wire(base_url=url, patience=ONCE), model="m")
+        return OpenAIChatModel(openai_wire(base_url=url, retry_budget=ONCE), model="m")
 
     yield serve
     for runner in runners:

@@ -54,7 +54,7 @@ class ChatProbe(BaseExecutor[NoInput, Said]):
         async with job.stage("asking", weight=1):
             request = VendorRequest(
                 id=job.checkpoints.get("request"),
-                keep=lambda id_: job.checkpoint(request=id_),
+                save=lambda id_: job.checkpoint(request=id_),
                 comes_back=job.comes_back,
             )
             question = [ChatMessage("user", "How do you do?")]

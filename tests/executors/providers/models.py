@@ -8,11 +8,11 @@ import aiohttp
 from pydantic import SecretStr
 
 from executors.providers.base import ChatModel, ImageModel
-from executors.providers.fal.images import FalImageModel, fal_vendor
-from executors.providers.jigsawstack.images import JigsawStackImageModel, jigsawstack_vendor
+from executors.providers.fal import FalImageModel, fal_vendor
+from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
 from executors.providers.openai import OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
-from executors.providers.transport.http import Timeouts, Wire
+from executors.providers.transport.http import Timeouts, VendorClient
 from executors.providers.transport.results import Results
 from executors.providers.transport.vendor import Vendor
 from tests.executors.providers.lab import fal, jigsawstack, openai, runpod
@@ -25,12 +25,12 @@ def chat_model(
     name: str, lab: Lab, session: aiohttp.ClientSession, timeouts: Timeouts | None = None
 ) -> ChatModel:
     """Who answers chats under that name."""
-    wire = Wire(session, _vendor(name, lab), timeouts=timeouts)
+    wire = VendorClient(session, _vendor(name, lab), timeouts=timeouts)
     match name:
         case "openai":
             return OpenAIChatModel(wire, model="lab-chat")
         case "runpod":
-            return RunPodChatModel(wire, look_every=0.01)
+            return RunPodChatModel(wire, poll_every=0.01)
         case _:
             raise LookupError(name)
 
@@ -39,7 +39,7 @@ def image_model(
     name: str, lab: Lab, session: aiohttp.ClientSession, timeouts: Timeouts | None = None
 ) -> ImageModel:
     """Who makes pictures under that name."""
-    wire = Wire(session, _vendor(name, lab), timeouts=timeouts)
+    wire = VendorClient(session, _vendor(name, lab), timeouts=timeouts)
     results = Results(session, wire.vendor, no_internet)
     match name:
         case "openai":
@@ -50,10 +50,10 @@ def image_model(
                 results,
                 model="lab/draw",
                 refine_model="lab/draw/image-to-image",
-                look_every=0.01,
+                poll_every=0.01,
             )
         case "runpod":
-            return RunPodImageModel(wire, results, look_every=0.01)
+            return RunPodImageModel(wire, results, poll_every=0.01)
         case "jigsawstack":
             return JigsawStackImageModel(wire, results)
         case _:

@@ -15,8 +15,8 @@ import pytest
 from executors.errors import ProviderUnavailable
 from executors.providers.base import ChatMessage
 from executors.providers.openai import OpenAIChatModel
-from executors.providers.transport.connections import Lines
-from executors.providers.transport.http import Call, Patience, Timeouts
+from executors.providers.transport.connections import DroppableConnector
+from executors.providers.transport.http import Call, RetryBudget, Timeouts
 from executors.providers.transport.limits import CallLimits
 from tests.executors.providers.conftest import OpenAIWire
 from tests.executors.providers.lab import faults
@@ -52,7 +52,7 @@ async def test_the_vendor_sees_the_connection_close(
     """In each phase of a call, and long before any timeout."""
     lab.script(fault)
     took = await cancelled(
-        openai_wire().ask(CALL), when=lambda: bool(lab.asked and lab.asked[0].fault)
+        openai_wire().request(CALL), when=lambda: bool(lab.asked and lab.asked[0].fault)
     )
     await asyncio.wait_for(lab.asked[0].over.wait(), 10)
     assert lab.asked[0].closed_at is not None
@@ -88,7 +88,7 @@ async def mute() -> AsyncIterator[Mute]:
 async def test_in_the_handshake(openai_wire: OpenAIWire, mute: Mute) -> None:
     """Half of a TLS handshake is a connection too: the server sees it close."""
     wire = openai_wire(base_url=f"https://127.0.0.1:{mute.port}/v1")
-    await cancelled(wire.ask(CALL), when=mute.came.is_set)
+    await cancelled(wire.request(CALL), when=mute.came.is_set)
     await asyncio.wait_for(mute.left.wait(), 10)
 
 
@@ -96,7 +96,7 @@ async def test_a_handshake_has_its_timeout(openai_wire: OpenAIWire, mute: Mute) 
     """Connecting includes TLS, and ends in time."""
     wire = openai_wire(base_url=f"https://127.0.0.1:{mute.port}/v1", timeouts=Timeouts(connect=0.2))
     with pytest.raises(ProviderUnavailable, match="cannot be reached"):
-        await wire.ask(CALL)
+        await wire.request(CALL)
     await asyncio.wait_for(mute.left.wait(), 10)
 
 
@@ -117,21 +117,21 @@ async def test_in_the_middle_of_an_upload(
 ) -> None:
     """A connection with words left to say, and nobody who listens, is dropped and not closed."""
     used: list[asyncio.BaseTransport] = []
-    connect = Lines.connect
+    connect = DroppableConnector.connect
 
-    async def remember(self: Lines, *call: Any, **more: Any) -> Any:
+    async def remember(self: DroppableConnector, *call: Any, **more: Any) -> Any:
         connection = await connect(self, *call, **more)
         assert connection.transport is not None
         used.append(connection.transport)
         return connection
 
-    monkeypatch.setattr(Lines, "connect", remember)
+    monkeypatch.setattr(DroppableConnector, "connect", remember)
     deaf = Deaf()
     server = await asyncio.get_running_loop().create_server(lambda: deaf, "127.0.0.1", 0)
     wire = openai_wire(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
     call = Call(url="/images/edits", form=lambda: bytes(20_000_000))
     began = time.monotonic()
-    await cancelled(wire.ask(call), when=lambda: bool(used) and time.monotonic() > began + 0.5)
+    await cancelled(wire.request(call), when=lambda: bool(used) and time.monotonic() > began + 0.5)
     await asyncio.sleep(0)  # dropped in the next turn of the loop
     await asyncio.sleep(0)
     assert used[0].get_extra_info("socket").fileno() == -1
@@ -151,7 +151,7 @@ async def test_while_connecting(openai_wire: OpenAIWire) -> None:
             one.connect_ex(full.getsockname())
         wire = openai_wire(base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1")
         began = time.monotonic()
-        took = await cancelled(wire.ask(CALL), when=lambda: time.monotonic() > began + 0.2)
+        took = await cancelled(wire.request(CALL), when=lambda: time.monotonic() > began + 0.2)
         assert took < 1
         for one in crowd:
             one.close()
@@ -160,9 +160,9 @@ async def test_while_connecting(openai_wire: OpenAIWire) -> None:
 async def test_while_it_waits_to_ask_again(lab: Lab, openai_wire: OpenAIWire) -> None:
     """A pause between two tries is no shelter."""
     lab.script(faults.Status(503, headers={"Retry-After": "20"}), forever=True)
-    wire = openai_wire(patience=Patience(seconds=60))
+    wire = openai_wire(retry_budget=RetryBudget(seconds=60))
     took = await cancelled(
-        wire.ask(CALL), when=lambda: bool(lab.asked and lab.asked[0].over.is_set())
+        wire.request(CALL), when=lambda: bool(lab.asked and lab.asked[0].over.is_set())
     )
     assert took < 1
     assert len(lab.asked) == 1
@@ -172,11 +172,11 @@ async def test_while_it_stands_in_line(lab: Lab, openai_wire: OpenAIWire) -> Non
     """Who is cancelled in line leaves it, and takes nobody's place."""
     wire = openai_wire(limits=CallLimits(concurrency=1))
     lab.script(faults.Silence())
-    first = asyncio.ensure_future(wire.ask(CALL))
+    first = asyncio.ensure_future(wire.request(CALL))
     await lab.until_asked(1)
-    await cancelled(wire.ask(CALL), when=lambda: True)
+    await cancelled(wire.request(CALL), when=lambda: True)
     await cancelled(first, when=lambda: True)
-    await asyncio.wait_for(wire.ask(CALL), 10)  # the place is free
+    await asyncio.wait_for(wire.request(CALL), 10)  # the place is free
     assert len(lab.asked) == 2
 
 
@@ -203,7 +203,7 @@ async def test_a_late_total_timeout_closes_as_well(lab: Lab, openai_wire: OpenAI
     """A call that is given up by its timeout is given up on the wire."""
     lab.script(faults.Silence(after=1))
     with pytest.raises(Exception, match="took longer"):
-        await openai_wire(timeouts=Timeouts(total=0.3)).ask(CALL)
+        await openai_wire(timeouts=Timeouts(total=0.3)).request(CALL)
     await asyncio.wait_for(lab.asked[0].over.wait(), 10)
     assert lab.asked[0].closed_at is not None
 

@@ -10,9 +10,9 @@ import pytest
 
 from executors.errors import ProviderUnavailable
 from executors.providers.base import ChatMessage
-from executors.providers.fal.images import FAL_URL
+from executors.providers.fal import FAL_URL
 from executors.providers.fallback import FallbackImageModel
-from executors.providers.jigsawstack.images import JIGSAWSTACK_URL
+from executors.providers.jigsawstack import JIGSAWSTACK_URL
 from executors.providers.offline.chat import LocalChatModel
 from executors.providers.offline.images import LocalImageModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel
@@ -59,8 +59,8 @@ async def test_one_of_each(stack: AsyncExitStack) -> None:
     chosen = await models(stack, image_model="openai", chat_model="openai", openai_api_key="sk-1")
     assert isinstance(chosen.image, OpenAIImageModel)
     assert isinstance(chosen.chat, OpenAIChatModel)
-    assert chosen.image._wire is chosen.chat._wire
-    assert chosen.image._wire.vendor.base_url == OPENAI_URL
+    assert chosen.image._client is chosen.chat._client
+    assert chosen.image._client.vendor.base_url == OPENAI_URL
 
 
 async def test_an_order(lab: Lab, stack: AsyncExitStack) -> None:
@@ -159,7 +159,7 @@ async def test_settings_reach_the_wire(lab: Lab, stack: AsyncExitStack) -> None:
         openai_timeouts="connect=0.2, first_byte=0.3",
     )
     assert isinstance(chosen.chat, OpenAIChatModel)
-    assert chosen.chat._wire.timeouts == Timeouts(connect=0.2, first_byte=0.3)
+    assert chosen.chat._client.timeouts == Timeouts(connect=0.2, first_byte=0.3)
     lab.script(faults.Silence())
     with pytest.raises(ProviderUnavailable, match=r"within 0\.3 s"):
         await anext(chosen.chat.stream([ChatMessage("user", "Hi")]))

@@ -19,8 +19,8 @@ from executors.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from executors.providers.fal.images import FalImageModel
-from executors.providers.transport.http import Patience, Timeouts
+from executors.providers.fal import FalImageModel
+from executors.providers.transport.http import RetryBudget, Timeouts
 from tests.executors.providers.asking import Asking
 from tests.executors.providers.conftest import FalModels, fal_routes, fal_submits
 from tests.executors.providers.lab import faults
@@ -87,7 +87,7 @@ async def test_behind_a_proxy_the_ticket_leads_through_it(
     async def ask(*_: Any, **__: Any) -> Any:
         return {"status_url": "https://queue.fal.run/lab/draw/requests/9/status"}
 
-    monkeypatch.setattr(fal_model._wire, "ask", ask)
+    monkeypatch.setattr(fal_model._client, "request", ask)
     assert await fal_model._submit("lab/draw", {}) == "/lab/draw/requests/9"
 
 
@@ -105,7 +105,7 @@ async def test_a_later_run_resumes(lab: Lab, fal_models: FalModels, looks: int) 
         raise Killed
 
     dying = asking.request
-    first = fal_models().generate(**ASKED, request=type(dying)(keep=dying.keep, report=die))
+    first = fal_models().generate(**ASKED, request=type(dying)(save=dying.save, report=die))
     with pytest.raises(Killed):
         await first
     made = await fal_models().generate(**ASKED, request=asking.request)
@@ -274,7 +274,7 @@ async def test_short_troubles_stay_in_the_call(lab: Lab, fal_models: FalModels) 
     """A submit or a look that fails once is repeated at once."""
     lab.script(Status(429, headers={"Retry-After": "0.1"}), key="fal.submit")
     lab.script(Status(502), key="fal.status")
-    assert (await fal_models(Patience()).generate(**ASKED)).content
+    assert (await fal_models(RetryBudget()).generate(**ASKED)).content
     assert fal_submits(lab) == 2  # the first was refused
 
 

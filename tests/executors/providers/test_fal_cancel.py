@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from executors.errors import LeaseLost
-from executors.providers.fal.images import FalImageModel
+from executors.providers.fal import FalImageModel
 from executors.providers.transport.limits import CallLimits
 from tests.executors.providers.asking import Asking
 from tests.executors.providers.conftest import FalModels, fal_routes, fal_submits

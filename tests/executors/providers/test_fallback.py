@@ -27,7 +27,7 @@ from executors.providers.base import (
 )
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.openai import OpenAIChatModel
-from executors.providers.transport import tickets
+from executors.providers.transport import pending_requests
 from tests.executors.providers.asking import Asking
 from tests.executors.providers.conftest import ONCE, OpenAIWire
 from tests.executors.providers.lab import faults
@@ -189,13 +189,13 @@ async def test_who_was_paid_already_is_asked_first() -> None:
     async def keep(id_: str) -> None:
         kept.append(id_)
 
-    request = VendorRequest(id="b:77", keep=keep)
+    request = VendorRequest(id="b:77", save=keep)
     made = await models.generate(subject="s", theme="t", size=1, request=request)
     assert (made.provider, first.asked) == ("b", [])
     own = second.asked[0]["request"].at("b")
     assert own.id == "77"
-    await own.keep("78")
-    await own.keep("")
+    await own.save("78")
+    await own.save("")
     assert kept == ["b:78", ""]
     assert request.at("a").id is None
 
@@ -204,7 +204,9 @@ async def test_two_real_ones(lab: Lab, openai_wire: OpenAIWire) -> None:
     """A vendor that answers errors, a next one that answers: what is heard is the second's alone."""
     lab.script(faults.ErrorInside(after=0), key="first")
     lab.script(faults.Status(500), key="third")
-    models = [OpenAIChatModel(openai_wire(patience=ONCE), model=m) for m in ("third", "first", "b")]
+    models = [
+        OpenAIChatModel(openai_wire(retry_budget=ONCE), model=m) for m in ("third", "first", "b")
+    ]
     deltas = await said(FallbackChatModel(models))
     assert "".join(d.text for d in deltas).startswith("You said: Hi")
     assert deltas[-1].model == "b-2026"
@@ -284,7 +286,7 @@ async def test_a_call_that_fails_to_call_off_holds_nobody_up(
     lab: Lab, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch, fault: Fault
 ) -> None:
     """It is tried for a moment; then the next one is asked all the same."""
-    monkeypatch.setattr(tickets, "_CALLING_OFF", 0.3)
+    monkeypatch.setattr(pending_requests, "_CANCEL_SECONDS", 0.3)
     lab.script(faults.Waiting())
     lab.script(faults.Status(401), key="fal.status", forever=True)
     lab.script(fault, key="fal.cancel", forever=True)

@@ -26,7 +26,7 @@ from executors.providers.jigsawstack.images import (
     jigsawstack_vendor,
     size_of,
 )
-from executors.providers.transport.http import Patience, Wire
+from executors.providers.transport.http import RetryBudget, VendorClient
 from executors.providers.transport.results import Results
 from tests.executors.providers.conftest import ONCE
 from tests.executors.providers.lab import faults
@@ -52,11 +52,11 @@ def model(lab: Lab, session: aiohttp.ClientSession) -> JigsawStackImageModel:
 
 
 def model_in(
-    lab: Lab, session: aiohttp.ClientSession, patience: Patience = ONCE
+    lab: Lab, session: aiohttp.ClientSession, retry_budget: RetryBudget = ONCE
 ) -> JigsawStackImageModel:
     """A model in the laboratory."""
     vendor = jigsawstack_vendor(lab.url + BASE, SecretStr(LAB_KEY))
-    wire = Wire(session, vendor, patience=patience)
+    wire = VendorClient(session, vendor, retry_budget=retry_budget)
     return JigsawStackImageModel(wire, Results(session, vendor, no_internet, largest=100_000))
 
 
@@ -197,7 +197,7 @@ async def test_short_troubles_stay_in_the_call(lab: Lab, session: aiohttp.Client
     """One that passes is repeated at once, the upload with its bytes too."""
     lab.script(Status(503), key="jigsawstack.upload")
     lab.script(Status(503), key="jigsawstack.images")
-    model = model_in(lab, session, Patience())
+    model = model_in(lab, session, RetryBudget())
     made = await model.refine(original=painted(256, 256), prompt="b", width=256, height=256)
     assert Image.open(io.BytesIO(made.content)).size == (256, 256)
     assert routes(lab) == ["upload", "upload", "images", "images", "delete"]

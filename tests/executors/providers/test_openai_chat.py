@@ -38,7 +38,7 @@ SCHEMA = {
 @pytest.fixture
 def model(openai_wire: OpenAIWire) -> OpenAIChatModel:
     """A model in the laboratory."""
-    return OpenAIChatModel(openai_wire(patience=ONCE), model="lab-chat")
+    return OpenAIChatModel(openai_wire(retry_budget=ONCE), model="lab-chat")
 
 
 async def test_a_chat(lab: Lab, model: OpenAIChatModel) -> None:
@@ -273,5 +273,5 @@ async def test_connections_of_chats_are_used_again(lab: Lab, model: OpenAIChatMo
     """A chat that was heard out gives its connection back: the next one shakes no hands."""
     for _ in range(5):
         await heard(model)
-    connector: Any = model._wire._session.connector
+    connector: Any = model._client._session.connector
     assert sum(map(len, connector._conns.values())) == 1

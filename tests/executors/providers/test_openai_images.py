@@ -58,7 +58,7 @@ def model(
     openai_wire: OpenAIWire, session: aiohttp.ClientSession, outside: Outside
 ) -> OpenAIImageModel:
     """A model in the laboratory."""
-    wire = openai_wire(patience=ONCE)
+    wire = openai_wire(retry_budget=ONCE)
     results = Results(session, wire.vendor, outside.fetch, largest=100_000)
     return OpenAIImageModel(wire, results, model="lab-image")
 
@@ -137,7 +137,7 @@ async def test_a_picture_elsewhere_is_fetched_through_the_guard(
     async def elsewhere(*_: Any, **__: Any) -> Any:
         return {"data": [{"url": "https://cdn.example/1.png"}]}
 
-    monkeypatch.setattr(model._wire, "ask", elsewhere)
+    monkeypatch.setattr(model._client, "request", elsewhere)
     made = await model.generate(**ASKED)
     assert made.content == painted(32, 32)
     assert outside.urls == [("https://cdn.example/1.png", 100_000)]
@@ -204,7 +204,7 @@ async def test_answers_without_a_picture(
     async def answer(*_: Any, **__: Any) -> Any:
         return document
 
-    monkeypatch.setattr(model._wire, "ask", answer)
+    monkeypatch.setattr(model._client, "request", answer)
     outside.answer = InvalidInput("that may not be fetched")
     assert type(await failure(model)) is ProviderUnavailable
 
@@ -217,7 +217,7 @@ async def test_an_error_under_a_good_status(
     async def answer(*_: Any, **__: Any) -> Any:
         return {"error": {"code": "moderation_blocked", "message": "no"}}
 
-    monkeypatch.setattr(model._wire, "ask", answer)
+    monkeypatch.setattr(model._client, "request", answer)
     assert type(await failure(model)) is ProviderRejected
 
 
@@ -230,7 +230,7 @@ async def test_a_picture_in_the_url_itself(
     async def answer(*_: Any, **__: Any) -> Any:
         return {"data": [{"url": url}]}
 
-    monkeypatch.setattr(model._wire, "ask", answer)
+    monkeypatch.setattr(model._client, "request", answer)
     assert (await model.generate(**ASKED)).content == painted(8, 8)
 
 

@@ -178,7 +178,7 @@ async def test_a_template_without_a_place_for_the_system(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    model = OpenAIChatModel(openai_wire(base_url=url, patience=ONCE), model="m")
+    model = OpenAIChatModel(openai_wire(base_url=url, retry_budget=ONCE), model="m")
     assert text(await heard(model)) == "x"
     assert text(await heard(model)) == "x"
     await runner.cleanup()

@@ -89,7 +89,7 @@ async def test_a_reason_that_is_none_yet_does_not_end_the_patience(
     raw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Some write "null" as a word in every piece: the next one may take its time."""
-    monkeypatch.setattr("executors.providers.openai.chat._LAST_WORDS", 0.05)
+    monkeypatch.setattr("executors.providers.openai.chat._USAGE_WAIT", 0.05)
     model = await raw([chunk("x", "null"), chunk("y", "None"), chunk(finish="stop")], pause=0.2)
     assert text(await heard(model)) == "xy"
 
@@ -207,7 +207,7 @@ def test_no_document_breaks_the_reading(documents: list[Any]) -> None:
         answer.take([ServerEvent(json.dumps(document))])
         assert answer.fault is None or isinstance(answer.fault, ExecutorError)
     with contextlib.suppress(ExecutorError):
-        answer.ending()
+        answer.final_delta()
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ async def test_streams_that_are_broken(raw: Any, stream: bytes) -> None:
 
 async def test_a_server_that_never_hangs_up(raw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the answer has ended nobody waits for long that usage may follow."""
-    monkeypatch.setattr("executors.providers.openai.chat._LAST_WORDS", 0.1)
+    monkeypatch.setattr("executors.providers.openai.chat._USAGE_WAIT", 0.1)
     model = await raw([chunk("x") + chunk(finish="stop")], hold=True)
     deltas = await asyncio.wait_for(heard(model), 10)
     assert deltas[-1] == ChatDelta("", "stop")

@@ -23,7 +23,7 @@ from executors.errors import (
 )
 from executors.providers.base import ChatDelta, ChatMessage, ChatUsage
 from executors.providers.runpod import RunPodChatModel, runpod_vendor
-from executors.providers.transport.http import Patience, Timeouts, Wire
+from executors.providers.transport.http import RetryBudget, Timeouts, VendorClient
 from tests.executors.providers.asking import Asking
 from tests.executors.providers.conftest import ONCE
 from tests.executors.providers.lab import faults
@@ -57,10 +57,10 @@ def runpod_lab(lab: Lab) -> RunPodLab:
 def make(lab: Lab, session: aiohttp.ClientSession) -> Callable[..., RunPodChatModel]:
     """Models in the laboratory."""
 
-    def make(patience: Patience = ONCE, timeouts: Timeouts | None = None) -> RunPodChatModel:
+    def make(retry_budget: RetryBudget = ONCE, timeouts: Timeouts | None = None) -> RunPodChatModel:
         vendor = runpod_vendor("lab-endpoint", lab.url + BASE, SecretStr(LAB_KEY))
-        wire = Wire(session, vendor, patience=patience, timeouts=timeouts)
-        return RunPodChatModel(wire, look_every=0.001)
+        wire = VendorClient(session, vendor, retry_budget=retry_budget, timeouts=timeouts)
+        return RunPodChatModel(wire, poll_every=0.001)
 
     return make
 
@@ -364,4 +364,4 @@ async def test_short_troubles_stay_in_the_call(
     lab.script(
         None, Status(500), None, Status(429, headers={"Retry-After": "0.1"}), key="runpod.stream"
     )
-    assert "".join(delta.text for delta in await said(make(Patience()))) == ANSWER
+    assert "".join(delta.text for delta in await said(make(RetryBudget()))) == ANSWER

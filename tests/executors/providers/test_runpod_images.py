@@ -17,7 +17,7 @@ from pydantic import SecretStr
 from executors.errors import ExecutorError, ProviderUnavailable
 from executors.providers.runpod import RunPodImageModel, runpod_vendor
 from executors.providers.runpod.outputs import picture_in
-from executors.providers.transport.http import Wire
+from executors.providers.transport.http import VendorClient
 from executors.providers.transport.results import Results
 from tests.executors.providers.asking import Asking
 from tests.executors.providers.conftest import ONCE
@@ -45,9 +45,9 @@ def make(lab: Lab, session: aiohttp.ClientSession) -> Callable[[], RunPodImageMo
 
     def make() -> RunPodImageModel:
         vendor = runpod_vendor("lab-endpoint", lab.url + BASE, SecretStr(LAB_KEY))
-        wire = Wire(session, vendor, patience=ONCE)
+        wire = VendorClient(session, vendor, retry_budget=ONCE)
         results = Results(session, vendor, no_internet, largest=100_000)
-        return RunPodImageModel(wire, results, look_every=0.001)
+        return RunPodImageModel(wire, results, poll_every=0.001)
 
     return make
 

@@ -18,7 +18,7 @@ from executors.errors import (
     ProviderUnavailable,
     RateLimited,
 )
-from executors.providers.transport.http import Call, Patience, Timeouts
+from executors.providers.transport.http import Call, RetryBudget, Timeouts
 from executors.providers.transport.limits import CallLimits
 from executors.providers.transport.vendor import Refusal, Vendor, VendorFault
 from tests.executors.providers.conftest import ONCE, OpenAIWire
@@ -39,7 +39,7 @@ async def failure(call: Any) -> ExecutorError:
 
 async def test_a_good_answer(openai_wire: OpenAIWire) -> None:
     """The document, as it is."""
-    answer = await openai_wire().ask(CALL)
+    answer = await openai_wire().request(CALL)
     assert answer["choices"][0]["message"]["content"].startswith("You said: Hi")
 
 
@@ -62,7 +62,7 @@ async def test_what_may_pass_is_asked_again(
 ) -> None:
     """Short troubles cost the job nothing: the same call succeeds."""
     lab.script(fault)
-    await openai_wire().ask(CALL)
+    await openai_wire().request(CALL)
     assert len(lab.asked) == 2
 
 
@@ -90,7 +90,7 @@ async def test_what_will_not_pass_is_asked_once(
 ) -> None:
     """Refusals, long waits and answers that are broken go up at once."""
     lab.script(fault, forever=True)
-    error = await failure(openai_wire().ask(CALL))
+    error = await failure(openai_wire().request(CALL))
     assert type(error) is expected
     assert len(lab.asked) == 1
 
@@ -98,10 +98,12 @@ async def test_what_will_not_pass_is_asked_once(
 async def test_it_gives_up_after_a_few(lab: Lab, openai_wire: OpenAIWire) -> None:
     """Three times, and not a moment past its patience: a place in the worker is held meanwhile."""
     lab.script(Status(500), forever=True)
-    await failure(openai_wire().ask(CALL))
+    await failure(openai_wire().request(CALL))
     assert len(lab.asked) == 3
     lab.asked.clear()
-    error = await failure(openai_wire(patience=Patience(retries=99, seconds=0.03)).ask(CALL))
+    error = await failure(
+        openai_wire(retry_budget=RetryBudget(retries=99, seconds=0.03)).request(CALL)
+    )
     assert isinstance(error, ProviderUnavailable)
     assert len(lab.asked) < 4
 
@@ -109,11 +111,11 @@ async def test_it_gives_up_after_a_few(lab: Lab, openai_wire: OpenAIWire) -> Non
 async def test_the_vendors_time_goes_up_with_the_error(lab: Lab, openai_wire: OpenAIWire) -> None:
     """The job comes back when the vendor said, not when we guess."""
     lab.script(Status(429, headers={"Retry-After": "77"}))
-    error = await failure(openai_wire().ask(CALL))
+    error = await failure(openai_wire().request(CALL))
     assert isinstance(error, RateLimited)
     assert error.retry_after == pytest.approx(77, abs=2)
     lab.script(Status(503, headers={"Retry-After": "66"}))
-    error = await failure(openai_wire().ask(CALL))
+    error = await failure(openai_wire().request(CALL))
     assert isinstance(error, ProviderUnavailable)
     assert error.retry_after == pytest.approx(66, abs=2)
 
@@ -124,7 +126,7 @@ async def test_one_answer_that_names_a_time_spares_all_the_others(
     """A hundred jobs that meet a rate limit do not ask a hundred times."""
     lab.script(Status(429, headers={"Retry-After": "60"}), forever=True)
     wire = openai_wire(limits=CallLimits(concurrency=3, per_second=1000))
-    errors = await asyncio.gather(*(failure(wire.ask(CALL)) for _ in range(100)))
+    errors = await asyncio.gather(*(failure(wire.request(CALL)) for _ in range(100)))
     assert all(isinstance(e, RateLimited) and 50 < e.retry_after <= 60 for e in errors)
     assert len(lab.asked) <= 3
 
@@ -135,10 +137,10 @@ async def test_a_limit_of_one_model_does_not_stop_another(
     """Vendors count by model, and so does the rest."""
     lab.script(Status(429, headers={"Retry-After": "60"}), key="m")
     wire = openai_wire()
-    await failure(wire.ask(CALL))
-    await failure(wire.ask(CALL))
+    await failure(wire.request(CALL))
+    await failure(wire.request(CALL))
     other = {**QUESTION, "model": "other"}
-    await wire.ask(Call(url="/chat/completions", body=other, bucket="other"))
+    await wire.request(Call(url="/chat/completions", body=other, bucket="other"))
     assert [asked.body["model"] for asked in lab.asked] == ["m", "other"]
 
 
@@ -146,15 +148,17 @@ async def test_a_storm_of_429_is_waited_out(lab: Lab, openai_wire: OpenAIWire) -
     """All calls succeed in the end, and the vendor is asked little more often than there are calls."""
     lab.script(*[Status(429, headers={"Retry-After": "0.3"})] * 5)
     wire = openai_wire(limits=CallLimits(concurrency=5, per_second=1000))
-    await asyncio.gather(*(wire.ask(CALL) for _ in range(40)))
+    await asyncio.gather(*(wire.request(CALL) for _ in range(40)))
     assert len(lab.asked) == 45
 
 
 async def test_standing_in_line_uses_up_no_patience(lab: Lab, openai_wire: OpenAIWire) -> None:
     """Who has waited long for a place is asked again like everybody else."""
-    wire = openai_wire(limits=CallLimits(concurrency=1), patience=Patience(retries=1, seconds=0.9))
+    wire = openai_wire(
+        limits=CallLimits(concurrency=1), retry_budget=RetryBudget(retries=1, seconds=0.9)
+    )
     lab.script(faults.Slow(1.0), Status(500))
-    await asyncio.gather(wire.ask(CALL), wire.ask(CALL))
+    await asyncio.gather(wire.request(CALL), wire.request(CALL))
     assert len(lab.asked) == 3
 
 
@@ -169,7 +173,7 @@ async def test_no_more_at_a_time_than_is_allowed(lab: Lab, openai_wire: OpenAIWi
     lab.on_asked = count
     lab.script(faults.Slow(0.02), forever=True)
     wire = openai_wire(limits=CallLimits(concurrency=7, per_second=10_000))
-    await asyncio.gather(*(wire.ask(CALL) for _ in range(100)))
+    await asyncio.gather(*(wire.request(CALL) for _ in range(100)))
     assert len(lab.asked) == 100
     assert 5 <= most <= 7
 
@@ -178,7 +182,7 @@ async def test_no_more_a_second_than_is_allowed(lab: Lab, openai_wire: OpenAIWir
     """A burst of one second's worth, then one after the other."""
     wire = openai_wire(limits=CallLimits(per_second=20))
     began = time.monotonic()
-    await asyncio.gather(*(wire.ask(CALL) for _ in range(32)))
+    await asyncio.gather(*(wire.request(CALL) for _ in range(32)))
     assert max(asked.at for asked in lab.asked) - began >= 12 / 20 - 0.01
 
 
@@ -196,7 +200,7 @@ async def test_every_kind_of_slowness_has_its_timeout(
 ) -> None:
     """Slow to begin, slow in the middle, slow altogether; none of them is asked again here."""
     lab.script(fault, forever=True)
-    error = await failure(openai_wire(timeouts=timeouts).ask(CALL, largest=10**12))
+    error = await failure(openai_wire(timeouts=timeouts).request(CALL, largest=10**12))
     assert isinstance(error, ProviderUnavailable)
     assert words in error.message
     assert len(lab.asked) == 1
@@ -208,7 +212,7 @@ async def test_a_vendor_that_is_not_there(openai_wire: OpenAIWire, unused_port: 
     """Refused connections are asked again, then told."""
     wire = openai_wire(base_url=f"http://127.0.0.1:{unused_port}/v1")
     began = time.monotonic()
-    error = await failure(wire.ask(CALL))
+    error = await failure(wire.request(CALL))
     assert error.message == "OpenAI cannot be reached."
     assert time.monotonic() - began > 0.05  # two pauses
 
@@ -219,7 +223,7 @@ async def test_what_is_too_large_is_refused_while_it_is_read(
 ) -> None:
     """An answer without an end fills no memory, and its connection is closed."""
     lab.script(faults.Endless(compressed=compressed))
-    error = await failure(openai_wire().ask(CALL, largest=1_000_000))
+    error = await failure(openai_wire().request(CALL, largest=1_000_000))
     assert error.message == "OpenAI gave a larger answer than is allowed."
     await asyncio.wait_for(lab.asked[0].over.wait(), 10)
 
@@ -228,7 +232,7 @@ async def test_the_key_goes_to_nobody_else(lab: Lab, openai_wire: OpenAIWire) ->
     """Neither a redirect nor a URL that the vendor wrote carries it to another server."""
     wire = openai_wire()
     for url in ("http://localhost:1/x", "https://evil.example/x", "http://[", ""):
-        error = await failure(wire.ask(Call(url=url)))
+        error = await failure(wire.request(Call(url=url)))
         assert isinstance(error, ProviderUnavailable)
     assert lab.asked == []
 
@@ -255,9 +259,9 @@ async def test_no_key_in_anything_that_is_said(
     caplog.set_level(logging.DEBUG)
     lab.script(fault, forever=True)
     wire = openai_wire(
-        timeouts=Timeouts(first_byte=0.3, idle=0.2), patience=Patience(retries=1, seconds=3)
+        timeouts=Timeouts(first_byte=0.3, idle=0.2), retry_budget=RetryBudget(retries=1, seconds=3)
     )
-    error = await failure(wire.ask(CALL))
+    error = await failure(wire.request(CALL))
     logging.getLogger("uvian.tests").warning("failed", exc_info=error)
     told = "\n".join(
         [
@@ -302,7 +306,7 @@ def test_keys_are_taken_out_whatever_they_look_like(said: str) -> None:
 async def test_the_vendors_words_are_in_the_log(lab: Lab, openai_wire: OpenAIWire) -> None:
     """Whoever runs this reads why, in the cause of the error."""
     lab.script(Status(400, "invalid_value", "The moon is in the wrong phase.", param="moon"))
-    error = await failure(openai_wire(patience=ONCE).ask(CALL))
+    error = await failure(openai_wire(retry_budget=ONCE).request(CALL))
     assert isinstance(error.__cause__, VendorFault)
     assert str(error.__cause__) == (
         "openai: 400 invalid_value moon The moon is in the wrong phase."
@@ -314,6 +318,6 @@ async def test_connections_are_used_again(lab: Lab, openai_wire: OpenAIWire) -> 
     """What was read to its end gives its connection back."""
     wire = openai_wire()
     for _ in range(5):
-        await wire.ask(CALL)
+        await wire.request(CALL)
     connector: Any = wire._session.connector
     assert sum(map(len, connector._conns.values())) == 1

@@ -96,7 +96,7 @@ class FolderFiles:
                 "forbidden", "The address was not signed, or has expired: ask for another."
             )
         left = max(0, int(expires) - int(time.time()))
-        piece, size = await self._images.piece(path, 0, _PIECE)
+        piece, size = await self._images.chunk(path, 0, _PIECE)
         response = web.StreamResponse(
             headers={
                 "Cache-Control": f"private, max-age={left}, immutable",
@@ -120,7 +120,7 @@ class FolderFiles:
                 sent += len(piece)
                 if sent >= size:
                     return
-                piece, _ = await self._images.piece(path, sent, _PIECE)
+                piece, _ = await self._images.chunk(path, sent, _PIECE)
         except (NotFound, Unavailable) as error:  # in the middle: it cannot be answered otherwise
             log.warning("A picture was not sent whole: %s", error)
         if request.transport is not None:

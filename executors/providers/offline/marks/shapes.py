@@ -243,11 +243,11 @@ def _cut(
         return []
     way = end - start
     sides = [way[0] * (p[1] - start[1]) - way[1] * (p[0] - start[0]) for p in points]
-    kept = []
+    inside = []
     for at, (point, side) in enumerate(zip(points, sides, strict=True)):
         before, side_before = points[at - 1], sides[at - 1]
         if (side >= 0) != (side_before >= 0):
-            kept.append(before + (point - before) * (side_before / (side_before - side)))
+            inside.append(before + (point - before) * (side_before / (side_before - side)))
         if side >= 0:
-            kept.append(point)
-    return kept
+            inside.append(point)
+    return inside

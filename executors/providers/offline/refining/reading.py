@@ -93,12 +93,12 @@ def _grounds(words: list[Word]) -> Iterator[tuple[int, Step]]:
         before = list(_clause(words, at, -1, 4))
         after = list(_clause(words, at, 1, 8))
         word.done = True
-        kept = any("keep" in w.roles for w in before) or (
+        unchanged = any("keep" in w.roles for w in before) or (
             any("no" in w.roles for w in before) and any("change" in w.roles for w in before)
         )
         removed = any(w.roles & {"remove", "no", "clear"} for w in before)
         cleared = removed or any("clear" in w.roles for w in after)
-        if kept:
+        if unchanged:
             _finish(before)
         elif cleared:
             _finish(w for w in before + after if w.roles & {"remove", "no", "clear"} or w.colour)

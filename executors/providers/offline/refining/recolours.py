@@ -69,9 +69,9 @@ def simplified(image: Image.Image, count: int) -> Image.Image:
     largest = int(np.argmax(clusters.shares))
     opposite = int(np.argmax(np.abs(lab[:, 0] - lab[largest, 0]) + 0.2 * clusters.shares))
     vivid = np.hypot(lab[:, 1], lab[:, 2]) * np.sqrt(clusters.shares)
-    kept = list(dict.fromkeys([largest, opposite, *np.argsort(-vivid).tolist()]))[:count]
-    apart = np.linalg.norm(lab[:, None] - lab[kept][None], axis=-1)
-    return artwork.recoloured(clusters.colours[kept][apart.argmin(axis=1)])
+    chosen = list(dict.fromkeys([largest, opposite, *np.argsort(-vivid).tolist()]))[:count]
+    apart = np.linalg.norm(lab[:, None] - lab[chosen][None], axis=-1)
+    return artwork.recoloured(clusters.colours[chosen][apart.argmin(axis=1)])
 
 
 def _like(clusters: Clusters, colour: str) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
