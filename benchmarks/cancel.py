@@ -63,20 +63,20 @@ async def _stop_all(servers: Site, lab: Lab) -> list[float]:
             conversation, asked = await _begin(servers, client, lab)
             await asyncio.sleep(random.uniform(0.05, 0.25))
             began = time.monotonic()
-            await client.stop(conversation, user_id=servers.user_id)
+            await client.conversations.stop_answer(conversation, user_id=servers.user_id)
             await asyncio.wait_for(asked.over.wait(), 30)
             assert asked.closed_at is not None, "the answer was written to its end"
             took.append((asked.closed_at - began) * 1000)
         for conversation in beside:
-            await client.stop(conversation)
+            await client.conversations.stop_answer(conversation)
     return took
 
 
 async def _begin(servers: Site, client: Client, lab: Lab) -> tuple[str, Asked]:
     """A conversation in which an answer is being written, and the request behind it."""
     before = len(lab.asked)
-    conversation = await client.create_conversation(servers.user_id)
-    await client.post_message(servers.user_id, conversation, "Tell me everything.")
+    conversation = await client.conversations.create(servers.user_id)
+    await client.conversations.post(servers.user_id, conversation, "Tell me everything.")
     return conversation, await lab.until_asked(before + 1, within=60)
 
 

@@ -127,7 +127,7 @@ def _listener(
 
 async def _conversations(servers: Site) -> list[str]:
     async with await _client(servers) as client:
-        return [await client.create_conversation(servers.user_id) for _ in range(CHATS)]
+        return [await client.conversations.create(servers.user_id) for _ in range(CHATS)]
 
 
 async def _warm(servers: Site, kind: str, conversation: str) -> None:
@@ -159,7 +159,7 @@ async def _speak(
     speech = {"at": at, "rate": RATE, "count": count}
     if kind == "chat":
         content = orjson.dumps(speech).decode()
-        return (await client.post_message(servers.user_id, conversation, content)).job.id
+        return (await client.conversations.post(servers.user_id, conversation, content)).job.id
     asked = {**speech, "conversation_id": conversation}
     return (await client.submit(servers.user_id, "naive", asked)).id
 

@@ -373,6 +373,6 @@ async def _conversations(servers: Site, count: int) -> list[str]:
     )
     async with client:
         return [
-            conversation_topic(await client.create_conversation(servers.user_id))
+            conversation_topic(await client.conversations.create(servers.user_id))
             for _ in range(count)
         ]

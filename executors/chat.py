@@ -18,7 +18,7 @@ from executors.partial_result import Answer, PartialResult
 from executors.providers.base import ChatDelta, ChatMessage, FinishReason, VendorRequest
 from executors.stages.message_history import estimate_tokens, read_history
 from executors.stages.message_stream import MessageStream, Pace
-from repositories.messages import answer_id
+from uvian_common.answers import answer_id
 
 
 class ChatInput(JobInput):

@@ -7,8 +7,8 @@ the only place that names an event type, and ``docs/contracts/events.md`` is gen
 from __future__ import annotations
 
 __all__ = [
-    "ENDINGS",
     "EVENT_TYPES",
+    "TERMINAL_TYPES",
     "Appended",
     "Audience",
     "CreditsChanged",
@@ -36,6 +36,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import Any, ClassVar, Literal, NamedTuple
+
+from uvian_common.terminal_events import TERMINAL_TYPES
 
 
 class JobRef(NamedTuple):
@@ -65,16 +67,6 @@ class Audience(Enum):
     JOB = "job:<job id> and user:<user id>"
     USER = "user:<user id>"
     CONVERSATION = "conversation:<conversation id> and job:<job id>"
-
-    def topics(self, job: JobRef) -> tuple[str, ...]:
-        """The topics of this audience for one job."""
-        match self:
-            case Audience.CONVERSATION:
-                return (f"conversation:{job.conversation_id}", f"job:{job.id}")
-            case Audience.JOB:
-                return (f"job:{job.id}", f"user:{job.user_id}")
-            case Audience.USER:
-                return (f"user:{job.user_id}",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -296,6 +288,3 @@ EVENT_TYPES: dict[str, type[Event]] = {
         CreditsChanged,
     )
 }
-
-#: After one of these a job's topic is sealed for that run.
-ENDINGS: frozenset[str] = frozenset({JobCompleted.type, JobFailed.type, JobCancelled.type})

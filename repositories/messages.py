@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-__all__ = ["Message", "MessageRepository", "Posted", "ReadingBack", "UserMessages", "answer_id"]
+__all__ = ["Message", "MessageRepository", "Posted", "ReadingBack", "UserMessages"]
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
-from uuid import UUID, uuid4
+from uuid import uuid4
 
 from repositories.conversations import UserConversations
 from repositories.database import Database, Filter, Order, Row, is_id
@@ -51,17 +50,6 @@ _COLUMNS = Message.__slots__
 #: How many messages a page of a history has at most, and how many the first of one that is read back.
 MOST = 1000
 _FIRST = 50
-
-
-def answer_id(job_id: str) -> str:
-    """The id of the message that this chat job stores, whatever run of it does.
-
-    As ``uvian._answer_id`` in SQL: a UUID of version 8 (RFC 9562), SHA-256 of the job's id and ``answer``.
-    """
-    digest = bytearray(hashlib.sha256(UUID(job_id).bytes + b"answer").digest()[:16])
-    digest[6] = digest[6] & 0x0F | 0x80
-    digest[8] = digest[8] & 0x3F | 0x80
-    return str(UUID(bytes=bytes(digest)))
 
 
 @dataclass(frozen=True, slots=True)

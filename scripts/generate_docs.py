@@ -122,7 +122,7 @@ def keys_table(*names: str) -> str:
 def events_page() -> str:
     """docs/contracts/events.md."""
     sections = "\n".join(event_section(cls) for cls in events.EVENT_TYPES.values())
-    terminal = ", ".join(f"`{name}`" for name in sorted(events.ENDINGS))
+    terminal = ", ".join(f"`{name}`" for name in sorted(events.TERMINAL_TYPES))
     messages = "\n".join(
         f"### `{cls.type}`\n\n{first_line(cls)}\n\n{fields_table(cls)}\n"
         for cls in control.CONTROL_TYPES.values()

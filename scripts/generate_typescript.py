@@ -85,8 +85,8 @@ def events_file() -> str:
     """src/events.ts."""
     kinds = list(events.EVENT_TYPES.values())
     union = "\n".join(f"  | {cls.__name__}" for cls in kinds)
-    terminal = " | ".join(cls.__name__ for cls in kinds if cls.type in events.ENDINGS)
-    names = ", ".join(f'"{name}"' for name in sorted(events.ENDINGS))
+    terminal = " | ".join(cls.__name__ for cls in kinds if cls.type in events.TERMINAL_TYPES)
+    names = ", ".join(f'"{name}"' for name in sorted(events.TERMINAL_TYPES))
     sections = "\n".join(event_type(cls) for cls in kinds)
     return f"""{NOTE}
 

@@ -13,9 +13,10 @@ from executors.events import Appended, JobRef, requeued
 from executors.running import outcomes
 from executors.running.active_runs import ActiveRun
 from executors.running.outcomes import Outcome
-from executors.running.terminal_events import endings_of, told_answer
+from executors.running.terminal_events import terminal_events_of
 from repositories.errors import DataError, RepositoryError, StatementTooSlow
 from repositories.jobs import ClaimedJob, JobRepository, Settlement
+from uvian_common.answers import published_answer
 from uvian_common.backoff import retry
 
 log = logging.getLogger("uvian.runner")
@@ -74,7 +75,7 @@ class Settler:
         conversation = run.track.conversation_id
         ref = JobRef(claimed.id, claimed.user_id, claimed.run, settlement.attempt, conversation)
         row = _row(claimed, run, outcome, settlement)
-        published = [self._sink.emit(ref, event) for event in endings_of(row)]
+        published = [self._sink.emit(ref, event) for event in terminal_events_of(row)]
         published[-1].add_done_callback(lambda future: self._mark(claimed, future))
 
     def _mark(self, claimed: ClaimedJob, published: asyncio.Future[Appended]) -> None:
@@ -108,5 +109,5 @@ def _row(
         "error": None,
         "error_message": None,
         **item,
-        "message": told_answer(settlement.message, item.get("message", {}).get("content")),
+        "message": published_answer(settlement.message, item.get("message", {}).get("content")),
     }

@@ -76,7 +76,7 @@ class Load:
         content = {"pieces": chance.randint(1, 120), "pause": 0.02}
         conversation = chance.choice(self.browsers).conversation_id
         posted = await self._until_heard(
-            lambda: self.client.post_message(
+            lambda: self.client.conversations.post(
                 self.place.site.user_id,
                 conversation,
                 orjson.dumps(content).decode(),
@@ -112,7 +112,7 @@ async def opened(place: Place) -> AsyncIterator[Load]:
         browsers = []
         for _ in range(CONVERSATIONS):
             follower = await client()
-            conversation = await follower.create_conversation(place.site.user_id)
+            conversation = await follower.conversations.create(place.site.user_id)
             browsers.append(Browser(follower, conversation))
         load = Load(place, await client(), browsers)
         watching = [asyncio.create_task(browser.watch()) for browser in browsers]

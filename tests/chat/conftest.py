@@ -69,7 +69,7 @@ class Chats:
 
     async def ask(self, content: str = "Why?", **more: Any) -> str:
         """Post a question; the id of its chat."""
-        self.last = await self.client.post_message(
+        self.last = await self.client.conversations.post(
             self.user_id, self.conversation_id, content, **more
         )
         return self.last.job.id
@@ -118,7 +118,7 @@ class Chats:
         assembler = MessageAssembler()
 
         async def follow() -> None:
-            async for event in self.client.follow_conversation(self.conversation_id):
+            async for event in self.client.conversations.follow(self.conversation_id):
                 assembler.apply(event)
 
         self.clients.append(asyncio.create_task(follow()))
@@ -168,7 +168,7 @@ async def open_chats(dsn: str, superuser_dsn: str, redis_url: str) -> AsyncItera
     await chats.execute("insert into auth.users (id) values ($1)", uuid.UUID(user_id))
     await database.insert("job_prices", [{"type": "chat", "amount": "10"}])
     await database.call("grant_credits", user_id=user_id, amount="100", reference="first")
-    chats.conversation_id = await client.create_conversation(user_id, title="Colours")
+    chats.conversation_id = await client.conversations.create(user_id, title="Colours")
     await runner.open()
     try:
         yield chats

@@ -14,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from executors.events import JobRef, JobStarted
-from executors.running import terminal_events as endings
-from executors.running.terminal_events import endings_of, told_answer
+from executors.running.terminal_events import terminal_events_of
 from executors.stages.message_stream import MessageStream, Pace
-from repositories.messages import answer_id
+from uvian_common import answers
+from uvian_common.answers import answer_id, published_answer
 from uvian_worker.events.assembler import AssembledMessage, MessageAssembler
 from uvian_worker.events.envelope import Envelope
 from uvian_worker.events.publisher import Publisher
@@ -129,14 +129,14 @@ class World:
             "id": JOB,
             "status": status,
             "conversation_id": CONVERSATION,
-            "message": told_answer(stored if text else None, text),
+            "message": published_answer(stored if text else None, text),
             "output": {},
             "result_id": None,
             "stages": [],
             "cost": "0",
         }
         ref = JobRef(JOB, "u", self.run, 0, CONVERSATION)
-        for event in endings_of(row):
+        for event in terminal_events_of(row):
             self.publisher.emit(ref, event)
         await self.answered()
         return text
@@ -249,5 +249,5 @@ def test_whatever_happens_every_client_has_the_stored_text(
     bytes, or the knowledge that the row has them; never a text that is not the stored one."""
     with pytest.MonkeyPatch.context() as patch:
         # A long answer is not repeated when it is complete: its pieces must do.
-        patch.setattr(endings, "LONGEST_TOLD", -1 if long else endings.LONGEST_TOLD)
+        patch.setattr(answers, "LONGEST_PUBLISHED", -1 if long else answers.LONGEST_PUBLISHED)
         asyncio.run(play(script, status, long=long))

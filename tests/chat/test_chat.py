@@ -15,12 +15,12 @@ from executors.chat import ChatExecutor
 from executors.events import JobStarted
 from executors.providers.base import ChatDelta, ChatUsage
 from repositories.jobs import JobRepository
-from repositories.messages import answer_id
 from tests.chat.conftest import NOTHING, Chats, shown
 from tests.chat.model import STOP
 from tests.redis_servers import eventually
+from uvian_common.answers import answer_id
 from uvian_worker.client import JobRefused
-from uvian_worker.sweep.outbox import Messenger
+from uvian_worker.sweep.outbox import Outbox
 
 pytestmark = pytest.mark.database
 
@@ -109,7 +109,9 @@ async def test_a_question_that_waited_hears_the_answer_before_it(chats: Chats) -
 async def test_stop_keeps_what_was_written(chats: Chats) -> None:
     """The partial answer is stored as cancelled, told so, and charged by what there is of it."""
     job_id, work = await chats.begin("One, two,", asyncio.Event())
-    assert await chats.client.stop(chats.conversation_id, user_id=chats.user_id)
+    assert await chats.client.conversations.stop_answer(
+        chats.conversation_id, user_id=chats.user_id
+    )
     chats.runner.cancel(job_id)  # what the control message does
     await work
     row = await chats.row(job_id)
@@ -146,7 +148,7 @@ async def test_stop_before_the_first_word_keeps_nothing(chats: Chats) -> None:
 async def test_a_chat_that_is_cancelled_in_the_queue_says_so(chats: Chats) -> None:
     """The conversation hears that no answer comes, before the job's end."""
     job_id = await chats.ask()
-    await chats.client.stop(chats.conversation_id)
+    await chats.client.conversations.stop_answer(chats.conversation_id)
     await eventually(lambda: _has(chats, "message.reset"))
     assert [e.type for e in await chats.log(f"job:{job_id}")][-2:] == [
         "message.reset",
@@ -336,9 +338,9 @@ async def test_a_lost_announcement_is_told_by_the_sweep(chats: Chats) -> None:
     await chats.redis.flushall()
     await chats.execute("update uvian.job_state set announce_at = now()")
     sweep = await chats.database.call("sweep_jobs", request={})
-    messenger = Messenger(NOTHING, chats.sink.publisher)
+    outbox = Outbox(NOTHING, chats.sink.publisher.log)
     for _ in range(2):
-        messenger.announce(sweep["announce"], lambda _: None)
+        outbox.announce(sweep["announce"], lambda _: None)
     assert [event.type for event in await chats.log()] == ["message.completed"]
     assert [event.type for event in await chats.log(f"job:{row['id']}")] == [
         "message.completed",

@@ -123,7 +123,7 @@ async def test_a_call_gives_up_when_its_patience_ends() -> None:
             await client.submit(USER, "noop", {})
         assert len(away.asked) == 2
         with pytest.raises(DatabaseAway):
-            await client.stop("c")
+            await client.conversations.stop_answer("c")
         assert len(away.asked) == 3
 
 
@@ -286,13 +286,13 @@ async def test_members_are_removed_though_redis_is_away(
         gone = redis.url
     for url in (gone, mute):
         async with adapter.client(url) as alone:
-            at = await alone.create_conversation(USER)
-            await alone.add_members(at, [other])
+            at = await alone.conversations.create(USER)
+            await alone.conversations.add_members(at, [other])
             async with asyncio.timeout(4):
-                await alone.remove_member(at, other)
+                await alone.conversations.remove_member(at, other)
             assert await connection.fetchval("select count(*) from uvian.conversation_members") == 1
             async with asyncio.timeout(4):
-                await alone.delete_conversation(at)
+                await alone.conversations.delete(at)
             assert not await connection.fetchval("select count(*) from uvian.conversations")
     await connection.close()
 
@@ -330,7 +330,7 @@ async def test_an_id_that_is_none_is_not_found(client: Client) -> None:
 @pytest.mark.database
 async def test_a_lost_reply_is_still_our_job(client: Client) -> None:
     """The row was made, the answer was not heard, the call is repeated: it was us who made it."""
-    call, lost = client._call, iter([OSError("connection reset")])
+    call, lost = client._database._call, iter([OSError("connection reset")])
 
     async def lose(function: str, arguments: dict[str, Any]) -> Any:
         answer = await call(function, arguments)
@@ -338,7 +338,7 @@ async def test_a_lost_reply_is_still_our_job(client: Client) -> None:
             raise error
         return answer
 
-    client._call = lose
+    client._database._call = lose
     assert (await client.submit(USER, "noop", {}, idempotency_key="k")).created
     assert not (await client.submit(USER, "noop", {}, idempotency_key="k")).created
 
@@ -421,31 +421,31 @@ async def test_a_conversation_is_shared_changed_and_deleted(
     other = str(uuid.uuid4())
     connection = await asyncpg.connect(superuser_dsn)
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(other))
-    at = await client.create_conversation(USER, title="Hello")
+    at = await client.conversations.create(USER, title="Hello")
     with pytest.raises(JobRefused, match="unknown_user"):
-        await client.add_members(at, [str(uuid.uuid4())])
-    await client.invite(at, [other, USER, str(uuid.uuid4())], user_id=USER)
+        await client.conversations.add_members(at, [str(uuid.uuid4())])
+    await client.conversations.invite(at, [other, USER, str(uuid.uuid4())], user_id=USER)
     with pytest.raises(JobRefused, match="not_found"):
-        await client.post_message(other, at, "May I?")
-    await client.answer_invitation(at, user_id=other)
+        await client.conversations.post(other, at, "May I?")
+    await client.conversations.answer_invitation(at, user_id=other)
     with pytest.raises(JobRefused, match="owner_only"):
-        await client.update_conversation(at, title="Mine", user_id=other)
-    await client.update_conversation(at, metadata={"a": [1]}, user_id=USER)
+        await client.conversations.update(at, title="Mine", user_id=other)
+    await client.conversations.update(at, metadata={"a": [1]}, user_id=USER)
     row = await connection.fetchrow("select title, metadata::text from uvian.conversations")
     assert tuple(row) == ("Hello", '{"a": [1]}')
-    theirs = await client.post_message(other, at, "Why?")
-    ours = await client.post_message(USER, at, "How?")
+    theirs = await client.conversations.post(other, at, "Why?")
+    ours = await client.conversations.post(USER, at, "How?")
     assert (theirs.position, ours.position) == (1, 2)
-    await client.remove_member(at, other, user_id=other)
+    await client.conversations.remove_member(at, other, user_id=other)
     with pytest.raises(JobRefused, match="not_found"):
-        await client.post_message(other, at, "Still there?")
-    await client.delete_conversation(at, user_id=USER)
+        await client.conversations.post(other, at, "Still there?")
+    await client.conversations.delete(at, user_id=USER)
     for posted in (theirs, ours):
         told = [getattr(each, "type", "") async for each in client.follow(posted.job.id)]
         assert told[-1] == "job.cancelled"
     for gone in (
-        client.delete_conversation(at, user_id=USER),
-        client.remove_member("no id", "nor this"),
+        client.conversations.delete(at, user_id=USER),
+        client.conversations.remove_member("no id", "nor this"),
     ):
         with pytest.raises(JobRefused, match="not_found"):
             await gone
@@ -499,6 +499,8 @@ async def test_an_id_is_the_same_job_however_it_is_written(
         assert (await anext(client.follow(written(job.id)))).type == "job.queued"  # type: ignore[union-attr]
     assert (await client.cancel(written(job.id), user_id=written(USER))).status == "cancelled"
     assert (await client.retry(written(job.id), expected_run=1, user_id=written(USER))).run == 2
-    conversation = await client.create_conversation(USER)
-    posted = await client.post_message(USER, written(conversation), "Why?")
-    assert await client.stop(written(conversation), job_id=written(posted.job.id))
+    conversation = await client.conversations.create(USER)
+    posted = await client.conversations.post(USER, written(conversation), "Why?")
+    assert await client.conversations.stop_answer(
+        written(conversation), job_id=written(posted.job.id)
+    )

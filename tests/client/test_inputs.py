@@ -207,14 +207,16 @@ async def test_options_of_a_message_are_the_input_of_its_chat(
     client: Client, hand: asyncpg.Connection[Any]
 ) -> None:
     """Refused with the message, before it is stored."""
-    conversation_id = await client.create_conversation(USER)
+    conversation_id = await client.conversations.create(USER)
     with pytest.raises(JobRefused, match="invalid_input") as refused:
-        await client.post_message(USER, conversation_id, "Hello", options={"temperature": 3})
+        await client.conversations.post(USER, conversation_id, "Hello", options={"temperature": 3})
     assert refused.value.details["message"] == "options.temperature: at most 2."
     assert await hand.fetchval("select count(*) from uvian.messages") == 0
-    await client.post_message(USER, conversation_id, "Hello", options={"temperature": 1})
+    await client.conversations.post(USER, conversation_id, "Hello", options={"temperature": 1})
     # The conversation is the one that was named, also where the options name another.
-    await client.post_message(USER, conversation_id, "Hello", options={"conversation_id": "x"})
+    await client.conversations.post(
+        USER, conversation_id, "Hello", options={"conversation_id": "x"}
+    )
 
 
 @pytest.mark.database

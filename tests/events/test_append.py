@@ -13,15 +13,17 @@ from redis.asyncio import Redis
 
 from executors import events
 from executors.events import Appended, JobRef
-from executors.running.terminal_events import endings_of
-from repositories import messages
+from executors.running.terminal_events import terminal_events_of
 from tests.events.events import append, job, texts
 from tests.redis_servers import Backend
-from uvian_worker.events import envelope
-from uvian_worker.events import log as appender
+from uvian_common.terminal_events import TERMINAL_TYPES
+from uvian_worker.events import append as appending
+from uvian_worker.events.append import append_of_event
 from uvian_worker.events.envelope import Envelope
-from uvian_worker.events.publisher import Publisher, prepare
+from uvian_worker.events.log import Appender
+from uvian_worker.events.publisher import Publisher
 from uvian_worker.events.reader import Reader, Resume
+from uvian_worker.events.terminal_events import terminal_appends
 from uvian_worker.redis.connection import RedisAway
 from uvian_worker.redis.keys import Keys
 
@@ -176,8 +178,8 @@ async def test_a_new_run_opens_what_an_ending_sealed(publisher: Publisher) -> No
 async def test_a_repeated_event_is_a_duplicate(backend: Backend, client: Redis) -> None:
     """What is sent again after a lost reply is recognised by its number."""
     ref = job()
-    engine = appender.Appender(backend.client(), "uvian")
-    items = [prepare(ref, stage(f"s{number}"), number) for number in (7, 8)]
+    engine = Appender(backend.client(), "uvian")
+    items = [append_of_event(ref, stage(f"s{number}"), number) for number in (7, 8)]
     first = await asyncio.gather(*[engine.submit(item) for item in items])
     second = await asyncio.gather(*[engine.submit(item) for item in items])
     await engine.close()
@@ -189,7 +191,7 @@ async def test_a_lost_reply_is_no_lost_event(
     publisher: Publisher, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis carried out the call and the connection broke: appended once, and reported so."""
-    line = publisher._log._line
+    line = publisher.log._connection
     real = line.call
     replies = iter([False])
 
@@ -383,7 +385,7 @@ async def test_a_full_buffer_drops_progress_first_and_endings_never(
 ) -> None:
     """While Redis is away the oldest progress goes first, then the oldest of the rest."""
     publisher = Publisher(backend.client(), "uvian", limit=20)
-    monkeypatch.setattr(publisher._log._line, "call", away)
+    monkeypatch.setattr(publisher.log._connection, "call", away)
     await asyncio.wait([publisher.emit(job(), STARTED)], timeout=0.05)
     told = [publisher.emit(job(), progress(0.5)) for _ in range(5)]
     told += [publisher.emit(job(), STARTED) for _ in range(10)]
@@ -399,8 +401,8 @@ async def test_a_buffer_that_cannot_shrink_costs_no_more_with_each_event(
 ) -> None:
     """Hole: beyond the limit each ending, or balance, made room anew by looking at all that wait."""
     publisher = Publisher(backend.client(), "uvian", limit=1_000)
-    monkeypatch.setattr(publisher._log._line, "call", away)
-    queue = publisher._log._queue
+    monkeypatch.setattr(publisher.log._connection, "call", away)
+    queue = publisher.log._queue
     looks, real = 0, queue._shrink
 
     def counted() -> None:
@@ -427,7 +429,7 @@ async def test_closing_without_redis_ends(
 ) -> None:
     """What cannot be delivered is lost, and nobody waits for it for ever."""
     publisher = Publisher(backend.client(), "uvian")
-    monkeypatch.setattr(publisher._log._line, "call", away)
+    monkeypatch.setattr(publisher.log._connection, "call", away)
     future = publisher.emit(job(), STARTED)
     await asyncio.wait([future], timeout=0.01)
     await publisher.close(patience=0.05)
@@ -498,9 +500,16 @@ async def test_a_log_is_bounded(redis_url: str) -> None:
     await backend.close()
 
 
-def test_endings_are_those_of_the_executors() -> None:
-    """The types that end a job are repeated in the envelope module for light clients."""
-    assert envelope.ENDINGS == events.ENDINGS
+def test_terminal_types_are_those_of_the_executors_classes() -> None:
+    """The types that end a job are named where clients without executors find them."""
+    ends = {events.JobCompleted.type, events.JobFailed.type, events.JobCancelled.type}
+    assert ends == TERMINAL_TYPES
+
+
+@pytest.mark.parametrize("cls", events.EVENT_TYPES.values(), ids=lambda cls: str(cls.type))
+def test_every_event_goes_to_the_topics_of_its_audience(cls: type[events.Event]) -> None:
+    """The table of what is appended knows every class, and its audience."""
+    assert appending._RULES[cls.type].audience == cls.audience.name.lower()
 
 
 ANSWER = {
@@ -516,10 +525,10 @@ ANSWER = {
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
 @pytest.mark.parametrize("conversation", [None, "c"])
 @pytest.mark.parametrize("message", [None, ANSWER])
-def test_an_ending_from_its_row_is_what_a_worker_tells(
+def test_terminal_events_from_a_row_are_what_a_worker_appends(
     status: str, conversation: str | None, message: dict[str, Any] | None
 ) -> None:
-    """An API that imports no executors tells the same endings as a worker, the answer's before the job's."""
+    """An API that imports no executors appends the same as a worker, the answer's event before the job's."""
     job_id = str(uuid.uuid4())
     row = {
         "id": job_id, "user_id": "u", "run": 2, "attempt": 1, "status": status, "stages": None,
@@ -528,26 +537,20 @@ def test_an_ending_from_its_row_is_what_a_worker_tells(
         "conversation_id": conversation, "message": message,
     }  # fmt: skip
     ref = JobRef(job_id, "u", 2, 1, conversation)
-    told = [prepare(ref, event, 1) for event in endings_of(row)]
-    assert len(told) == (1 if conversation is None else 2)
-    for item, expected in zip(appender.job_ended(row), told, strict=True):
+    by_worker = [append_of_event(ref, event, 1) for event in terminal_events_of(row)]
+    assert len(by_worker) == (1 if conversation is None else 2)
+    for item, expected in zip(terminal_appends(row), by_worker, strict=True):
         assert item._replace(body=b"") == expected._replace(body=b"")
         document, wanted = (orjson.loads(b"{" + i.body) for i in (item, expected))
         assert document | {"at": ""} == wanted | {"at": ""}
 
 
-def test_an_answers_id_is_the_repositorys() -> None:
-    """Three say it: the wire, the repositories, and SQL (compared where the answers are stored)."""
-    job_id = str(uuid.uuid4())
-    assert appender.answer_id(job_id) == messages.answer_id(job_id)
-
-
 def test_a_balance_from_its_row_has_the_fields_of_its_event() -> None:
     """… and the same balance."""
     row = {"user_id": "u", "balance": "1", "reserved": "0", "version": 3, "more": 1}
-    item = appender.credits_changed(row)
+    item = appending.credits_changed(row)
     event = events.CreditsChanged(balance="1", reserved="0", version=3)
-    told = prepare(JobRef("", "u", 0, 0), event, 1)
-    assert told._replace(body=b"") == item._replace(body=b"")
-    mine, theirs = orjson.loads(b"{" + item.body), orjson.loads(b"{" + told.body)
+    expected = append_of_event(JobRef("", "u", 0, 0), event, 1)
+    assert expected._replace(body=b"") == item._replace(body=b"")
+    mine, theirs = orjson.loads(b"{" + item.body), orjson.loads(b"{" + expected.body)
     assert {**mine, "at": ""} == {**theirs, "at": ""}

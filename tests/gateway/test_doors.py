@@ -169,7 +169,7 @@ async def client_submit(scene: Scene) -> None:
 @by_client
 async def client_post(scene: Scene) -> None:
     """Client.post_message for a user."""
-    await scene.client.post_message(scene.user_id, scene.conversation, "Why?", options=ASKED)
+    await scene.client.conversations.post(scene.user_id, scene.conversation, "Why?", options=ASKED)
 
 
 @by_client
@@ -192,7 +192,7 @@ async def client_passes_submit_on(scene: Scene) -> None:
 @by_client
 async def client_passes_post_on(scene: Scene) -> None:
     """Client.post_message of an API that passes a user's wish on."""
-    await scene.client.post_message(
+    await scene.client.conversations.post(
         scene.user_id, scene.conversation, "Why?", options=ASKED, door=way(scene)
     )
 

@@ -12,10 +12,10 @@ import pytest
 
 from repositories import errors
 from repositories.database import Filter
-from repositories.messages import answer_id
 from tests.adapters import over_postgres_only
 from tests.lifecycle.invariants import broken
 from tests.lifecycle.world import World
+from uvian_common.answers import answer_id
 
 pytestmark = [pytest.mark.database, over_postgres_only]
 

@@ -52,7 +52,7 @@ class Browser:
                 self.assembler, self.cursor = MessageAssembler(), None
 
     async def _watch_once(self, patience: int) -> None:
-        events = self.client.follow_conversation(self.conversation_id, self.cursor)
+        events = self.client.conversations.follow(self.conversation_id, self.cursor)
         async for event in events:
             self.assembler.apply(event)
             self.cursor = event.id if isinstance(event, Envelope) else event.cursor
@@ -77,7 +77,7 @@ class Talk:
     async def ask(self, pieces: int, pause: float = 0.005, **more: Any) -> tuple[str, str]:
         """Ids of the chat and of its answer."""
         content = orjson.dumps({"pieces": pieces, "pause": pause}).decode()
-        posted = await self.site.client.post_message(
+        posted = await self.site.client.conversations.post(
             self.site.user_id, self.conversation_id, content, **more
         )
         return posted.job.id, posted.answer_id
@@ -113,7 +113,7 @@ class Talk:
 @pytest.fixture
 async def talk(site: Site) -> AsyncIterator[Talk]:
     """Two browsers that keep their cursors, one that forgets; each has a connection of its own."""
-    conversation_id = await site.client.create_conversation(site.user_id)
+    conversation_id = await site.client.conversations.create(site.user_id)
     stack = AsyncExitStack()
     clients = [
         await stack.enter_async_context(site.adapter.client(site.redis.url)) for _ in range(3)
@@ -198,7 +198,7 @@ async def test_stop_and_interrupt(site: Site, talk: Talk) -> None:
     await site.worker()
     stopped, first = await talk.ask(3000, 0.01)
     await talk.hears(first, 400, run=1)
-    assert await site.client.stop(talk.conversation_id, user_id=site.user_id)
+    assert await site.client.conversations.stop_answer(talk.conversation_id, user_id=site.user_id)
     (row,) = await site.ended(stopped)
     assert (row["status"], row["result_id"]) == ("cancelled", first)
     assert await talk.converges(first)

@@ -34,7 +34,7 @@ async def test_no_parameter_of_others_reaches_the_server(
     assert await rows.select("jobs") == []
     await rows.close()
     async with await Client.connect(database_url=dsn, redis_url=_REDIS) as client:
-        assert await client._call("list_types", {"request": {}})
+        assert await client._database.call_once("list_types", {"request": {}})
     if "pgbouncer=true" not in query:  # refused: it names a transaction pooler
         assert (await look(dsn)).schema.pending == ()
     listener = Listener(dsn, timeout=5)

@@ -26,7 +26,7 @@ from uvian_worker.local.embedded import EmbeddedRedis
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.redis.connection import redis_from_url
 from uvian_worker.redis.keys import Keys, job_topic
-from uvian_worker.sweep.outbox import Messenger
+from uvian_worker.sweep.outbox import Outbox
 from uvian_worker.sweep.sweeper import SETTLED, Sweeper
 
 __all__ = ["own_redis"]
@@ -71,7 +71,7 @@ class Ward:
         sweeper = Sweeper(
             database=faulty,
             dispatcher=dispatcher,
-            messenger=Messenger(dispatcher, publisher),
+            outbox=Outbox(dispatcher, publisher.log),
             interval=interval,
         )
         healer = Healer(faulty, redis, publisher, dispatcher, sweeper)

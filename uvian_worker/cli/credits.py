@@ -92,7 +92,8 @@ def _amount(text: str) -> Any:
 
 async def _publish_balance(site: Site, account: Account) -> None:
     """``credits.changed``, for whoever shows the balance."""
-    from uvian_worker.events.log import Appender, credits_changed
+    from uvian_worker.events.append import credits_changed
+    from uvian_worker.events.log import Appender
     from uvian_worker.redis.connection import redis_from_url
 
     redis = redis_from_url(site.config.redis_url.get_secret_value(), patience=1.0)

@@ -11,7 +11,18 @@ your own packages may have these names.
 
 from __future__ import annotations
 
-__all__ = ["Client", "DatabaseAway", "Door", "JobHandle", "JobRefused", "NotSetUp", "PostedMessage"]
+__all__ = [
+    "Client",
+    "Conversations",
+    "DatabaseAway",
+    "Door",
+    "JobHandle",
+    "JobRefused",
+    "NotSetUp",
+    "PostedMessage",
+]
 
 from uvian_worker.client.calls import DatabaseAway, JobRefused, NotSetUp
-from uvian_worker.client.client import Client, Door, JobHandle, PostedMessage
+from uvian_worker.client.client import Client
+from uvian_worker.client.conversations import Conversations
+from uvian_worker.client.handles import Door, JobHandle, PostedMessage

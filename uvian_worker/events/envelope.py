@@ -1,4 +1,4 @@
-"""The envelope around each event, and the cursor that names its place in a topic.
+"""The envelope around each event, and the cursor that names its position in a topic.
 
 ``{id, key, seq, type, topic, at, job_id, run, attempt, data}``: ``id`` is the cursor, ``key`` is
 the same in every topic the event is appended to, ``data`` are the fields of the event's class.
@@ -6,7 +6,7 @@ the same in every topic the event is appended to, ``data`` are the fields of the
 
 from __future__ import annotations
 
-__all__ = ["ENDINGS", "Append", "Cursor", "Envelope", "encode", "now_text", "time_text"]
+__all__ = ["Cursor", "Envelope", "encode", "now_text", "time_text"]
 
 import re
 import time
@@ -17,15 +17,13 @@ from typing import Any, NamedTuple, Self
 
 import orjson
 
-#: The types after which nothing of a run follows. Repeated from ``executors.events``, which an API
-#: that only reads does not import; a test compares them.
-ENDINGS = frozenset({"job.completed", "job.failed", "job.cancelled"})
+from uvian_common.terminal_events import TERMINAL_TYPES
 
 _CURSOR = re.compile(r"([0-9a-z]{1,16})-([0-9]{1,15})-([0-9a-z]{1,16})", re.ASCII)
 
 
 class Cursor(NamedTuple):
-    """A place in a topic: ``<epoch>-<seq>-<check>``. Opaque to clients, who only hand it back."""
+    """A position in a topic: ``<epoch>-<seq>-<check>``. Opaque to clients, who only hand it back."""
 
     epoch: str
     seq: int
@@ -72,32 +70,16 @@ class Envelope:
     @property
     def ends_job(self) -> bool:
         """Whether nothing of this run can follow."""
-        return self.type in ENDINGS
+        return self.type in TERMINAL_TYPES
 
 
 _NAMES = ("id", "seq", "topic", "key", "type", "at", "job_id", "run", "attempt", "data")
 
 
-class Append(NamedTuple):
-    """What ``append.lua`` needs to know of one event, in its order."""
-
-    kind: str  #: how a repetition is recognised: n(umbered), end, once, queued, credits
-    job_id: str
-    run: int
-    mark: str | int  #: the number, or what stands for it
-    first: str  #: topic
-    second: str  #: topic, or empty
-    effect: str  #: what it does to the state so far
-    field: str  #: on which field of the state, or which message
-    offset: str | int  #: where a delta begins
-    text: str  #: what a delta adds, or a snapshot sets
-    body: bytes  #: the envelope from ``key`` on
-
-
 def encode(
     key: str, kind: str, job: tuple[str, int, int], data: Any, *, at: str | None = None
 ) -> bytes:
-    """The body of an ``Append``: the envelope from ``key`` on. ``job`` is id, run and attempt.
+    """The body of an event as it is appended: the envelope from ``key`` on. ``job`` is id, run and attempt.
 
     Raises ``TypeError`` for what JSON cannot hold.
     """

@@ -21,8 +21,8 @@ from redis.asyncio import Redis
 
 from uvian_common.backoff import pause_before
 from uvian_worker.events.envelope import Cursor, Envelope, now_text
-from uvian_worker.events.log import ending_told
 from uvian_worker.events.subscriptions import STALE, Subscriptions
+from uvian_worker.events.terminal_events import terminal_envelope
 from uvian_worker.redis.connection import FAULTS, Script, run_script
 from uvian_worker.redis.keys import Keys
 
@@ -249,7 +249,7 @@ def _ended(
     answer: Resume | Snapshot | Expired, row: Mapping[str, Any]
 ) -> Resume | Snapshot | Expired:
     """The answer, with an ending that its log has not got."""
-    ending = ending_told(row, answer.topic, answer.cursor)
+    ending = terminal_envelope(row, answer.topic, answer.cursor)
     if isinstance(answer, Resume):
         return replace(answer, events=(*answer.events, ending), cursor=ending.id, ended=True)
     return replace(answer, state=(*answer.state, ending), cursor=ending.id, ended=True)

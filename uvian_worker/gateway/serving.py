@@ -38,7 +38,7 @@ from uvian_worker.process.startup import when_there
 from uvian_worker.process.stores import Stores, calls_over
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.redis.connection import redis_from_url
-from uvian_worker.sweep.outbox import Messenger
+from uvian_worker.sweep.outbox import Outbox
 from uvian_worker.sweep.sweeper import Sweeper
 
 log = logging.getLogger("uvian.gateway")
@@ -115,12 +115,12 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         stack.push_async_callback(publisher.close)
         dispatcher = Dispatcher(redis, config.namespace)
         stack.push_async_callback(dispatcher.close)
-        messenger = Messenger(dispatcher, publisher)
-        stack.push_async_callback(messenger.close)
+        outbox = Outbox(dispatcher, publisher.log)
+        stack.push_async_callback(outbox.close)
         sweeper = Sweeper(
             database=database,
             dispatcher=dispatcher,
-            messenger=messenger,
+            outbox=outbox,
             interval=config.sweep_every,
             lease_seconds=config.lease,
         )

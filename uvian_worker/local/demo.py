@@ -228,8 +228,8 @@ class _Run:
     async def post(self, question: str) -> str:
         """A question in a conversation of its own; the id of the chat that answers it."""
         user_id = self.servers.user_id
-        conversation_id = await self.client.create_conversation(user_id, title=question[:80])
-        return (await self.client.post_message(user_id, conversation_id, question)).job.id
+        conversation_id = await self.client.conversations.create(user_id, title=question[:80])
+        return (await self.client.conversations.post(user_id, conversation_id, question)).job.id
 
     async def newest_concept(self) -> Concept | None:
         """That of the newest generation: this demo's, or an earlier one's."""

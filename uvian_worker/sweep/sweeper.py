@@ -14,6 +14,7 @@ import logging
 import random
 import time
 import uuid
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from repositories.database import Database, Row
@@ -21,7 +22,7 @@ from repositories.errors import DataError, RepositoryError
 from uvian_common.tasks import cancel_until_done
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.redis.connection import FAULTS
-from uvian_worker.sweep.outbox import Messenger
+from uvian_worker.sweep.outbox import Outbox
 
 log = logging.getLogger("uvian.sweeper")
 
@@ -43,18 +44,18 @@ class Sweeper:
         *,
         database: Database,
         dispatcher: Dispatcher,
-        messenger: Messenger,
+        outbox: Outbox,
         interval: float = 2.0,
         lease_seconds: float = 15.0,
     ) -> None:
         self._database = database
         self._dispatcher = dispatcher
-        self._messenger = messenger
+        self._outbox = outbox
         self._interval = interval
         self._lease_seconds = lease_seconds
         self._wake = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self._told: list[Row] = []
+        self._announced: list[Mapping[str, Any]] = []
         self._redis_lost_at: str | None = None
         self._brought_back = 0  #: dispatches that a Redis without its data makes necessary again
         self._last: float | None = None
@@ -143,9 +144,9 @@ class Sweeper:
             return False
         if answer["expired"]:
             log.warning("%d leases had expired", answer["expired"])
-        self._messenger.tell_accounts(answer["accounts"])
+        self._outbox.publish_balances(answer["accounts"])
         if lost is not None and self._dispatcher.serves_for > SETTLED:
-            self._messenger.announce(answer["announce"], self._hear)
+            self._outbox.announce(answer["announce"], self._note_announced)
         dispatched = await self._dispatch(answer["dispatch"])
         await self._forget(overdue, answer["dispatch"])
         await self._mark(dispatched)
@@ -163,11 +164,11 @@ class Sweeper:
         except FAULTS:
             return None, []
 
-    async def _dispatch(self, rows: list[Row]) -> list[Row]:
+    async def _dispatch(self, rows: list[Row]) -> Sequence[Mapping[str, Any]]:
         """Dispatch rows; answers those that Redis has taken in time, the others are offered again."""
         try:
             async with asyncio.timeout(PATIENCE):
-                return await self._messenger.dispatch(rows)
+                return await self._outbox.dispatch(rows)
         except TimeoutError:
             return []
 
@@ -206,21 +207,21 @@ class Sweeper:
             return False
         return True
 
-    def _hear(self, ending: Row) -> None:
-        """Told by now or much later, when Redis is back: the next sweep marks it."""
-        self._told.append(ending)
+    def _note_announced(self, ended: Mapping[str, Any]) -> None:
+        """Published by now, or much later when Redis is back: the next sweep marks it."""
+        self._announced.append(ended)
 
-    async def _mark(self, dispatched: list[Row]) -> None:
+    async def _mark(self, dispatched: Sequence[Mapping[str, Any]]) -> None:
         """Tell the database what was done; a lost mark costs a repeated no-op."""
-        told, self._told = self._told, []
-        if not dispatched and not told:
+        announced, self._announced = self._announced, []
+        if not dispatched and not announced:
             return
         try:
             await self._database.call(
                 "mark_jobs",
                 request={
                     "dispatched": [{"id": row["id"], "run": row["run"]} for row in dispatched],
-                    "announced": [{"id": row["id"], "run": row["run"]} for row in told],
+                    "announced": [{"id": row["id"], "run": row["run"]} for row in announced],
                 },
             )
         except RepositoryError as error:

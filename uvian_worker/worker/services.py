@@ -43,7 +43,7 @@ from uvian_worker.redis.errors import FAULTS, RedisAway, RedisState
 from uvian_worker.redis.permissions import missing_rights
 from uvian_worker.redis.transport import place_of
 from uvian_worker.sweep.files import FileSweeper
-from uvian_worker.sweep.outbox import Messenger
+from uvian_worker.sweep.outbox import Outbox
 from uvian_worker.sweep.sweeper import Sweeper
 from uvian_worker.worker.models import open_models
 
@@ -110,13 +110,13 @@ async def open_services(
         stack.push_async_callback(publisher.close)
         dispatcher = Dispatcher(redis, config.namespace)
         stack.push_async_callback(dispatcher.close)
-        messenger = Messenger(dispatcher, publisher)
-        stack.push_async_callback(messenger.close)
+        outbox = Outbox(dispatcher, publisher.log)
+        stack.push_async_callback(outbox.close)
         taker = Taker(redis, config.namespace)
         stack.push_async_callback(taker.close)
 
         worker = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
-        jobs = JobRepository(database, worker, messenger, lease_seconds=config.lease)
+        jobs = JobRepository(database, worker, outbox.deliver_later, lease_seconds=config.lease)
         stack.push_async_callback(jobs.close)
         register = partial(jobs.register, __version__, registry.descriptions())
         await when_there(register, _WAITING)
@@ -153,7 +153,7 @@ async def open_services(
         sweeper = Sweeper(
             database=database,
             dispatcher=dispatcher,
-            messenger=messenger,
+            outbox=outbox,
             interval=config.sweep_every,
             lease_seconds=config.lease,
         )

@@ -20,7 +20,7 @@ from pydantic import BaseModel
 
 from executors.base import BaseExecutor, JobContext, JobInput, JobServices
 from executors.errors import LeaseLost, ProviderRejected, ProviderUnavailable
-from executors.events import ENDINGS
+from executors.events import TERMINAL_TYPES
 from executors.registry import Registry
 from executors.running.runner import Runner
 from executors.stages.concept_storage import concept_id_of
@@ -187,7 +187,9 @@ async def test_lost_requests_and_replies_cost_nothing(line: Line, seed: int) -> 
     for job_id, do in zip(ids, asked, strict=True):
         row = await line.row(job_id)
         assert (do, row["status"], row["attempt"]) == (do, expected[do], int(do != "paint"))
-        endings = [e.type for ref, e in line.sink.told if ref.id == job_id and e.type in ENDINGS]
+        endings = [
+            e.type for ref, e in line.sink.told if ref.id == job_id and e.type in TERMINAL_TYPES
+        ]
         assert endings == [f"job.{row['status']}"]
         assert line.painter.paid[job_id] == 1
     concepts = await line.fetch("select job_id::text, id::text from uvian.concepts")

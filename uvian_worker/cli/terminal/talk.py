@@ -73,7 +73,7 @@ class Talk:
             return
         with contextlib.suppress(Fault, JobRefused, RepositoryError):  # what was said before counts
             if not await self.history(1):  # nor has anybody asked in it from elsewhere
-                await self.site.client.delete_conversation(
+                await self.site.client.conversations.delete(
                     self.conversation_id, user_id=self.user_id
                 )
 
@@ -106,7 +106,7 @@ class Talk:
     async def _begin(self, question: str) -> str:
         title = " ".join(question.split())[:80]
         try:
-            made = await self.site.client.create_conversation(self.user_id, title=title)
+            made = await self.site.client.conversations.create(self.user_id, title=title)
         except JobRefused as refused:
             raise refusal(refused, user=self.user_id) from refused
         self.conversation_id, self.is_empty = made, True
@@ -115,7 +115,7 @@ class Talk:
     async def _post(self, conversation_id: str, question: str) -> PostedMessage:
         was_empty, self.is_empty = self.is_empty, False  # also where nobody knows what became of it
         try:
-            return await self.site.client.post_message(
+            return await self.site.client.conversations.post(
                 self.user_id,
                 conversation_id,
                 question,

@@ -193,7 +193,7 @@ class _Conversations:
         self._client = client
 
     async def create(self, request: Request[Any, Any, NewConversation]) -> Answer:
-        made = await self._client.create_conversation(
+        made = await self._client.conversations.create(
             request.user.id,
             title=request.body.title,
             metadata=request.body.metadata,
@@ -228,7 +228,7 @@ class _Conversations:
 
     async def update(self, request: Request[ConversationPath, Any, ConversationChange]) -> Answer:
         conversation_id = str(request.path.conversation_id)
-        await self._client.update_conversation(
+        await self._client.conversations.update(
             conversation_id,
             title=request.body.title,
             metadata=request.body.metadata,
@@ -238,7 +238,7 @@ class _Conversations:
 
     async def delete(self, request: Request[ConversationPath, Any, Any]) -> Answer:
         conversation_id = str(request.path.conversation_id)
-        await self._client.delete_conversation(conversation_id, user_id=request.user.id)
+        await self._client.conversations.delete(conversation_id, user_id=request.user.id)
         return Answer(None, status=204)
 
     async def members(self, request: Request[ConversationPath, Any, Any]) -> Answer:
@@ -248,7 +248,9 @@ class _Conversations:
 
     async def remove_member(self, request: Request[MemberPath, Any, Any]) -> Answer:
         conversation_id, member = str(request.path.conversation_id), str(request.path.user_id)
-        await self._client.remove_member(conversation_id, member, user_id=request.user.id)
+        await self._client.conversations.remove_member(
+            conversation_id, member, user_id=request.user.id
+        )
         return Answer(None, status=204)
 
     async def _get(self, user_id: str, conversation_id: str) -> Conversation:

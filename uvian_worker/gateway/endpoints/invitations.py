@@ -121,7 +121,7 @@ class _Invitations:
         self._client = client
 
     async def invite(self, request: Request[ConversationPath, Any, NewInvitations]) -> Answer:
-        await self._client.invite(
+        await self._client.conversations.invite(
             str(request.path.conversation_id),
             [str(user_id) for user_id in request.body.user_ids],
             user_id=request.user.id,
@@ -140,11 +140,15 @@ class _Invitations:
 
     async def accept(self, request: Request[ConversationPath, Any, Any]) -> Answer:
         conversation_id = str(request.path.conversation_id)
-        await self._client.answer_invitation(conversation_id, user_id=request.user.id, accept=True)
+        await self._client.conversations.answer_invitation(
+            conversation_id, user_id=request.user.id, accept=True
+        )
         found = await UserConversations(self._database, request.user.id).get(conversation_id)
         return Answer(Conversation.model_validate(found))
 
     async def decline(self, request: Request[ConversationPath, Any, Any]) -> Answer:
         conversation_id = str(request.path.conversation_id)
-        await self._client.answer_invitation(conversation_id, user_id=request.user.id, accept=False)
+        await self._client.conversations.answer_invitation(
+            conversation_id, user_id=request.user.id, accept=False
+        )
         return Answer(None, status=204)

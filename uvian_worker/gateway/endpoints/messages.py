@@ -191,7 +191,7 @@ class _Messages:
         conversation_id, body = str(request.path.conversation_id), request.body
         chat = await self._types.require_open(request.user, "chat")
         chat.require_valid({**body.options, "conversation_id": conversation_id}, "options")
-        posted = await self._client.post_message(
+        posted = await self._client.conversations.post(
             request.user.id,
             conversation_id,
             body.content,
@@ -213,7 +213,7 @@ class _Messages:
 
     async def stop(self, request: Request[ConversationPath, Any, Stop]) -> Answer:
         job_id = request.body.job_id
-        stopped = await self._client.stop(
+        stopped = await self._client.conversations.stop_answer(
             str(request.path.conversation_id),
             job_id=None if job_id is None else str(job_id),
             user_id=request.user.id,
