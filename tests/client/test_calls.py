@@ -107,7 +107,7 @@ async def test_an_outage_is_told_as_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """After a second try at least; a page in the place of a document is no answer either."""
-    monkeypatch.setattr(client, "_patience", 0)
+    monkeypatch.setattr(client._database, "_patience", 0)
     page = status(200, "<html>Welcome</html>", "text/html")
     for fault in (html_502, page, status(503, '{"code":"PGRST002","message":"away"}')):
         rule = platform.faults.add(fault)
@@ -127,7 +127,7 @@ async def test_a_server_that_hangs_is_not_waited_for(
 ) -> None:
     """A client of supabase-py's own making would wait for two minutes."""
     monkeypatch.setattr(calls, "_SECONDS", 0.3)
-    monkeypatch.setattr(client, "_patience", 0.5)
+    monkeypatch.setattr(client._database, "_patience", 0.5)
     platform.faults.add(hang)
     started = time.monotonic()
     with pytest.raises(DatabaseAway):
