@@ -14,7 +14,7 @@ from uvian_worker.events.envelope import Envelope
 from uvian_worker.events.reader import Resume
 from uvian_worker.gateway.live import feeds
 from uvian_worker.gateway.live.feeds import Feeds
-from uvian_worker.gateway.live.outbox import Told
+from uvian_worker.gateway.live.outbox import PublishedEvent
 
 TOPIC = "job:x"
 
@@ -40,8 +40,8 @@ class Listener:
     def answered(self, answer: Any) -> None:
         self._note("answered", *(each.seq for each in answer.events))
 
-    def heard(self, told: Told) -> None:
-        self._note(told.place.seq)
+    def received(self, published: PublishedEvent) -> None:
+        self._note(published.place.seq)
 
     def ended(self) -> None:
         self._note("ended")
@@ -158,7 +158,7 @@ async def test_what_happens_while_somebody_reads_is_bounded(size: int) -> None:
         if each.listener is late  # what only memory shows
     ]
     assert len(subscription.early) <= 500
-    assert sum(len(told.frame) for told in subscription.early) <= 512 * 1024
+    assert sum(len(each.frame) for each in subscription.early) <= 512 * 1024
     reader.gate.set()
     await late.until(2_001)
     seqs = [word for word in late.heard_of if isinstance(word, int)]

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.gateway.live.events import TOPIC, delta, event
-from uvian_worker.gateway.live.outbox import Outbox, Told
+from uvian_worker.gateway.live.outbox import Outbox, PublishedEvent
 
 
 async def drained(outbox: Outbox) -> list[dict[str, Any]]:
@@ -22,9 +22,9 @@ async def drained(outbox: Outbox) -> list[dict[str, Any]]:
 async def test_frames_come_in_the_order_they_were_queued() -> None:
     """Events and answers alike."""
     outbox = Outbox()
-    outbox.say({"op": "subscribed"})
-    outbox.tell(Told(event(1)))
-    outbox.say({"op": "pong"})
+    outbox.put_frame({"op": "subscribed"})
+    outbox.put_event(PublishedEvent(event(1)))
+    outbox.put_frame({"op": "pong"})
     assert [frame["op"] for frame in await drained(outbox)] == ["subscribed", "event", "pong"]
 
 
@@ -34,7 +34,7 @@ async def test_who_takes_first_waits_for_what_comes() -> None:
     taking = asyncio.create_task(outbox.take())
     await asyncio.sleep(0)
     assert not taking.done()
-    outbox.say({"op": "pong"})
+    outbox.put_frame({"op": "pong"})
     assert orjson.loads(await taking) == {"op": "pong"}
 
 
@@ -42,7 +42,7 @@ async def test_deltas_of_a_message_grow_together() -> None:
     """Where the first began, as far as the last: the cursor is the last one's."""
     outbox = Outbox()
     for seq, (offset, text) in enumerate([(0, "Fü"), (3, "r "), (5, "🦊")], 1):
-        assert outbox.tell(Told(delta(seq, offset, text)))
+        assert outbox.put_event(PublishedEvent(delta(seq, offset, text)))
     (frame,) = await drained(outbox)
     assert frame["event"]["data"] == {"message_id": "m", "offset": 0, "text": "Für 🦊"}
     assert (frame["event"]["seq"], frame["event"]["id"]) == (3, "e-3-c3")
@@ -62,16 +62,16 @@ async def test_and_not_over_anything_that_came_in_between(between: Any) -> None:
     """The order of a topic is part of what it says."""
     outbox = Outbox()
     for envelope in (delta(1, 0, "a"), between, delta(3, 1, "b")):
-        outbox.tell(Told(envelope))
+        outbox.put_event(PublishedEvent(envelope))
     assert [frame["event"]["seq"] for frame in await drained(outbox)] == [1, 2, 3]
 
 
 async def test_another_topics_events_do_not_keep_deltas_apart() -> None:
     """Each topic has an order of its own."""
     outbox = Outbox()
-    outbox.tell(Told(delta(1, 0, "a")))
-    outbox.tell(Told(event(7, topic="user:x")))
-    outbox.tell(Told(delta(2, 1, "b")))
+    outbox.put_event(PublishedEvent(delta(1, 0, "a")))
+    outbox.put_event(PublishedEvent(event(7, topic="user:x")))
+    outbox.put_event(PublishedEvent(delta(2, 1, "b")))
     texts = [frame["event"]["data"].get("text") for frame in await drained(outbox)]
     assert texts == ["ab", None]
 
@@ -79,9 +79,9 @@ async def test_another_topics_events_do_not_keep_deltas_apart() -> None:
 async def test_a_delta_that_was_taken_grows_no_more() -> None:
     """It is on its way."""
     outbox = Outbox()
-    outbox.tell(Told(delta(1, 0, "a")))
+    outbox.put_event(PublishedEvent(delta(1, 0, "a")))
     assert orjson.loads(await outbox.take())["event"]["data"]["text"] == "a"
-    outbox.tell(Told(delta(2, 1, "b")))
+    outbox.put_event(PublishedEvent(delta(2, 1, "b")))
     assert (await drained(outbox))[0]["event"]["data"] == {
         "message_id": "m",
         "offset": 1,
@@ -92,21 +92,21 @@ async def test_a_delta_that_was_taken_grows_no_more() -> None:
 async def test_only_the_latest_progress_waits() -> None:
     """In its own place in the order, behind what it followed."""
     outbox = Outbox()
-    outbox.tell(Told(event(1, "job.progress", fraction=0.1)))
-    outbox.tell(Told(event(2, "stage.started", stage="s")))
-    outbox.tell(Told(event(3, "job.progress", fraction=0.9)))
+    outbox.put_event(PublishedEvent(event(1, "job.progress", fraction=0.1)))
+    outbox.put_event(PublishedEvent(event(2, "stage.started", stage="s")))
+    outbox.put_event(PublishedEvent(event(3, "job.progress", fraction=0.9)))
     assert [frame["event"]["seq"] for frame in await drained(outbox)] == [2, 3]
 
 
 async def test_a_topic_that_fills_its_share_is_given_up_but_for_its_endings() -> None:
     """The other topics keep theirs, and the answers theirs."""
     outbox = Outbox(max_events=3)
-    outbox.say({"op": "pong"})
-    outbox.tell(Told(event(1, topic="user:x")))
-    assert outbox.tell(Told(event(1)))
-    assert outbox.tell(Told(event(2, "job.completed", output={})))
-    assert outbox.tell(Told(event(3, "job.requeued", run=2)))
-    assert not outbox.tell(Told(event(4, run=2)))
+    outbox.put_frame({"op": "pong"})
+    outbox.put_event(PublishedEvent(event(1, topic="user:x")))
+    assert outbox.put_event(PublishedEvent(event(1)))
+    assert outbox.put_event(PublishedEvent(event(2, "job.completed", output={})))
+    assert outbox.put_event(PublishedEvent(event(3, "job.requeued", run=2)))
+    assert not outbox.put_event(PublishedEvent(event(4, run=2)))
     assert [e.type for e in outbox.give_up(TOPIC)] == ["job.completed"]
     assert outbox.give_up(TOPIC) == []
     frames = await drained(outbox)
@@ -119,11 +119,11 @@ async def test_a_topic_that_fills_its_share_is_given_up_but_for_its_endings() ->
 async def test_bytes_count_as_well_as_events() -> None:
     """One message that grows for ever is as much as many small ones."""
     outbox = Outbox(max_bytes=1000)
-    fits = [outbox.tell(Told(delta(n, n * 100, "x" * 100))) for n in range(20)]
+    fits = [outbox.put_event(PublishedEvent(delta(n, n * 100, "x" * 100))) for n in range(20)]
     assert fits[0]
     assert not fits[-1]
     outbox.give_up(TOPIC)
-    assert outbox.tell(Told(delta(99, 0, "again")))
+    assert outbox.put_event(PublishedEvent(delta(99, 0, "again")))
 
 
 EVENTS = st.lists(
@@ -146,16 +146,16 @@ def test_whatever_comes_and_goes_the_text_is_whole(steps: list[tuple[str, str]])
         for seq, (kind, piece) in enumerate(steps, 1):
             match kind:
                 case "delta":
-                    outbox.tell(Told(delta(seq, len(text.encode()), piece)))
+                    outbox.put_event(PublishedEvent(delta(seq, len(text.encode()), piece)))
                     text += piece
                 case "take" if outbox.waiting:
                     seen.append(orjson.loads(await outbox.take()))
                 case "progress":
-                    outbox.tell(Told(event(seq, "job.progress", fraction=0.5)))
+                    outbox.put_event(PublishedEvent(event(seq, "job.progress", fraction=0.5)))
                 case "other":
-                    outbox.tell(Told(event(seq, topic="user:x")))
+                    outbox.put_event(PublishedEvent(event(seq, topic="user:x")))
                 case "stage":
-                    outbox.tell(Told(event(seq)))
+                    outbox.put_event(PublishedEvent(event(seq)))
         seen += await drained(outbox)
         assembled = ""
         for frame in seen:

@@ -12,7 +12,7 @@ from uvian_worker.gateway.http.auth import User
 from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.gateway.live import outbox as outboxes
 from uvian_worker.gateway.live import session as sessions
-from uvian_worker.gateway.live.outbox import Outbox, Told
+from uvian_worker.gateway.live.outbox import Outbox, PublishedEvent
 from uvian_worker.gateway.live.pace import Pace
 from uvian_worker.gateway.live.session import Close, Rules, Session
 from uvian_worker.gateway.live.slots import Places
@@ -106,7 +106,9 @@ async def test_progress_that_nobody_reads_leaves_no_trace() -> None:
     """Neither its bytes nor its place in the queue."""
     outbox = Outbox()
     for n in range(5_000):
-        outbox.tell(Told(event(n + 1, "job.progress", fraction=n / 5_000, message="x" * 100)))
+        outbox.put_event(
+            PublishedEvent(event(n + 1, "job.progress", fraction=n / 5_000, message="x" * 100))
+        )
     assert outbox.waiting == 1
     assert len(outbox._queue) < 200
 
@@ -115,8 +117,8 @@ async def test_all_topics_together_have_an_end() -> None:
     """Each within its own share: then topics are given up, and what still grows is the socket's end."""
     outbox, taken = Outbox(), 0
     for n in range(200):
-        document = Told(event(n + 1, topic=f"job:{n}", label="x" * 50_000))
-        if outbox.tell(document):
+        document = PublishedEvent(event(n + 1, topic=f"job:{n}", label="x" * 50_000))
+        if outbox.put_event(document):
             taken += 1
         else:
             outbox.give_up(f"job:{n}")

@@ -40,7 +40,7 @@ class Room:
         return message
 
     async def is_over_for(self, socket: Socket) -> None:
-        """Told soon, and once; what is said then is not for them."""
+        """PublishedEvent soon, and once; what is said then is not for them."""
         async with asyncio.timeout(SOON):
             frame = await socket.hears("unsubscribed")
         assert (frame["topic"], frame["reason"]) == (self.topic, "not_found")

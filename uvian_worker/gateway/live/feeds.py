@@ -1,9 +1,9 @@
 """One follower per topic, shared by all who listen in this process.
 
-A listener first reads from its own cursor, then hears what follows; the two are joined by seq. The
-events it is handed are those the feed heard, encoded once for all.
+A listener first reads from its own cursor, then receives what follows; the two are joined by seq. The
+events it is handed are those that the feed received, encoded once for all.
 
-Whatever goes wrong with a topic, known or not, is told to its listeners once, and tried again for as
+Whatever goes wrong with a topic, known or not, is said to its listeners once, and tried again for as
 long as somebody listens: a topic never falls silent.
 """
 
@@ -21,7 +21,7 @@ from typing import Final, Protocol
 from uvian_common.backoff import pause_before
 from uvian_worker.events.envelope import Envelope
 from uvian_worker.events.reader import Expired, Merge, Reader, Resume, Snapshot
-from uvian_worker.gateway.live.outbox import Told
+from uvian_worker.gateway.live.outbox import PublishedEvent
 
 log = logging.getLogger("uvian.gateway.live")
 
@@ -35,12 +35,12 @@ _SAID_EVERY: Final = 60.0  #: seconds between lines in the log about one topic
 
 
 class Listener(Protocol):
-    """Who hears of a topic. Nothing here may block or raise."""
+    """What receives the events of a topic. Nothing here may block or raise."""
 
     def answered(self, answer: Answer) -> None:
         """What the cursor was answered: at first, and whenever the topic's history begins anew."""
 
-    def heard(self, told: Told) -> None:
+    def received(self, published: PublishedEvent) -> None:
         """The next event."""
 
     def ended(self) -> None:
@@ -58,21 +58,21 @@ class _Subscription:
         self.cursor = cursor
         self.merge = Merge()
         self.reading = True
-        self.early: list[Told] = []  #: heard while it was reading
+        self.early: list[PublishedEvent] = []  #: received while it was reading
         self._early_bytes = 0
-        self._spilled = False  #: more was heard than is kept
+        self._spilled = False  #: more was received than is stored
         self._in_trouble = False
 
-    def hold(self, told: Told) -> None:
+    def hold(self, published: PublishedEvent) -> None:
         """Keep an event until what comes before it is read; too many are read again instead."""
-        self._early_bytes += len(told.frame)
+        self._early_bytes += len(published.frame)
         if len(self.early) >= _MOST_EARLY or self._early_bytes > _MOST_EARLY_BYTES:
             self._spilled = True
             self.early.clear()
         if not self._spilled:
-            self.early.append(told)
+            self.early.append(published)
 
-    def take_early(self) -> tuple[list[Told], bool]:
+    def take_early(self) -> tuple[list[PublishedEvent], bool]:
         """What was kept, and whether something is missing."""
         early, spilled = self.early, self._spilled
         self.early, self._early_bytes, self._spilled = [], 0, False
@@ -82,23 +82,23 @@ class _Subscription:
         """Tell the listener, once until the next answer."""
         if not self._in_trouble:
             self._in_trouble = True
-            self.tell("troubled")
+            self.notify("troubled")
 
-    def tell(self, word: str, *said: Answer | Told) -> None:
+    def notify(self, callback: str, *arguments: Answer | PublishedEvent) -> None:
         """Call the listener; one that fails shall harm no other."""
         try:
-            getattr(self.listener, word)(*said)
+            getattr(self.listener, callback)(*arguments)
         except Exception:
             log.exception("A listener failed")
 
-    def offer(self, told: Told) -> bool:
+    def offer(self, published: PublishedEvent) -> bool:
         """Hand the event on if it is the next one; False when there is a gap before it."""
-        if self.merge.knows(told.place):
+        if self.merge.knows(published.place):
             return True
-        if not self.merge.continues(told.place):
+        if not self.merge.continues(published.place):
             return False
-        self.cursor = told.envelope.id
-        self.tell("heard", told)
+        self.cursor = published.envelope.id
+        self.notify("received", published)
         return True
 
     def place(self, answer: Answer) -> None:
@@ -106,7 +106,7 @@ class _Subscription:
         self.merge.jump(answer.cursor)
         self.cursor = answer.cursor
         self._in_trouble = False
-        self.tell("answered", answer)
+        self.notify("answered", answer)
 
 
 class _Feed:
@@ -153,8 +153,8 @@ class _Feed:
             return
         subscription.reading = False
         early, spilled = subscription.take_early()
-        for told in early:
-            self._offer(subscription, told)
+        for published in early:
+            self._offer(subscription, published)
         if spilled and not subscription.reading:
             self._read(subscription)
         if self._follower is None:
@@ -168,7 +168,7 @@ class _Feed:
         while subscription in self._subscriptions:
             try:
                 answer = await self._reader.read_patiently(self.topic, subscription.cursor or "")
-            except Exception as error:  # noqa: BLE001 - told, and tried again
+            except Exception as error:  # noqa: BLE001 - the listeners get it, and it is tried again
                 self._fail(error)
                 subscription.trouble()
                 await _pause(tries)
@@ -182,12 +182,12 @@ class _Feed:
             async for event in self._reader.follow(self.topic, cursor):
                 self._failures = 0
                 if isinstance(event, Envelope):
-                    told = Told(event)
+                    published = PublishedEvent(event)
                     for subscription in list(self._subscriptions):
-                        self._offer(subscription, told)
+                        self._offer(subscription, published)
                 else:
                     self._begin_anew(event)
-        except Exception as error:  # noqa: BLE001 - told, and tried again
+        except Exception as error:  # noqa: BLE001 - the listeners get it, and it is tried again
             self._fail(error)
             for subscription in list(self._subscriptions):
                 subscription.trouble()
@@ -213,17 +213,17 @@ class _Feed:
                 if answer.ended:
                     self._end(subscription)
 
-    def _offer(self, subscription: _Subscription, told: Told) -> None:
+    def _offer(self, subscription: _Subscription, published: PublishedEvent) -> None:
         if subscription.reading:
-            subscription.hold(told)
-        elif not subscription.offer(told):
+            subscription.hold(published)
+        elif not subscription.offer(published):
             self._read(subscription)
-        elif told.envelope.ends_job and self.topic.startswith("job:"):
+        elif published.envelope.ends_job and self.topic.startswith("job:"):
             self._end(subscription)
 
     def _end(self, subscription: _Subscription) -> None:
         self.remove(subscription)
-        subscription.tell("ended")
+        subscription.notify("ended")
 
 
 async def _pause(tries: int) -> None:
@@ -238,7 +238,7 @@ class Feeds:
         self._feeds: dict[str, _Feed] = {}
 
     def listen(self, topic: str, cursor: str | None, listener: Listener) -> Callable[[], None]:
-        """Let ``listener`` hear all that follows ``cursor``; answers what ends it (twice is fine)."""
+        """Let ``listener`` receive all that follows ``cursor``; returns what ends it (twice is fine)."""
         feed = self._feeds.get(topic)
         if feed is None:
             feed = self._feeds[topic] = _Feed(self._reader, topic, self._forget)

@@ -1,4 +1,4 @@
-"""Who is removed from a conversation hears no more of it, within moments.
+"""Who is removed from a conversation receives no more of it, within moments.
 
 Two sources say whose members have changed, and each hears what the other cannot: NOTIFY everything
 that happens in Postgres, where there is a session with it; a channel in Redis what a ``Client`` did.
@@ -52,11 +52,11 @@ class Membership:
         self._doubted: set[str] = set()
         self._doubt = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
-        self.changes = 0  #: heard so far, of whichever conversation
+        self.changes = 0  #: received so far, of whichever conversation
 
     def start(self) -> None:
-        """Begin to hear and to look."""
-        for part in (self._hear, self._look):
+        """Begin to receive and to check."""
+        for part in (self._receive, self._look):
             self._tasks.append(asyncio.create_task(_for_ever(part), name="live membership"))
 
     async def close(self) -> None:
@@ -96,11 +96,11 @@ class Membership:
         self.changes += 1
         self.look_at(*([conversation_topic(conversation_id)] if conversation_id else self._watches))
 
-    async def _hear(self) -> None:
+    async def _receive(self) -> None:
         async with self._subscriptions.listen(self._channel) as inbox:
             while True:
-                heard = await inbox.get(_SILENCE)
-                self._changed("" if heard is STALE else heard.decode(errors="replace"))
+                received = await inbox.get(_SILENCE)
+                self._changed("" if received is STALE else received.decode(errors="replace"))
 
     async def _look(self) -> None:
         await self._database.listen("uvian_members", self._changed)
@@ -143,5 +143,5 @@ async def _for_ever(part: Callable[[], Awaitable[None]]) -> None:
         try:
             await part()
         except Exception:
-            log.exception("changes of members are not heard; it is tried again")
+            log.exception("changes of members cannot be received; it is tried again")
         await asyncio.sleep(_AGAIN_AFTER)

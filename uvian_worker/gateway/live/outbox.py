@@ -2,8 +2,8 @@
 
 A slow reader must cost neither the others nor memory. So deltas of one message grow together while
 nothing else of their topic came in between, only the latest progress of a job waits, and a topic
-that fills its share is given up: its events go, and the client is told from where to resume. The
-endings among them are answered, for a client must hear of those whatever happens.
+that fills its share is given up: its events go, and the client learns from where to resume. The
+terminal events among them are answered, for a client must receive those whatever happens.
 
 All of it together has an end, too: while much waits no further question is taken (``room``), beyond
 that each topic that something happens in is given up, and what then goes on growing ``overflowed``.
@@ -11,7 +11,7 @@ that each topic that something happens in is given up, and what then goes on gro
 
 from __future__ import annotations
 
-__all__ = ["Outbox", "Told"]
+__all__ = ["Outbox", "PublishedEvent"]
 
 import asyncio
 from collections import deque
@@ -30,7 +30,7 @@ END_BYTES: Final = 6 * 1024 * 1024  #: of all; with more the socket is closed
 _PER_FRAME: Final = 200  #: bytes that a frame costs beside its own
 
 
-class Told:
+class PublishedEvent:
     """An event on its way to any number of sockets: encoded once, its cursor parsed once."""
 
     __slots__ = ("envelope", "frame", "place")
@@ -92,7 +92,7 @@ class Outbox:
         self.size = 0  #: bytes that wait
         self.overflowed = asyncio.Event()  #: this client is beyond help
 
-    def say(self, document: dict[str, Any]) -> None:
+    def put_frame(self, document: dict[str, Any]) -> None:
         """Queue a frame that is no event."""
         frame = frame_of(document)
         self._push(_Waiting(frame, len(frame) + _PER_FRAME))
@@ -108,29 +108,29 @@ class Outbox:
         """Wait until what waits is little enough to answer a question."""
         await self._roomy.wait()
 
-    def tell(self, told: Told) -> bool:
+    def put_event(self, published: PublishedEvent) -> bool:
         """Queue an event; False when its topic's share is full: give the topic up."""
-        share = self._shares.setdefault(told.envelope.topic, _Share())
-        if _continues(share.last, told.envelope):
-            self._grow(share, told.envelope)
+        share = self._shares.setdefault(published.envelope.topic, _Share())
+        if _continues(share.last, published.envelope):
+            self._grow(share, published.envelope)
         else:
-            self._add(share, told)
+            self._add(share, published)
         if self.size > MOST_BYTES:
             return False
         return share.events <= self._max_events and share.size <= self._max_bytes
 
     def give_up(self, topic: str) -> list[Envelope]:
-        """Take out of the queue what waits of a topic; answers the endings among it."""
+        """Take out of the queue what waits of a topic; answers the terminal events among it."""
         self._shares.pop(topic, None)
-        endings = []
+        terminal_events = []
         for waiting in self._queue:
             if waiting.void or waiting.topic != topic:
                 continue
             if waiting.envelope is not None and waiting.envelope.ends_job:
-                endings.append(waiting.envelope)
+                terminal_events.append(waiting.envelope)
             self._leave_out(waiting)
         self._tidy()
-        return endings
+        return terminal_events
 
     async def take(self) -> bytes:
         """The next frame, once there is one."""
@@ -150,10 +150,10 @@ class Outbox:
         """How many frames have not been taken."""
         return len(self._queue) - self._void
 
-    def _add(self, share: _Share, told: Told) -> None:
-        envelope, size = told.envelope, len(told.frame) + _PER_FRAME
-        waiting = _Waiting(told.frame, size, envelope.topic, envelope, envelope)
-        if told.envelope.type == "job.progress":
+    def _add(self, share: _Share, published: PublishedEvent) -> None:
+        envelope, size = published.envelope, len(published.frame) + _PER_FRAME
+        waiting = _Waiting(published.frame, size, envelope.topic, envelope, envelope)
+        if published.envelope.type == "job.progress":
             if share.progress is not None:
                 share.events -= 1
                 share.size -= share.progress.size

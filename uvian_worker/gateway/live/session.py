@@ -1,4 +1,4 @@
-"""One live socket: what its client asks, what it is told, and when it ends. Knows no transport.
+"""One live socket: what its client requests, what it gets, and when it ends. Knows no transport.
 
 client                                    server
 {op: subscribe, topic, cursor?}           {op: subscribed, topic, mode, events, cursor, ended}
@@ -32,14 +32,14 @@ from uvian_worker.gateway.http.rate_limits import Limits
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import document_of
 from uvian_worker.gateway.live.membership import Membership
-from uvian_worker.gateway.live.outbox import Outbox, Told
+from uvian_worker.gateway.live.outbox import Outbox, PublishedEvent
 from uvian_worker.gateway.live.topics import Topics, is_topic
 from uvian_worker.redis.keys import canonical_topic
 
 MAX_TOPICS: Final = 200
 MAX_MISTAKES: Final = 20  #: frames that make no sense, until the socket is closed
 WARN_BEFORE: Final = 60.0  #: seconds before a token expires
-CHECK_EVERY: Final = 60.0  #: seconds between looks whether a topic may still be heard
+CHECK_EVERY: Final = 60.0  #: seconds between looks whether the user may still subscribe
 PAGE: Final = 500  #: events in one frame
 MAX_UNANSWERED: Final = 2  #: topics that are being read for one socket
 _DEAF_SECONDS: Final = 30.0  #: that what waits may be too much to read on
@@ -120,26 +120,32 @@ class _Subscription:
         """See ``feeds.Listener``."""
         self._session.troubled(self.topic)
 
-    def heard(self, told: Told) -> None:
+    def received(self, published: PublishedEvent) -> None:
         """See ``feeds.Listener``."""
-        if not self._session.outbox.tell(told):
-            endings = self._session.outbox.give_up(self.topic)
+        if not self._session.outbox.put_event(published):
+            terminal_events = self._session.outbox.give_up(self.topic)
             self._session.drop(self.topic)
-            self._session.outbox.say(
-                {"op": "gap", "topic": self.topic, "endings": [document_of(e) for e in endings]}
+            self._session.outbox.put_frame(
+                {
+                    "op": "gap",
+                    "topic": self.topic,
+                    "endings": [document_of(e) for e in terminal_events],
+                }
             )
 
     def ended(self) -> None:
         """See ``feeds.Listener``."""
         self._session.drop(self.topic)
-        self._session.outbox.say({"op": "unsubscribed", "topic": self.topic, "reason": "ended"})
+        self._session.outbox.put_frame(
+            {"op": "unsubscribed", "topic": self.topic, "reason": "ended"}
+        )
 
     def gone(self) -> None:
-        """See ``membership.Membership``: what waits was told to members."""
+        """See ``membership.Membership``: what waits was published to members."""
         if self.leaves:
             self._session.drop(self.topic)
             self._session.outbox.give_up(self.topic)
-            self._session.outbox.say(
+            self._session.outbox.put_frame(
                 {"op": "unsubscribed", "topic": self.topic, "reason": "not_found"}
             )
 
@@ -172,8 +178,8 @@ class Session:
     async def receive(self, raw: str | bytes) -> Close | None:
         """Carry out one frame; answers why to close the socket, if so.
 
-        Waits while much is to be told already: who does not hear is not asked for more, and who does
-        not for half a minute is beyond help.
+        Waits while much waits to be sent already: a client that does not read is not read, and is
+        closed if it reads nothing for half a minute.
         """
         if not await self._hears():
             return Close.SLOW
@@ -191,7 +197,7 @@ class Session:
             case _Auth(token=token):
                 return await self._authenticate(token)
             case _Ping():
-                self.outbox.say({"op": "pong"})
+                self.outbox.put_frame({"op": "pong"})
         return None
 
     async def _hears(self) -> bool:
@@ -205,7 +211,7 @@ class Session:
         return not self._deaf
 
     async def until_over(self, lifetime: float) -> Close:
-        """Wait for the end of the token or of ``lifetime``, looking again at what may be heard."""
+        """Wait for the end of the token or of ``lifetime``, checking again what the user may subscribe to."""
         clock = self._rules.clock
         ends = clock() + lifetime
         warned: User | None = None  #: of the end of this token
@@ -219,7 +225,7 @@ class Session:
             left = self.user.expires_at - now
             if left <= WARN_BEFORE and warned is not self.user:
                 warned = self.user
-                self.outbox.say({"op": "expiring", "expires_in": round(left, 1)})
+                self.outbox.put_frame({"op": "expiring", "expires_in": round(left, 1)})
             self._rules.membership.look_at(*self._subscriptions)
             soonest = min(
                 ends - now, CHECK_EVERY, left if warned is self.user else left - WARN_BEFORE
@@ -250,7 +256,7 @@ class Session:
             self._error("too_many_topics", f"At most {MAX_TOPICS} topics on a socket.", topic)
             return None
         changes = self._rules.membership.changes
-        if not await self._may_hear(topic):
+        if not await self._may_subscribe(topic):
             return None
         self.drop(topic)
         self.outbox.give_up(topic)
@@ -266,11 +272,11 @@ class Session:
             )
         return None
 
-    async def _may_hear(self, topic: str) -> bool:
+    async def _may_subscribe(self, topic: str) -> bool:
         """Whether this user may, and not too often; says why not."""
         try:
             await self._rules.limits.spend("subscribe", self.user.id)
-            allowed = await self._rules.topics.may_hear(self.user.id, topic)
+            allowed = await self._rules.topics.may_subscribe(self.user.id, topic)
         except Problem as problem:
             self._error(problem.code, problem.detail, topic)
             return False
@@ -301,7 +307,7 @@ class Session:
             return Close.UNAUTHORIZED
         self.user = user
         self._renewed.set()
-        self.outbox.say({"op": "authenticated", "expires_at": user.expires_at})
+        self.outbox.put_frame({"op": "authenticated", "expires_at": user.expires_at})
         return None
 
     async def _wait(self, seconds: float) -> None:
@@ -312,11 +318,11 @@ class Session:
             pass
 
     def _unsubscribed(self, topic: str, reason: str) -> None:
-        self.outbox.say({"op": "unsubscribed", "topic": topic, "reason": reason})
+        self.outbox.put_frame({"op": "unsubscribed", "topic": topic, "reason": reason})
 
     def _error(self, code: str, message: str, topic: str | None = None) -> None:
         about = {"topic": topic} if topic is not None else {}
-        self.outbox.say({"op": "error", "code": code, "message": message, **about})
+        self.outbox.put_frame({"op": "error", "code": code, "message": message, **about})
 
     def _mistake(self, code: str, message: str) -> Close | None:
         self._error(code, message)

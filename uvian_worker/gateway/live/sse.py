@@ -18,7 +18,7 @@ from uvian_worker.gateway.http.client_address import Addresses
 from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import data_of
-from uvian_worker.gateway.live.outbox import Told
+from uvian_worker.gateway.live.outbox import PublishedEvent
 from uvian_worker.gateway.live.slots import Places
 from uvian_worker.gateway.live.topics import Topics
 from uvian_worker.gateway.live.websocket import cut_later, keep_little, token_of
@@ -47,12 +47,12 @@ class _Stream:
         for envelope in answer.events if isinstance(answer, Resume) else answer.state:
             self._put(_encoded(envelope))
 
-    def heard(self, told: Told) -> None:
+    def received(self, published: PublishedEvent) -> None:
         """See ``feeds.Listener``."""
         if self._queue.qsize() >= _WAITING:
             self._give_up()
         else:
-            self._put(_encoded(told.envelope))
+            self._put(_encoded(published.envelope))
 
     def ended(self) -> None:
         """See ``feeds.Listener``."""
@@ -109,7 +109,7 @@ class JobStreams:
         """One stream, until the job ends, the token expires, or somebody leaves."""
         user = await self._admit(request, token_of(request))
         topic = job_topic(request.match_info["job_id"])
-        if not await self._topics.may_hear(user.id, topic):
+        if not await self._topics.may_subscribe(user.id, topic):
             raise Problem("not_found", "There is no such job.")
         with self._places.taken(user.id, self._addresses.of(request)):
             return await self._serve(request, user, topic)

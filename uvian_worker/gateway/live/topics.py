@@ -19,7 +19,7 @@ class Topics:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def may_hear(self, user_id: str, topic: str) -> bool:
+    async def may_subscribe(self, user_id: str, topic: str) -> bool:
         """Whether this user may; no for what does not exist. Raises ``RepositoryError``."""
         parts = _TOPIC.fullmatch(topic)
         if parts is None:

@@ -96,7 +96,7 @@ class LiveSockets:
         lifetime = self._lifetime * random.uniform(0.8, 1)  # noqa: S311 - jitter
         speaker = _Speaker(socket, session)
         parts = {
-            asyncio.create_task(_hear(socket, session), name="live hear"),
+            asyncio.create_task(_receive(socket, session), name="live receive"),
             asyncio.create_task(speaker.speak(), name="live speak"),
             asyncio.create_task(speaker.until_slow(), name="live slow"),
             asyncio.create_task(session.until_over(lifetime), name="live watch"),
@@ -113,7 +113,7 @@ class LiveSockets:
                     await socket.close(code=reason, message=reason.name.lower().encode())
 
 
-async def _hear(socket: web.WebSocketResponse, session: Session) -> Close | None:
+async def _receive(socket: web.WebSocketResponse, session: Session) -> Close | None:
     pace = Pace()
     async for message in socket:
         if not await pace.turn():  # frames of every kind, those of the protocol itself as well
