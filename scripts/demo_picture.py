@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import re
 import sys
 import tempfile
@@ -21,7 +22,8 @@ from rich.text import Text
 from uvian_worker.cli.demo import PROMPT, REFINEMENT, THEME, conclude, introduce, look_back
 from uvian_worker.local.demo import DemoOrder, run_demo
 
-OUTPUT = Path(__file__).parent.parent / "docs" / "images" / "demo.svg"
+ROOT = Path(__file__).resolve().parent.parent
+OUTPUT = ROOT / "docs" / "images" / "demo.svg"
 COLUMNS = 100
 
 
@@ -57,8 +59,13 @@ def main() -> None:
     """Write the picture."""
     output = Path(sys.argv[1]) if len(sys.argv) > 1 else OUTPUT
     output = output.absolute()
+    # In an activated environment: the screen says `uvian`, and no path of this machine.
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with tempfile.TemporaryDirectory(prefix="uvian-") as folder, contextlib.chdir(folder):
-        output.write_text(picture(), encoding="utf-8")
+        svg = picture()
+        assert str(ROOT) not in svg
+        assert folder not in svg
+        output.write_text(svg, encoding="utf-8")
     print(output)
 
 
