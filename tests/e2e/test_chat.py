@@ -145,7 +145,7 @@ async def test_an_answer_that_fails_says_why_and_what_helps(visit: Visit) -> Non
     await expect(visitor.answers.get_by_text("content policy forbids it")).to_be_visible()
     await page.reload()
     await expect(visitor.answers.get_by_text("content policy forbids it")).to_be_visible()
-    await expect(visitor.answers.get_by_text("Say it in other words")).to_be_visible()
+    await expect(visitor.answers.get_by_text("Use other words")).to_be_visible()
     await expect(page.get_by_role("button", name="Try again")).to_have_count(0)
 
 
