@@ -338,7 +338,7 @@ async def test_a_lost_announcement_is_told_by_the_sweep(chats: Chats) -> None:
     await chats.redis.flushall()
     await chats.execute("update uvian.job_state set announce_at = now()")
     sweep = await chats.database.call("sweep_jobs", request={})
-    outbox = Outbox(NOTHING, chats.sink.publisher.log)
+    outbox = Outbox(NOTHING, chats.sink.publisher)
     for _ in range(2):
         outbox.announce(sweep["announce"], lambda _: None)
     assert [event.type for event in await chats.log()] == ["message.completed"]

@@ -191,7 +191,7 @@ async def test_a_lost_reply_is_no_lost_event(
     publisher: Publisher, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis carried out the call and the connection broke: appended once, and reported so."""
-    line = publisher.log._connection
+    line = publisher._connection
     real = line.call
     replies = iter([False])
 
@@ -385,7 +385,7 @@ async def test_a_full_buffer_drops_progress_first_and_endings_never(
 ) -> None:
     """While Redis is away the oldest progress goes first, then the oldest of the rest."""
     publisher = Publisher(backend.client(), "uvian", limit=20)
-    monkeypatch.setattr(publisher.log._connection, "call", away)
+    monkeypatch.setattr(publisher._connection, "call", away)
     await asyncio.wait([publisher.emit(job(), STARTED)], timeout=0.05)
     told = [publisher.emit(job(), progress(0.5)) for _ in range(5)]
     told += [publisher.emit(job(), STARTED) for _ in range(10)]
@@ -401,8 +401,8 @@ async def test_a_buffer_that_cannot_shrink_costs_no_more_with_each_event(
 ) -> None:
     """Hole: beyond the limit each ending, or balance, made room anew by looking at all that wait."""
     publisher = Publisher(backend.client(), "uvian", limit=1_000)
-    monkeypatch.setattr(publisher.log._connection, "call", away)
-    queue = publisher.log._queue
+    monkeypatch.setattr(publisher._connection, "call", away)
+    queue: Any = publisher._queue
     looks, real = 0, queue._shrink
 
     def counted() -> None:
@@ -429,7 +429,7 @@ async def test_closing_without_redis_ends(
 ) -> None:
     """What cannot be delivered is lost, and nobody waits for it for ever."""
     publisher = Publisher(backend.client(), "uvian")
-    monkeypatch.setattr(publisher.log._connection, "call", away)
+    monkeypatch.setattr(publisher._connection, "call", away)
     future = publisher.emit(job(), STARTED)
     await asyncio.wait([future], timeout=0.01)
     await publisher.close(patience=0.05)

@@ -246,7 +246,7 @@ async def test_events_wait_in_order_and_none_is_lost(sick: SickRedis, sick_url: 
     redis = redis_from_url(sick_url, **QUICK)
     for answer in EVERY_ANSWER:
         publisher = Publisher(redis, "uvian")
-        _quick(publisher.log._connection)
+        _quick(publisher._connection)
         ref = job()
         async with sick.struck(named("EVALSHA", "EVAL", "INFO"), answer) as strike:
             told = [publisher.emit(ref, event) for event in (STARTED, COMPLETED)]

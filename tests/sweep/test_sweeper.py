@@ -71,7 +71,7 @@ class Ward:
         sweeper = Sweeper(
             database=faulty,
             dispatcher=dispatcher,
-            outbox=Outbox(dispatcher, publisher.log),
+            outbox=Outbox(dispatcher, publisher),
             interval=interval,
         )
         healer = Healer(faulty, redis, publisher, dispatcher, sweeper)

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 __all__ = ["LOG_LUA", "Appender", "EventLog"]
 
-import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
@@ -33,12 +32,12 @@ _ANSWERS = ("appended", "duplicate", "fenced", "sealed", "mismatch")
 AnswerT = TypeVar("AnswerT", bound=str)
 
 
-class EventLog(Generic[AnswerT]):
-    """Appends in the order of ``submit``, many in one call.
+class EventLog(Batcher[Append, AnswerT]):
+    """Appends in the order of ``submit``, many in one call; ``submit`` never blocks.
 
     While Redis is away up to ``limit`` events wait (``EventQueue`` says which of them are dropped).
-    Answers are ``appended``, ``duplicate``, ``fenced``, ``sealed``, ``mismatch`` or ``lost``, as
-    ``answer`` (an enum of these) makes them.
+    Futures carry no exceptions. Answers are ``appended``, ``duplicate``, ``fenced``, ``sealed``,
+    ``mismatch`` or ``lost``, as ``answer`` (an enum of these) makes them.
     """
 
     def __init__(
@@ -50,43 +49,29 @@ class EventLog(Generic[AnswerT]):
         limit: int = 20_000,
     ) -> None:
         self._connection = Line(redis, namespace)
-        self._lost = answer("lost")
         self._answers = {word.encode(): answer(word) for word in _ANSWERS}
-        self._queue: EventQueue[AnswerT] = EventQueue(limit, lost=self._lost)
-        self._batcher = Batcher(
+        lost = answer("lost")
+        super().__init__(
             self._append,
-            self._queue,
+            EventQueue(limit, lost=lost),
             name="event log",
             policy=_policy,
             first_pause=0.02,
-            repeated=self._repeated,
-            fallback=lambda: self._lost,
+            repeated=self._own_duplicate,
+            fallback=lambda: lost,
         )
 
-    async def close(self, patience: float = 5.0) -> None:
+    async def close(self, patience: float | None = 5.0) -> None:
         """Append what waits for up to ``patience`` seconds; the rest is lost. Closing twice is fine."""
-        await self._batcher.close(patience)
+        await super().close(patience)
         await self._connection.close()
-
-    def submit(self, item: Append) -> asyncio.Future[AnswerT]:
-        """Queue an event; never blocks, and the future never carries an exception."""
-        return self._batcher.submit(item)
-
-    async def flush(self) -> None:
-        """Wait until everything submitted so far has its answer."""
-        await self._batcher.flush()
-
-    @property
-    def waiting(self) -> int:
-        """How many events have no answer yet."""
-        return self._batcher.waiting
 
     async def _append(self, items: list[Append]) -> Sequence[AnswerT]:
         arguments = [value for item in items for value in item]
         answers = await self._connection.call(_APPEND, *arguments)
         return [self._answers[word] for word in answers]
 
-    def _repeated(self, answer: AnswerT) -> AnswerT:
+    def _own_duplicate(self, answer: AnswerT) -> AnswerT:
         """After a reply that was lost, a duplicate is our own event."""
         return self._answers[b"appended"] if answer == "duplicate" else answer
 

@@ -16,16 +16,12 @@ from uvian_worker.events.log import EventLog
 log = logging.getLogger(__name__)
 
 
-class Publisher:
-    """Appends events in the order they are emitted; see ``EventLog`` for what happens without Redis."""
+class Publisher(EventLog[Appended]):
+    """An event log that takes the executors' events, in the order in which they are emitted."""
 
     def __init__(self, redis: Redis, namespace: str, *, limit: int = 20_000) -> None:
-        self.log = EventLog(redis, namespace, answer=Appended, limit=limit)
+        super().__init__(redis, namespace, answer=Appended, limit=limit)
         self._number = 0
-
-    async def close(self, patience: float = 5.0) -> None:
-        """Append what waits for up to ``patience`` seconds; the rest is lost. Closing twice is fine."""
-        await self.log.close(patience)
 
     def emit(self, job: JobRef, event: Event) -> asyncio.Future[Appended]:
         """Queue an event; never blocks, and the future never carries an exception.
@@ -41,13 +37,4 @@ class Publisher:
             lost: asyncio.Future[Appended] = asyncio.get_running_loop().create_future()
             lost.set_result(Appended.LOST)
             return lost
-        return self.log.submit(item)
-
-    async def flush(self) -> None:
-        """Wait until everything emitted so far has its answer."""
-        await self.log.flush()
-
-    @property
-    def waiting(self) -> int:
-        """How many events have no answer yet."""
-        return self.log.waiting
+        return self.submit(item)

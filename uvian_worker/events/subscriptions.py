@@ -41,13 +41,15 @@ STALE: Final = Stale.STALE
 
 
 class Inbox:
-    """The messages of one channel for one listener: bounded, and honest about what it dropped."""
+    """The messages of one channel for one listener: bounded, and it says when some may be missing."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._messages: deque[bytes] = deque()
         self._stale = False
-        self._arrived = asyncio.Event()
+        self._waiter: asyncio.Future[bool] | None = None
+        self._deadline = 0.0  #: of the wait, on the loop's clock
+        self._timer: asyncio.TimerHandle | None = None
 
     def put(self, message: bytes) -> None:
         """Add a message; more than fit make the inbox stale."""
@@ -55,29 +57,54 @@ class Inbox:
             self.spoil()
         elif not self._stale:
             self._messages.append(message)
-            self._arrived.set()
+            self._wake()
 
     def spoil(self) -> None:
         """Say that messages may be missing; what waits is covered by reading again."""
         self._messages.clear()
         self._stale = True
-        self._arrived.set()
+        self._wake()
 
     async def get(self, silence: float) -> bytes | Literal[Stale.STALE]:
         """The next message; ``STALE`` if some may be missing, or none came for ``silence`` s."""
-        try:
-            async with asyncio.timeout(silence):
-                await self._arrived.wait()
-        except TimeoutError:
+        if not self._stale and not self._messages and not await self._arrives(silence):
             return STALE
         if self._stale:
             self._stale = False
-            self._arrived.clear()
             return STALE
-        message = self._messages.popleft()
-        if not self._messages:
-            self._arrived.clear()
-        return message
+        return self._messages.popleft()
+
+    def close(self) -> None:
+        """Nobody listens any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    async def _arrives(self, silence: float) -> bool:
+        """Wait for a message; one timer serves many waits, since most end long before it is due."""
+        loop = asyncio.get_running_loop()
+        self._deadline = loop.time() + silence
+        if self._timer is None:
+            self._timer = loop.call_at(self._deadline, self._is_due)
+        self._waiter = loop.create_future()
+        try:
+            return await self._waiter
+        finally:
+            self._waiter = None
+
+    def _is_due(self) -> None:
+        self._timer = None
+        if self._waiter is None or self._waiter.done():
+            return  # the next wait sets the timer
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._deadline:
+            self._timer = loop.call_at(self._deadline, self._is_due)
+        else:
+            self._waiter.set_result(False)
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(True)
 
 
 class Subscriptions:
@@ -121,6 +148,7 @@ class Subscriptions:
             yield inbox
         finally:
             listeners.discard(inbox)
+            inbox.close()
             if not listeners and self._inboxes.get(name) is listeners:
                 del self._inboxes[name]
                 self._confirmed.discard(name)

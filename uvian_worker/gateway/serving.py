@@ -115,7 +115,7 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         stack.push_async_callback(publisher.close)
         dispatcher = Dispatcher(redis, config.namespace)
         stack.push_async_callback(dispatcher.close)
-        outbox = Outbox(dispatcher, publisher.log)
+        outbox = Outbox(dispatcher, publisher)
         stack.push_async_callback(outbox.close)
         sweeper = Sweeper(
             database=database,

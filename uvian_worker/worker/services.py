@@ -110,7 +110,7 @@ async def open_services(
         stack.push_async_callback(publisher.close)
         dispatcher = Dispatcher(redis, config.namespace)
         stack.push_async_callback(dispatcher.close)
-        outbox = Outbox(dispatcher, publisher.log)
+        outbox = Outbox(dispatcher, publisher)
         stack.push_async_callback(outbox.close)
         taker = Taker(redis, config.namespace)
         stack.push_async_callback(taker.close)
