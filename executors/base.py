@@ -64,7 +64,7 @@ def complaint(error: ValidationError) -> str:
     if kind.endswith("_parsing"):
         said = said.partition(", ")[0].partition(": ")[
             0
-        ]  # where in it a parser stopped helps nobody
+        ]  # the position at which a parser stopped is of no use
     if kind == "json_invalid":
         return f"Invalid input: {field or 'it'} cannot be read."
     if not field:
@@ -76,7 +76,7 @@ def complaint(error: ValidationError) -> str:
     return f"Invalid input: {field}: {said.removesuffix('.')}."
 
 
-#: What pydantic says for programmers.
+#: Pydantic writes these for programmers.
 _PLAIN: Final = {
     "extra_forbidden": "{} is no field of this type",
     "missing": "{} is missing",

@@ -22,7 +22,7 @@ from uvian_common.answers import answer_id
 
 
 class ChatInput(JobInput):
-    """What is asked, and of whom."""
+    """The conversation, the question, and the settings of the answer."""
 
     conversation_id: UUID
     message_id: UUID | None = None

@@ -17,7 +17,7 @@
     └── LeaseLost               another worker owns the job now: nothing of this run may be written
 
 Messages carry no secret, no path of the machine and no vendor's raw answer: the cause is for
-the log, with its stack trace where nobody foresaw it.
+the log, with its stack trace where the error was not expected.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ class UserConversations:
         return await ConversationRepository(self.database).get(conversation_id)
 
     async def members(self, conversation_id: str) -> builtins.list[Member]:
-        """Who takes part, in the order they were added; raises ``NotFound``."""
+        """The members, in the order in which they were added; raises ``NotFound``."""
         await self.require(conversation_id)
         return await ConversationRepository(self.database).members(conversation_id)
 
@@ -185,7 +185,7 @@ class ConversationRepository:
         )
 
     async def members(self, conversation_id: str) -> builtins.list[Member]:
-        """Who takes part, in the order they were added."""
+        """The members, in the order in which they were added."""
         rows = await self.database.select(
             "conversation_members",
             columns=_MEMBER,

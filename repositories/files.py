@@ -14,7 +14,7 @@ from repositories.images import ImageStore, is_image_path
 
 @dataclass(frozen=True, slots=True)
 class FileRepository:
-    """What the database knows of the files of all users."""
+    """The registered files of all users."""
 
     database: Database
 

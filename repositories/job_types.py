@@ -14,7 +14,7 @@ from repositories.database import Database, Row
 
 @dataclass(frozen=True, slots=True)
 class JobTypeSettings:
-    """What the operator says of a type. Where None is allowed it means: no limit, no choice made."""
+    """What the operator has set for a type. None means: no limit, or no choice."""
 
     type: str
     enabled: bool  #: False: nobody may request it, not even the team's own API
@@ -26,7 +26,7 @@ class JobTypeSettings:
     models: list[str] | None  #: the first is used where a job names none
     max_tokens: int | None
     system_prompt: str | None
-    price: Decimal | None  #: credits; None: nobody has said, and it is free
+    price: Decimal | None  #: credits; None: there is no price, and it is free
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 Errors of other libraries quote what they were given: a URL with its password, a header, a line that
 they could not read. Whatever a log, a command, a health page or a problem document says goes through
-``scrubbed``: it knows the secrets of the settings, in every form in which they are written, and what a
-secret looks like that nobody told it.
+``scrubbed``. It removes the secrets of the settings, in every form in which they are written, and whatever
+looks like a secret.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ _known: list[str] = []  #: the longest first: one may be part of another
 
 
 def keep_secret(secrets: Iterable[str]) -> None:
-    """From now on these are nowhere told, nor the passwords of those that are URLs."""
+    """From now on no text shows these, nor the passwords of those that are URLs."""
     found = {form for secret in secrets for form in _forms(secret)}
     _known[:] = sorted(found.union(_known), key=len, reverse=True)
 

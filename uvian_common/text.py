@@ -20,7 +20,7 @@ class TextCleaner:
         self._half = ""
 
     def clean(self, text: str) -> str:
-        """The text that may be passed on now. A first half at the end is kept for the next piece."""
+        """The text that may be passed on now. A first half at the end waits for the next piece."""
         if "\0" in text:
             text = text.replace("\0", "")
         if not self._half and text.isascii():

@@ -115,7 +115,7 @@ class Fetcher:
 
 
 class _CheckedResolver(AbstractResolver):
-    """Answers with addresses that were checked, as numbers: nobody looks the name up again."""
+    """Resolves to the addresses that were checked: the name is not looked up a second time."""
 
     def __init__(self, lookup: Lookup, allows: Callable[[Address], bool]) -> None:
         self._lookup = lookup
@@ -129,7 +129,7 @@ class _CheckedResolver(AbstractResolver):
         except socket.gaierror as error:
             if error.errno == socket.EAI_AGAIN:
                 raise ProviderUnavailable("the address cannot be looked up") from error
-            # Who may know which names exist here, and which do not?
+            # The user may not learn which names exist in this network, and which do not.
             raise refused() from error
         # One that is not public among them is enough: such an answer is no accident.
         if not addresses or not all(map(self._allows, addresses)):

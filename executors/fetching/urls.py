@@ -43,7 +43,7 @@ def refused() -> InvalidInput:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What may be asked for, before any name is looked up."""
+    """Which URLs may be fetched, before any name is looked up."""
 
     http: bool = False  #: whether http:// will do
     ports: Container[int] = PORTS

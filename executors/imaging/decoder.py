@@ -1,4 +1,4 @@
-"""One decoder process, seen from outside: started, asked, killed. See ``decoder_process`` for its inside."""
+"""One decoder process, seen from outside: started, used, killed. See ``decoder_process`` for its inside."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Decoder:
 
     @property
     def alive(self) -> bool:
-        """Whether it can be asked: it goes by itself when it has had nothing to do for a minute."""
+        """Whether it can be used: it ends by itself after a minute without work."""
         with self._lock:
             return self._process.poll() is None
 
@@ -111,7 +111,7 @@ class Decoder:
         raise UnsafeImageError(answer[2:])
 
     def kill(self) -> None:
-        """End it at once, from any thread: whoever waits for its answer gets ``Ended``."""
+        """End it at once, from any thread: callers that wait for its answer get ``Ended``."""
         if self._lock.acquire(blocking=False):  # else it is being ended already
             try:
                 self._process.kill()
@@ -145,7 +145,7 @@ class Decoder:
         raise DecoderUnavailable(f"no decoder can be started: {reason}")
 
     def _answer(self, deadline: float) -> str:
-        """What the process says next."""
+        """The next message of the process."""
         line = bytearray(ANSWER_BYTES)
         self._fill(memoryview(line), deadline)
         return line.decode().strip()

@@ -1,10 +1,9 @@
 """Inside a decoder process: requests on the standard input, answers and pixels on the standard output,
 the foreign bytes in a file in memory that both sides have.
 
-Before it reads the first of them the process has given up what it does not need: it can open no file
-and no connection, and write nowhere but to its owner. For each picture
-it limits its own CPU time and memory; what goes beyond is ended by the kernel. It ends with whoever
-started it, in the middle of a picture too.
+Before it reads the first request, the process gives up what it does not need: it can open no file and no
+connection, and write only to its owner. For each picture it limits its own CPU time and memory, and the
+kernel ends it beyond them. It ends with its owner, in the middle of a picture too.
 """
 
 from __future__ import annotations

@@ -32,8 +32,8 @@ _TOO_LONG: Final = (-signal.SIGPROF, -signal.SIGXCPU)
 class Decoders:
     """As many processes as are needed at a time, and never more than ``size``.
 
-    What comes while all of them are busy waits its turn, and one user has half of them at most: who sends
-    bombs waits for his own. Safe to be used by many threads and event loops.
+    While all of them are busy, pictures wait in order. One user has half of the processes at most: hostile
+    pictures delay their own user. Safe to be used by many threads and event loops.
     """
 
     def __init__(self, size: int | None = None) -> None:
@@ -57,8 +57,8 @@ class Decoders:
     ) -> Image.Image:
         """The picture in ``content``: upright, ``RGB`` or ``RGBA``; raises ``UnsafeImageError``.
 
-        Cancelled, it kills the process at once. ``user_id`` is whose picture it is; nobody's waits for no
-        share. Raises ``DecoderUnavailable`` when no process can be started.
+        A cancellation kills the process at once. ``user_id`` is the picture's user; a picture without one
+        counts in no share. Raises ``DecoderUnavailable`` when no process can be started.
         """
         task = self._asked(content, limits, user_id)
         try:
@@ -191,7 +191,7 @@ class _Task:
         self._decoder: Decoder | None = None
 
     def begin(self, decoder: Decoder) -> None:
-        """This process has it now. Raises ``Ended`` when nobody wants it any more."""
+        """This process has it now. Raises ``Ended`` when its caller has given up."""
         with self._lock:
             if self.given_up:
                 raise Ended(0)
@@ -210,6 +210,6 @@ class _Task:
                 self._decoder.kill()
 
 
-#: Where nobody has brought others. Its processes end with this one.
+#: The default. Its processes end with this one.
 DECODERS: Final = Decoders()
 atexit.register(DECODERS.close)

@@ -77,8 +77,8 @@ def read(
 ) -> Image.Image:
     """The picture in ``content``: upright, ``RGB`` or ``RGBA``; raises :class:`UnsafeImageError`.
 
-    Of an animation the first frame is decoded and the others are not looked at. ``on_header`` is told
-    the number of pixels before they are decoded.
+    Of an animation the first frame is decoded and the others are not looked at. ``on_header`` gets the
+    number of pixels before they are decoded.
     """
     check_length(content, limits)
     try:
@@ -160,7 +160,7 @@ def _essence(content: bytes) -> bytes:
 
 
 _PIXELS_OF_PNG = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND", b"eXIf")
-_OLD_EXIF = b"Raw profile type exif\0"  # where it was kept before eXIf
+_OLD_EXIF = b"Raw profile type exif\0"  # where it stood before eXIf
 _OLD_EXIF_BYTES = 256 * 1024
 _TEXT_BYTES = 1024 * 1024  # of a text, unpacked: Pillow refuses a picture for a longer one
 

@@ -158,9 +158,9 @@ class FallbackImageModel:
 def _in_order(
     models: Sequence[ModelT], request: VendorRequest
 ) -> list[tuple[ModelT, VendorRequest]]:
-    """As configured, but first whoever has this request of an earlier run: it is paid for.
+    """As configured, but first the model that has this request of an earlier run: it is paid for.
 
-    Each with the request as it is to see it: only the last one has nobody behind it.
+    Each model comes with the request as it may use it: only the last one has no fallback.
     """
     *others, last = sorted(models, key=lambda one: request.at(one.name).id is None)
     passing: VendorRequest = replace(request, goes_elsewhere=True)

@@ -70,7 +70,7 @@ class ActiveRun:
         """The error that a run ends with after it was stopped."""
         match self.reason:
             case None:
-                # Nobody stopped it: a cancellation of its own making would be interrupted for ever.
+                # Nobody stopped it. As an interruption it would be queued again without an end.
                 return RuntimeError("the executor cancelled itself")
             case StopReason.CANCEL:
                 return Cancelled()

@@ -25,7 +25,7 @@ async def claim(
     """
     try:
         answer = await jobs.claim(job_id, run)
-    except DataError:  # no job has such an id: nobody need look for it
+    except DataError:  # no job has such an id: the queue may forget it
         on_answer(queued_as, run)
         raise
     on_answer(queued_as, run)

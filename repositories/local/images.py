@@ -11,7 +11,6 @@ __all__ = ["LocalImages"]
 
 import asyncio
 import contextlib
-import errno
 import hashlib
 import hmac
 import os
@@ -24,7 +23,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 from urllib.parse import urlencode
 
-from repositories.errors import Misconfigured, NotFound, NotGranted, Unavailable
+from repositories.errors import NotFound, Unavailable
 from repositories.images import (
     Register,
     StoredImage,
@@ -33,6 +32,7 @@ from repositories.images import (
     missing,
     unregistered,
 )
+from repositories.local.errors import translated
 
 T = TypeVar("T")
 
@@ -40,12 +40,6 @@ _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A fifo in place of a file would block the open without an end.
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRITE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-
-_ABSENT: Final = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO}
-# Nobody but the operator can end these. All else passes: a disk that is full or read only for a while, a
-# network drive that does not answer.
-_DENIED: Final = {errno.EACCES, errno.EPERM}
-_MISSHAPEN: Final = {errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 class LocalImages:
@@ -142,13 +136,13 @@ class LocalImages:
 
     def _put(self, stored: StoredImage, content: bytes) -> None:
         folder, name = stored.path.split("/")
-        with _translated("written"), self._made_folder(folder) as directory:
+        with translated("written"), self._made_folder(folder) as directory:
             if _size(directory, name) != stored.size:  # missing, or cut short by a broken disk
                 _write(directory, name, content)
 
     def _get(self, path: str) -> bytes:
         with (
-            _translated("read", absent=True),
+            translated("read", absent=True),
             self._opened(path) as file,
             open(file, "rb", closefd=False) as reader,
         ):
@@ -156,7 +150,7 @@ class LocalImages:
 
     def _chunk(self, path: str, offset: int, length: int) -> tuple[bytes, int]:
         with (
-            _translated("read", absent=True),
+            translated("read", absent=True),
             self._opened(path) as file,
             open(file, "rb", closefd=False) as reader,
         ):
@@ -164,7 +158,7 @@ class LocalImages:
             return reader.read(length), os.fstat(file).st_size
 
     def _exists(self, path: str) -> bool:
-        with contextlib.suppress(NotFound), _translated("read", absent=True), self._opened(path):
+        with contextlib.suppress(NotFound), translated("read", absent=True), self._opened(path):
             return True
         return False
 
@@ -173,7 +167,7 @@ class LocalImages:
             folder, name = path.split("/")
             with (
                 contextlib.suppress(NotFound),
-                _translated("removed", absent=True),
+                translated("removed", absent=True),
                 self._folder(folder) as directory,
             ):
                 os.unlink(name, dir_fd=directory)
@@ -265,28 +259,3 @@ def _gone() -> Unavailable:
         "The image folder is not where it was: is its drive mounted? Where it was removed on purpose, "
         "start the process again."
     )
-
-
-@contextlib.contextmanager
-def _translated(done: str, *, absent: bool = False) -> Iterator[None]:
-    """Say in this project's words what the disk said; paths of the machine stay in the cause.
-
-    ``absent`` is whether what is not there is a missing picture (and no fault of the disk).
-    """
-    try:
-        yield
-    except OSError as error:
-        if absent and error.errno in _ABSENT:
-            raise missing() from error
-        if error.errno in _DENIED:
-            raise NotGranted(
-                f"Images may not be {done}: give the worker's user access to the image folder."
-            ) from error
-        if error.errno in _MISSHAPEN:
-            raise Misconfigured(
-                f"An image could not be {done}: {error.strerror}. Something else stands in the image "
-                "folder where a user's folder belongs."
-            ) from error
-        raise Unavailable(
-            f"An image could not be {done}: {error.strerror}. Look at the image folder's disk."
-        ) from error

@@ -230,8 +230,8 @@ class PostgresDatabase:
                 try:
                     return cast("list[Any]", await connection.fetch(statement, *values))
                 except (TimeoutError, asyncio.CancelledError):
-                    # A connection that was cut without a word would be waited for once more as
-                    # long: with a renewal of leases that is the whole lease.
+                    # A connection that was cut silently would take the same time once more. For a
+                    # renewal of leases that is the whole lease.
                     connection.terminate()
                     raise
         except Exception as error:

@@ -91,7 +91,7 @@ def connect_supabase(url: str, key: str) -> Supabase:
     _require_url(url)
     _require_secret(key)
     _require_one_project(url, key)
-    # The deadlines are `Supabase.answer`'s: these only end what nobody waits for any more.
+    # The deadlines are those of `Supabase.call`: these only end calls without a caller.
     http = httpx.AsyncClient(
         timeout=httpx.Timeout(120, connect=_CONNECT_SECONDS),
         limits=httpx.Limits(max_keepalive_connections=16, keepalive_expiry=_IDLE_SECONDS),

@@ -51,7 +51,7 @@ _CANCELS: Final = CallLimits(concurrency=50, per_second=50.0)
 _CONTENT: Final = {"content_policy_violation", "nsfw_content_detected"}
 _ENDED_BY_US: Final = {"client_cancelled", "client_disconnected"}
 
-#: Kinds that pass, whatever their status is: of the platform, and two of models, whose machinery says
+#: Kinds that pass, whatever their status is: of the platform, and two of models, whose framework says
 #: of every error that it stays unless somebody has thought of it.
 _PASSING: Final = {
     "downstream_service_unavailable",

@@ -84,7 +84,7 @@ class JigsawStackImageModel:
         request: VendorRequest = VendorRequest(),
     ) -> GeneratedImage:
         """``original`` changed as the words say."""
-        # The key is ours: what was uploaded can be deleted even where the answer was never heard.
+        # The key is ours: the upload can be deleted even if its answer never arrived.
         key = f"uvian-{uuid.uuid4()}.png"
         try:
             await self._upload(key, original)

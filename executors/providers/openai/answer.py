@@ -80,7 +80,7 @@ class Answer:
         if self._finish is None:
             if not (self.done and self._spoke):
                 self._miss_the_end()
-            self._finish = "stop"  # who says that it is done need not say why
+            self._finish = "stop"  # a server that says that it is done need not say why
         if self._refused and self._in_form:
             raise ProviderRejected(f"{self._vendor.label} refuses to answer this.")
         return ChatDelta("", self._finish, self._usage, self._model)
@@ -105,7 +105,7 @@ class Answer:
         try:
             document = parsed(event.data)
         except ValueError:
-            # An error may be told in plain words.
+            # An error may come as plain text.
             document = {"error": event.data} if event.event == "error" else None
         if isinstance(document, list) and len(document) == 1:
             document = document[0]  # Google's errors come in a list
@@ -138,7 +138,7 @@ def says_something(document: object) -> bool:
 
 
 def _complains(document: Mapping[str, Any]) -> bool:
-    """Whether a document tells of an error; vLLM's older ones are not below a key "error"."""
+    """Whether a document is an error; those of older vLLM servers are not below a key "error"."""
     if document.get("error") or "error" in (document.get("object"), document.get("type")):
         return True
     if document.get("choices"):
@@ -149,7 +149,7 @@ def _complains(document: Mapping[str, Any]) -> bool:
 
 
 def _choices(document: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The first one, in all of its pieces: one answer is asked for."""
+    """The first choice, in all deltas: one answer is requested."""
     choices = document.get("choices")
     if not isinstance(choices, list):
         return []

@@ -1,17 +1,17 @@
-"""What a server understands of OpenAI's API: found out by asking, because no server says so.
+"""What a server understands of OpenAI's API: found out by trying, because no server says so.
 
-A server that answers 400 or 422 and names one of these parameters is asked again without it, and
-what it took is remembered for that model:
+A server that answers 400 or 422 and names one of these parameters gets the request again without it.
+What it accepted is remembered for that model:
 
-- ``max_completion_tokens`` or ``max_tokens``: OpenAI itself is sent the first, which all its models
-  take and its newer ones insist on; every other server the second, which most know alone. Who
-  refuses one is sent the other.
+- ``max_completion_tokens`` or ``max_tokens``: OpenAI itself gets the first, which all its models accept
+  and its newer ones require. Every other server gets the second, because most know only that one. A
+  server that refuses one gets the other.
 - ``stream_options``: without it there is no usage.
 - ``response_format``: ``json_schema``; else ``json_object`` with the schema beside it, as llama.cpp
   and Together have it; else ``json_object`` alone, and the schema in words; else the words alone.
 
-Some templates (Gemma's) have no place for a system message: whoever says so is told it at the beginning
-of the first question.
+Some templates (Gemma's) allow no system message. A server that says so gets its text at the beginning of
+the first question.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def openai_vendor(
     name: str = "openai",
     label: str | None = None,
 ) -> Vendor:
-    """OpenAI, or whoever answers at ``base_url``; a server of one's own may want no key."""
+    """OpenAI, or the server at ``base_url``; a server of one's own may need no key."""
     bearer = SecretStr(f"Bearer {api_key.get_secret_value()}") if api_key else None
     return Vendor(
         name=name,
@@ -134,7 +134,7 @@ def read_event_error(document: Any) -> Refusal:
 
 
 def _error_in(document: Any) -> dict[str, Any]:
-    """The part of a document that tells of an error, with what stands beside it."""
+    """The part of a document that describes an error, with what stands beside it."""
     if isinstance(document, list) and len(document) == 1:
         document = document[0]
     if not isinstance(document, dict):

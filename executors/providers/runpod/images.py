@@ -22,7 +22,7 @@ class RunPodImageModel:
 
     ``prompt``, ``width`` and ``height`` (in steps of 8), ``num_images``, ``seed``, and for changes
     ``image_url`` (the picture itself, as a ``data:`` URL) and ``strength``. Workers that want a whole
-    workflow, as ComfyUI's, are not asked this way.
+    workflow, as ComfyUI's, cannot be used this way.
     """
 
     def __init__(self, client: VendorClient, results: Results, *, poll_every: float = 0.3) -> None:

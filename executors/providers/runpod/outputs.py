@@ -79,17 +79,17 @@ def seed_in(output: object) -> int | None:
 
 
 class Order:
-    """Puts the pieces of a stream in order, each once.
+    """Puts the chunks of a stream in order, each once.
 
-    vLLM counts the tokens up to the end of each piece (``usage.output``): such pieces wait for those
-    before them. Other workers number theirs (``metrics.stream_index``), perhaps with gaps: they are
-    in order within one look, and one that comes too late breaks the answer. The rest has no place, or
-    counts that make no sense, and is taken as it comes: "ha" after "ha" may be said twice, or given
-    twice, and whoever drops one loses text.
+    vLLM counts the tokens up to the end of each chunk (``usage.output``): such chunks wait for those
+    before them. Other workers number theirs (``metrics.stream_index``), perhaps with gaps: they are in
+    order within one poll, and one that comes too late breaks the answer. All others have no number, or
+    numbers that make no sense, and are taken as they come: "ha" after "ha" may be meant, and to drop one
+    could lose text.
     """
 
     def __init__(self) -> None:
-        self.is_broken = False  #: a piece came after those that belong behind it
+        self.is_broken = False  #: a chunk came after those that belong behind it
         self._next = 0  # the token that comes next
         self._held: dict[int, _Chunk] = {}
         self._taken: set[_Chunk] = set()
@@ -97,7 +97,7 @@ class Order:
 
     @property
     def has_gap(self) -> bool:
-        """Whether something is missing before pieces that are here."""
+        """Whether something is missing before chunks that are here."""
         return bool(self._held)
 
     def take(self, items: Iterable[object]) -> list[Any]:

@@ -55,7 +55,7 @@ log = logging.getLogger("uvian.providers")
 LARGEST_ANSWER = 4 * 1024 * 1024
 LARGEST_ERROR = 64 * 1024
 
-#: Before a call is asked again, in seconds; twice as long each time.
+#: Seconds before the first retry; twice as long before each further one.
 _FIRST_PAUSE = 0.5
 
 
@@ -218,7 +218,7 @@ class VendorClient:
                         self._url(call.url),
                         data=_body(call),
                         headers={**call.headers, **_kind(call), **keys},
-                        allow_redirects=False,  # our key goes to nobody else
+                        allow_redirects=False,  # our key goes to no other server
                         timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect),
                     )
         except aiohttp.ServerTimeoutError as error:

@@ -1,1 +1,1 @@
-"""Vendors over the wire: against a laboratory that speaks their formats, and breaks on command."""
+"""Vendors over HTTP: against a laboratory that speaks their formats, and breaks on command."""

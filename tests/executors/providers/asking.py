@@ -12,7 +12,7 @@ class Asking:
     """The job's side; ``kept`` is what a next run would find."""
 
     def __init__(self, kept: str = "") -> None:
-        self.kept = kept
+        self.saved = kept
         self.history: list[str] = []
         self.told: list[str] = []
         self.comes_back = False
@@ -22,7 +22,7 @@ class Asking:
     def request(self) -> VendorRequest:
         """As a run hands it on."""
         return VendorRequest(
-            id=self.kept or None,
+            id=self.saved or None,
             save=self._keep,
             report=self.told.append,
             comes_back=lambda: self.comes_back,
@@ -31,5 +31,5 @@ class Asking:
     async def _keep(self, id_: str) -> None:
         if self.lost:
             raise LeaseLost
-        self.kept = id_
+        self.saved = id_
         self.history.append(id_)

@@ -57,7 +57,7 @@ class Case:
     on: str = (
         ""  #: which of the vendor's routes breaks: ``fal.status``; else the first that is asked
     )
-    #: Where the vendor gives tickets, the requests it got in all runs: what there was to pay for.
+    #: Where the vendor gives request ids, the requests it got in all runs: what there was to pay for.
     in_all: int | None = None
     calls_off: bool = False  #: the vendor is told that the answer is not wanted
 

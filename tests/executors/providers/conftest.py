@@ -1,4 +1,4 @@
-"""A laboratory, a session, and lines from one to the other."""
+"""A laboratory, a session, and clients between them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ONCE = RetryBudget(retries=0)
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a vendor is asked again: 50 ms instead of half a second."""
+    """Before a retry: 50 ms instead of half a second."""
     monkeypatch.setattr(http, "_FIRST_PAUSE", 0.05)
 
 
@@ -63,8 +63,8 @@ def unused_port() -> int:
         return int(free.getsockname()[1])
 
 
-class OpenAIWire(Protocol):
-    """Makes a line to the laboratory's OpenAI."""
+class MakeOpenAIClient(Protocol):
+    """Makes a client of the laboratory's OpenAI."""
 
     def __call__(
         self,
@@ -78,8 +78,8 @@ class OpenAIWire(Protocol):
 
 
 @pytest.fixture
-def openai_wire(lab: Lab, session: aiohttp.ClientSession) -> OpenAIWire:
-    """A line to the laboratory's OpenAI; patient with a machine that is busy, unless told otherwise."""
+def openai_client(lab: Lab, session: aiohttp.ClientSession) -> MakeOpenAIClient:
+    """A client of the laboratory's OpenAI; it waits for a busy machine, unless a test says otherwise."""
 
     def make(
         *,
@@ -111,10 +111,10 @@ def fal_models(lab: Lab, session: aiohttp.ClientSession) -> FalModels:
 
     def make(retry_budget: RetryBudget = ONCE, limits: CallLimits | None = None) -> FalImageModel:
         vendor = fal_vendor(lab.url + FAL, SecretStr(LAB_KEY))
-        wire = VendorClient(session, vendor, retry_budget=retry_budget, limits=limits)
+        client = VendorClient(session, vendor, retry_budget=retry_budget, limits=limits)
         results = Results(session, vendor, no_internet, largest=100_000)
         return FalImageModel(
-            wire,
+            client,
             results,
             model="lab/draw/fast",
             refine_model="lab/draw/image-to-image",
@@ -142,7 +142,7 @@ def fal_submits(lab: Lab) -> int:
 
 
 @pytest.fixture
-async def raw(openai_wire: OpenAIWire) -> AsyncIterator[Any]:
+async def raw(openai_client: MakeOpenAIClient) -> AsyncIterator[Any]:
     """``raw(pieces)`` → a model whose server writes those pieces as they are."""
     runners: list[web.AppRunner] = []
 
@@ -170,7 +170,7 @@ async def raw(openai_wire: OpenAIWire) -> AsyncIterator[Any]:
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-        return OpenAIChatModel(openai_wire(base_url=url, retry_budget=ONCE), model="m")
+        return OpenAIChatModel(openai_client(base_url=url, retry_budget=ONCE), model="m")
 
     yield serve
     for runner in runners:

@@ -25,12 +25,12 @@ def chat_model(
     name: str, lab: Lab, session: aiohttp.ClientSession, timeouts: Timeouts | None = None
 ) -> ChatModel:
     """Who answers chats under that name."""
-    wire = VendorClient(session, _vendor(name, lab), timeouts=timeouts)
+    client = VendorClient(session, _vendor(name, lab), timeouts=timeouts)
     match name:
         case "openai":
-            return OpenAIChatModel(wire, model="lab-chat")
+            return OpenAIChatModel(client, model="lab-chat")
         case "runpod":
-            return RunPodChatModel(wire, poll_every=0.01)
+            return RunPodChatModel(client, poll_every=0.01)
         case _:
             raise LookupError(name)
 
@@ -39,23 +39,23 @@ def image_model(
     name: str, lab: Lab, session: aiohttp.ClientSession, timeouts: Timeouts | None = None
 ) -> ImageModel:
     """Who makes pictures under that name."""
-    wire = VendorClient(session, _vendor(name, lab), timeouts=timeouts)
-    results = Results(session, wire.vendor, no_internet)
+    client = VendorClient(session, _vendor(name, lab), timeouts=timeouts)
+    results = Results(session, client.vendor, no_internet)
     match name:
         case "openai":
-            return OpenAIImageModel(wire, results, model="lab-image")
+            return OpenAIImageModel(client, results, model="lab-image")
         case "fal":
             return FalImageModel(
-                wire,
+                client,
                 results,
                 model="lab/draw",
                 refine_model="lab/draw/image-to-image",
                 poll_every=0.01,
             )
         case "runpod":
-            return RunPodImageModel(wire, results, poll_every=0.01)
+            return RunPodImageModel(client, results, poll_every=0.01)
         case "jigsawstack":
-            return JigsawStackImageModel(wire, results)
+            return JigsawStackImageModel(client, results)
         case _:
             raise LookupError(name)
 

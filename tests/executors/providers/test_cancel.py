@@ -18,7 +18,7 @@ from executors.providers.openai import OpenAIChatModel
 from executors.providers.transport.connections import DroppableConnector
 from executors.providers.transport.http import Call, RetryBudget, Timeouts
 from executors.providers.transport.limits import CallLimits
-from tests.executors.providers.conftest import OpenAIWire
+from tests.executors.providers.conftest import MakeOpenAIClient
 from tests.executors.providers.lab import faults
 from tests.executors.providers.lab.server import Lab
 
@@ -47,12 +47,12 @@ async def cancelled(work: Any, *, when: Callable[[], bool]) -> float:
     ids=["waiting for the head", "waiting for the body", "in the middle of the body"],
 )
 async def test_the_vendor_sees_the_connection_close(
-    lab: Lab, openai_wire: OpenAIWire, fault: faults.Fault
+    lab: Lab, openai_client: MakeOpenAIClient, fault: faults.Fault
 ) -> None:
     """In each phase of a call, and long before any timeout."""
     lab.script(fault)
     took = await cancelled(
-        openai_wire().request(CALL), when=lambda: bool(lab.asked and lab.asked[0].fault)
+        openai_client().request(CALL), when=lambda: bool(lab.asked and lab.asked[0].fault)
     )
     await asyncio.wait_for(lab.asked[0].over.wait(), 10)
     assert lab.asked[0].closed_at is not None
@@ -85,18 +85,20 @@ async def mute() -> AsyncIterator[Mute]:
     server.close()
 
 
-async def test_in_the_handshake(openai_wire: OpenAIWire, mute: Mute) -> None:
+async def test_in_the_handshake(openai_client: MakeOpenAIClient, mute: Mute) -> None:
     """Half of a TLS handshake is a connection too: the server sees it close."""
-    wire = openai_wire(base_url=f"https://127.0.0.1:{mute.port}/v1")
-    await cancelled(wire.request(CALL), when=mute.came.is_set)
+    vendor_client = openai_client(base_url=f"https://127.0.0.1:{mute.port}/v1")
+    await cancelled(vendor_client.request(CALL), when=mute.came.is_set)
     await asyncio.wait_for(mute.left.wait(), 10)
 
 
-async def test_a_handshake_has_its_timeout(openai_wire: OpenAIWire, mute: Mute) -> None:
+async def test_a_handshake_has_its_timeout(openai_client: MakeOpenAIClient, mute: Mute) -> None:
     """Connecting includes TLS, and ends in time."""
-    wire = openai_wire(base_url=f"https://127.0.0.1:{mute.port}/v1", timeouts=Timeouts(connect=0.2))
+    vendor_client = openai_client(
+        base_url=f"https://127.0.0.1:{mute.port}/v1", timeouts=Timeouts(connect=0.2)
+    )
     with pytest.raises(ProviderUnavailable, match="cannot be reached"):
-        await wire.request(CALL)
+        await vendor_client.request(CALL)
     await asyncio.wait_for(mute.left.wait(), 10)
 
 
@@ -113,7 +115,7 @@ class Deaf(asyncio.Protocol):
 
 
 async def test_in_the_middle_of_an_upload(
-    openai_wire: OpenAIWire, monkeypatch: pytest.MonkeyPatch
+    openai_client: MakeOpenAIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A connection with words left to say, and nobody who listens, is dropped and not closed."""
     used: list[asyncio.BaseTransport] = []
@@ -128,10 +130,14 @@ async def test_in_the_middle_of_an_upload(
     monkeypatch.setattr(DroppableConnector, "connect", remember)
     deaf = Deaf()
     server = await asyncio.get_running_loop().create_server(lambda: deaf, "127.0.0.1", 0)
-    wire = openai_wire(base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1")
+    vendor_client = openai_client(
+        base_url=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    )
     call = Call(url="/images/edits", form=lambda: bytes(20_000_000))
     began = time.monotonic()
-    await cancelled(wire.request(call), when=lambda: bool(used) and time.monotonic() > began + 0.5)
+    await cancelled(
+        vendor_client.request(call), when=lambda: bool(used) and time.monotonic() > began + 0.5
+    )
     await asyncio.sleep(0)  # dropped in the next turn of the loop
     await asyncio.sleep(0)
     assert used[0].get_extra_info("socket").fileno() == -1
@@ -140,7 +146,7 @@ async def test_in_the_middle_of_an_upload(
     server.close()
 
 
-async def test_while_connecting(openai_wire: OpenAIWire) -> None:
+async def test_while_connecting(openai_client: MakeOpenAIClient) -> None:
     """A server that does not even accept: the attempt ends at once."""
     with socket.socket() as full:
         full.bind(("127.0.0.1", 0))
@@ -149,40 +155,42 @@ async def test_while_connecting(openai_wire: OpenAIWire) -> None:
         for one in crowd:
             one.setblocking(False)
             one.connect_ex(full.getsockname())
-        wire = openai_wire(base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1")
+        vendor_client = openai_client(base_url=f"http://127.0.0.1:{full.getsockname()[1]}/v1")
         began = time.monotonic()
-        took = await cancelled(wire.request(CALL), when=lambda: time.monotonic() > began + 0.2)
+        took = await cancelled(
+            vendor_client.request(CALL), when=lambda: time.monotonic() > began + 0.2
+        )
         assert took < 1
         for one in crowd:
             one.close()
 
 
-async def test_while_it_waits_to_ask_again(lab: Lab, openai_wire: OpenAIWire) -> None:
+async def test_while_it_waits_to_ask_again(lab: Lab, openai_client: MakeOpenAIClient) -> None:
     """A pause between two tries is no shelter."""
     lab.script(faults.Status(503, headers={"Retry-After": "20"}), forever=True)
-    wire = openai_wire(retry_budget=RetryBudget(seconds=60))
+    vendor_client = openai_client(retry_budget=RetryBudget(seconds=60))
     took = await cancelled(
-        wire.request(CALL), when=lambda: bool(lab.asked and lab.asked[0].over.is_set())
+        vendor_client.request(CALL), when=lambda: bool(lab.asked and lab.asked[0].over.is_set())
     )
     assert took < 1
     assert len(lab.asked) == 1
 
 
-async def test_while_it_stands_in_line(lab: Lab, openai_wire: OpenAIWire) -> None:
+async def test_while_it_stands_in_line(lab: Lab, openai_client: MakeOpenAIClient) -> None:
     """Who is cancelled in line leaves it, and takes nobody's place."""
-    wire = openai_wire(limits=CallLimits(concurrency=1))
+    vendor_client = openai_client(limits=CallLimits(concurrency=1))
     lab.script(faults.Silence())
-    first = asyncio.ensure_future(wire.request(CALL))
+    first = asyncio.ensure_future(vendor_client.request(CALL))
     await lab.until_asked(1)
-    await cancelled(wire.request(CALL), when=lambda: True)
+    await cancelled(vendor_client.request(CALL), when=lambda: True)
     await cancelled(first, when=lambda: True)
-    await asyncio.wait_for(wire.request(CALL), 10)  # the place is free
+    await asyncio.wait_for(vendor_client.request(CALL), 10)  # the place is free
     assert len(lab.asked) == 2
 
 
-async def test_in_the_middle_of_a_stream(lab: Lab, openai_wire: OpenAIWire) -> None:
+async def test_in_the_middle_of_a_stream(lab: Lab, openai_client: MakeOpenAIClient) -> None:
     """Cancelling whoever reads a chat closes it; so does closing the generator."""
-    model = OpenAIChatModel(openai_wire(), model="m")
+    model = OpenAIChatModel(openai_client(), model="m")
     heard: list[str] = []
 
     async def listen() -> None:
@@ -199,18 +207,20 @@ async def test_in_the_middle_of_a_stream(lab: Lab, openai_wire: OpenAIWire) -> N
     assert len(lab.asked) == 2
 
 
-async def test_a_late_total_timeout_closes_as_well(lab: Lab, openai_wire: OpenAIWire) -> None:
-    """A call that is given up by its timeout is given up on the wire."""
+async def test_a_late_total_timeout_closes_as_well(
+    lab: Lab, openai_client: MakeOpenAIClient
+) -> None:
+    """A call that its timeout gives up is given up at the vendor too."""
     lab.script(faults.Silence(after=1))
     with pytest.raises(Exception, match="took longer"):
-        await openai_wire(timeouts=Timeouts(total=0.3)).request(CALL)
+        await openai_client(timeouts=Timeouts(total=0.3)).request(CALL)
     await asyncio.wait_for(lab.asked[0].over.wait(), 10)
     assert lab.asked[0].closed_at is not None
 
 
-async def test_how_fast_the_vendor_sees_it(lab: Lab, openai_wire: OpenAIWire) -> None:
+async def test_how_fast_the_vendor_sees_it(lab: Lab, openai_client: MakeOpenAIClient) -> None:
     """Forty streams cancelled one after the other: 95 of 100 are closed within 250 ms."""
-    model = OpenAIChatModel(openai_wire(), model="m")
+    model = OpenAIChatModel(openai_client(), model="m")
     lab.script(faults.Silence(after=3), forever=True)
     delays = []
     for number in range(40):

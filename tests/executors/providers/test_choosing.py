@@ -55,7 +55,7 @@ async def test_without_settings(stack: AsyncExitStack) -> None:
 
 
 async def test_one_of_each(stack: AsyncExitStack) -> None:
-    """One vendor, one wire: what chats and pictures may ask of it is counted together."""
+    """One vendor, one client: calls for chats and pictures are counted together."""
     chosen = await models(stack, image_model="openai", chat_model="openai", openai_api_key="sk-1")
     assert isinstance(chosen.image, OpenAIImageModel)
     assert isinstance(chosen.chat, OpenAIChatModel)
@@ -149,7 +149,7 @@ async def test_a_missing_key_is_one_sentence(stack: AsyncExitStack, setting: str
         await models(stack, **{setting: "openai"})
 
 
-async def test_settings_reach_the_wire(lab: Lab, stack: AsyncExitStack) -> None:
+async def test_settings_reach_the_client(lab: Lab, stack: AsyncExitStack) -> None:
     """Of a group only what differs need be written."""
     chosen = await models(
         stack,

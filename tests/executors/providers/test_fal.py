@@ -1,4 +1,4 @@
-"""Pictures from FAL's queue: sent once, waited for, resumed, called off, refused."""
+"""Pictures from FAL's queue: sent once, waited for, resumed, cancelled, refused."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def test_the_key_stays_with_the_queue(lab: Lab, fal_model: FalImageModel) 
     assert carriers == {"fal.submit", "fal.status", "fal.result"}
 
 
-async def test_behind_a_proxy_the_ticket_leads_through_it(
+async def test_behind_a_proxy_the_request_id_leads_through_it(
     fal_model: FalImageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """FAL names its own address; the key goes nowhere but to the one that is set."""
@@ -97,7 +97,7 @@ class Killed(BaseException):
 
 @pytest.mark.parametrize("looks", [0, 3, 20], ids=["meanwhile done", "almost done", "waiting"])
 async def test_a_later_run_resumes(lab: Lab, fal_models: FalModels, looks: int) -> None:
-    """A worker that is killed while it waits leaves its ticket: one request, two runs, one picture."""
+    """A worker that is killed while it waits leaves its request id: one request, two runs, one picture."""
     lab.script(faults.Waiting(looks))
     asking = Asking()
 
@@ -118,17 +118,17 @@ async def test_a_later_run_resumes(lab: Lab, fal_models: FalModels, looks: int) 
 async def test_what_cannot_be_resumed_is_asked_anew(
     lab: Lab, fal_model: FalImageModel, kept: str
 ) -> None:
-    """An expired ticket, or one of another vendor."""
+    """An expired request id, or one of another vendor."""
     asking = Asking(kept)
     assert (await fal_model.generate(**ASKED, request=asking.request)).content
     assert fal_submits(lab) == 1
-    assert asking.kept == "fal:/lab/draw/requests/lab-1"
+    assert asking.saved == "fal:/lab/draw/requests/lab-1"
 
 
 async def test_a_request_that_was_cancelled_is_asked_anew(
     lab: Lab, fal_model: FalImageModel
 ) -> None:
-    """What an earlier run has called off is no answer."""
+    """A request that an earlier run has cancelled is no answer."""
     lab.script(faults.Waiting())
     asking = Asking()
     task = asyncio.create_task(fal_model.generate(**ASKED, request=asking.request))
@@ -152,7 +152,7 @@ async def test_a_request_that_was_cancelled_is_asked_anew(
 async def test_a_fault_on_the_way_costs_no_second_request(
     lab: Lab, fal_model: FalImageModel, route: str, fault: Fault
 ) -> None:
-    """The run ends, the ticket stays, the next run redeems it."""
+    """The run ends, the request id stays, the next run resumes it."""
     lab.script(fault, key=route)
     asking = Asking()
     assert isinstance(await failure(fal_model, asking), ProviderUnavailable)
@@ -177,13 +177,13 @@ async def test_a_fault_on_the_way_costs_no_second_request(
 async def test_a_request_that_has_failed_is_not_redeemed_again(
     lab: Lab, fal_model: FalImageModel, fault: Fault, expected: type[ExecutorError], words: str
 ) -> None:
-    """It would stay what it is: the ticket is thrown away, and a next run asks anew."""
+    """It would stay what it is: the request id is forgotten, and the next run submits anew."""
     lab.script(fault)
     asking = Asking()
     error = await failure(fal_model, asking)
     assert type(error) is expected
     assert words in error.message
-    assert asking.kept == ""
+    assert asking.saved == ""
     assert (await fal_model.generate(**ASKED, request=asking.request)).content
     assert fal_submits(lab) == 2
 
@@ -209,7 +209,7 @@ async def test_a_request_that_is_not_taken(
     lab.script(fault)
     asking = Asking()
     assert type(await failure(fal_model, asking)) is expected
-    assert asking.kept == ""
+    assert asking.saved == ""
 
 
 @pytest.mark.parametrize(
@@ -259,7 +259,7 @@ async def test_a_result_that_fal_answers_is_none_of_a_proxy(
     lab.script(faults.Html(503, headers), key="fal.result")
     asking = Asking()
     await failure(fal_model, asking)
-    assert asking.kept == ""
+    assert asking.saved == ""
 
 
 async def test_a_request_that_is_lost_at_the_vendor(lab: Lab, fal_model: FalImageModel) -> None:
@@ -267,7 +267,7 @@ async def test_a_request_that_is_lost_at_the_vendor(lab: Lab, fal_model: FalImag
     lab.script(faults.Forgotten())
     asking = Asking()
     assert "has dropped the request" in (await failure(fal_model, asking)).message
-    assert asking.kept == ""
+    assert asking.saved == ""
 
 
 async def test_short_troubles_stay_in_the_call(lab: Lab, fal_models: FalModels) -> None:
@@ -306,7 +306,7 @@ async def test_answers_without_a_picture(
     monkeypatch.setattr(fal_model, "_result", result)
     asking = Asking()
     assert type(await failure(fal_model, asking)) is ProviderUnavailable
-    assert asking.kept == ""
+    assert asking.saved == ""
 
 
 async def test_no_trace_and_no_key_is_told(

@@ -1,4 +1,4 @@
-"""Requests in FAL's queue that nobody wants any more are called off there, in whatever phase they are."""
+"""Requests in FAL's queue that nobody wants any more are cancelled there, in whatever phase they are."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ async def test_a_full_line_does_not_hold_a_cancel_back(lab: Lab, fal_models: Fal
 
 
 async def test_cancelled_while_the_request_is_sent(lab: Lab, fal_model: FalImageModel) -> None:
-    """The ticket comes too late for who was cancelled, and in time to call the request off."""
+    """The id comes too late for the cancelled caller, and in time to cancel the request."""
     lab.script(faults.Slow(0.2))
     task = asyncio.create_task(fal_model.generate(**ASKED))
     await lab.until_asked(1)
@@ -80,7 +80,7 @@ async def test_cancelled_while_the_request_is_sent(lab: Lab, fal_model: FalImage
 
 
 async def test_cancelled_while_the_submit_is_silent(lab: Lab, fal_model: FalImageModel) -> None:
-    """No ticket to call off: the connection closes after a second."""
+    """Without an id nothing can be cancelled: the connection closes after a second."""
     lab.script(faults.Silence())
     task = asyncio.create_task(fal_model.generate(**ASKED))
     asked = await lab.until_asked(1)
@@ -92,7 +92,7 @@ async def test_cancelled_while_the_submit_is_silent(lab: Lab, fal_model: FalImag
 
 
 async def test_cancelled_while_it_looks(lab: Lab, fal_model: FalImageModel) -> None:
-    """The look's connection closes, and the request is called off."""
+    """The poll's connection closes, and the request is cancelled."""
     lab.script(faults.Silence(), key="fal.status")
     task = asyncio.create_task(fal_model.generate(**ASKED))
     asked = await lab.until_asked(2)
@@ -147,7 +147,7 @@ async def test_what_a_later_run_comes_back_for_is_left(lab: Lab, fal_models: Fal
     assert fal_submits(lab) == 1
 
 
-async def test_a_ticket_that_cannot_be_kept_is_given_back(
+async def test_a_request_whose_id_cannot_be_saved_is_cancelled(
     lab: Lab, fal_model: FalImageModel
 ) -> None:
     """The job is another worker's: nothing of this run may be paid for."""
@@ -159,7 +159,7 @@ async def test_a_ticket_that_cannot_be_kept_is_given_back(
 
 
 async def test_how_fast_the_vendor_is_told(lab: Lab, fal_model: FalImageModel) -> None:
-    """Twenty requests called off one after the other: 95 of 100 within 250 ms."""
+    """Twenty requests cancelled one after the other: 95 of 100 within 250 ms."""
     lab.script(faults.Waiting(), key="fal.submit", forever=True)
     delays = []
     for _ in range(20):

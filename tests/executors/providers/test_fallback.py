@@ -29,7 +29,7 @@ from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.openai import OpenAIChatModel
 from executors.providers.transport import pending_requests
 from tests.executors.providers.asking import Asking
-from tests.executors.providers.conftest import ONCE, OpenAIWire
+from tests.executors.providers.conftest import ONCE, MakeOpenAIClient
 from tests.executors.providers.lab import faults
 from tests.executors.providers.lab.faults import Fault
 from tests.executors.providers.lab.server import Lab
@@ -200,19 +200,19 @@ async def test_who_was_paid_already_is_asked_first() -> None:
     assert request.at("a").id is None
 
 
-async def test_two_real_ones(lab: Lab, openai_wire: OpenAIWire) -> None:
+async def test_two_real_ones(lab: Lab, openai_client: MakeOpenAIClient) -> None:
     """A vendor that answers errors, a next one that answers: what is heard is the second's alone."""
     lab.script(faults.ErrorInside(after=0), key="first")
     lab.script(faults.Status(500), key="third")
     models = [
-        OpenAIChatModel(openai_wire(retry_budget=ONCE), model=m) for m in ("third", "first", "b")
+        OpenAIChatModel(openai_client(retry_budget=ONCE), model=m) for m in ("third", "first", "b")
     ]
     deltas = await said(FallbackChatModel(models))
     assert "".join(d.text for d in deltas).startswith("You said: Hi")
     assert deltas[-1].model == "b-2026"
 
 
-LATER = ["fal", "runpod"]  #: vendors that give a ticket first
+LATER = ["fal", "runpod"]  #: vendors that give a request id first
 AWAY = [faults.Status(503), faults.Status(401), faults.Status(429, headers={"Retry-After": "40"})]
 
 
@@ -246,7 +246,7 @@ async def test_a_request_in_the_queue_is_called_off_before_the_next_is_asked(
     assert sent in {"fal.submit", "runpod.run"}
     assert then[0].startswith("openai.")
     assert len(asking.history) == 2
-    assert asking.kept == ""
+    assert asking.saved == ""
 
 
 @pytest.mark.parametrize("vendor", LATER)
@@ -278,7 +278,7 @@ async def test_a_later_run_that_gives_up_calls_off_too(
         await drawn(pictures(lab, session, "fal"), asking)
     assert (await drawn(pictures(lab, session, "openai", "fal"), asking)).provider == "openai"
     assert calls(lab)[:2] == ["fal.submit", "fal.cancel"]
-    assert asking.kept == ""
+    assert asking.saved == ""
 
 
 @pytest.mark.parametrize("fault", [faults.Silence(), faults.Status(500), faults.Html()])
@@ -292,7 +292,7 @@ async def test_a_call_that_fails_to_call_off_holds_nobody_up(
     lab.script(fault, key="fal.cancel", forever=True)
     asking, began = Asking(), time.monotonic()
     assert (await drawn(pictures(lab, session, "fal", "openai"), asking)).provider == "openai"
-    assert asking.kept == ""
+    assert asking.saved == ""
     assert time.monotonic() - began < 10
 
 
@@ -307,4 +307,4 @@ async def test_a_chat_that_is_given_up_is_called_off_and_forgotten(
     text = "".join([d.text async for d in model.stream(QUESTION, request=asking.request)])
     assert text.startswith("You said: Hi")
     assert calls(lab) == ["runpod.run", "runpod.cancel", "openai.chat"]
-    assert asking.kept == ""
+    assert asking.saved == ""

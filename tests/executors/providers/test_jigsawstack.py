@@ -56,8 +56,8 @@ def model_in(
 ) -> JigsawStackImageModel:
     """A model in the laboratory."""
     vendor = jigsawstack_vendor(lab.url + BASE, SecretStr(LAB_KEY))
-    wire = VendorClient(session, vendor, retry_budget=retry_budget)
-    return JigsawStackImageModel(wire, Results(session, vendor, no_internet, largest=100_000))
+    client = VendorClient(session, vendor, retry_budget=retry_budget)
+    return JigsawStackImageModel(client, Results(session, vendor, no_internet, largest=100_000))
 
 
 async def failure(model: JigsawStackImageModel) -> ExecutorError:

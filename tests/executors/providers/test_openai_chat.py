@@ -20,7 +20,7 @@ from executors.providers.openai import OpenAIChatModel
 from executors.providers.transport.http import Timeouts
 from executors.providers.transport.limits import CallLimits
 from tests.executors.providers.chatting import QUESTION, failure, heard, text
-from tests.executors.providers.conftest import ONCE, OpenAIWire
+from tests.executors.providers.conftest import ONCE, MakeOpenAIClient
 from tests.executors.providers.lab import faults
 from tests.executors.providers.lab.faults import ErrorInside, Fault, Status
 from tests.executors.providers.lab.openai import OpenAILab
@@ -36,9 +36,9 @@ SCHEMA = {
 
 
 @pytest.fixture
-def model(openai_wire: OpenAIWire) -> OpenAIChatModel:
+def model(openai_client: MakeOpenAIClient) -> OpenAIChatModel:
     """A model in the laboratory."""
-    return OpenAIChatModel(openai_wire(retry_budget=ONCE), model="lab-chat")
+    return OpenAIChatModel(openai_client(retry_budget=ONCE), model="lab-chat")
 
 
 async def test_a_chat(lab: Lab, model: OpenAIChatModel) -> None:
@@ -85,7 +85,9 @@ async def test_text_comes_while_it_is_written(lab: Lab, model: OpenAIChatModel) 
     await answer.aclose()
 
 
-async def test_a_hundred_streams_keep_to_the_limit(lab: Lab, openai_wire: OpenAIWire) -> None:
+async def test_a_hundred_streams_keep_to_the_limit(
+    lab: Lab, openai_client: MakeOpenAIClient
+) -> None:
     """A stream counts until it ends; all of them end."""
     most = 0
 
@@ -96,7 +98,7 @@ async def test_a_hundred_streams_keep_to_the_limit(lab: Lab, openai_wire: OpenAI
     lab.on_asked = count
     lab.script(faults.Slow(0.03, after=2), forever=True)
     limits = CallLimits(concurrency=9, per_second=10_000)
-    model = OpenAIChatModel(openai_wire(limits=limits), model="m")
+    model = OpenAIChatModel(openai_client(limits=limits), model="m")
     answers = await asyncio.gather(*(heard(model) for _ in range(100)))
     assert all(text(answer) == ANSWER for answer in answers)
     assert 7 <= most <= 9
@@ -134,7 +136,7 @@ async def test_a_hundred_streams_keep_to_the_limit(lab: Lab, openai_wire: OpenAI
 async def test_faults_and_what_they_are(
     lab: Lab, model: OpenAIChatModel, fault: Fault, said: str, expected: type[ExecutorError]
 ) -> None:
-    """Each fault becomes one error; what was said before it was passed on; nothing is asked again."""
+    """Each fault becomes one error; what was said before it was passed on; nothing is retried."""
     lab.script(fault)
     pieces: list[str] = []
     error = await failure(model, pieces)
@@ -182,11 +184,11 @@ async def test_what_is_said_twice_is_heard_twice(lab: Lab, model: OpenAIChatMode
     ids=["no head", "no first word", "no next word"],
 )
 async def test_silence_has_an_end(
-    lab: Lab, openai_wire: OpenAIWire, fault: Fault, timeouts: Timeouts
+    lab: Lab, openai_client: MakeOpenAIClient, fault: Fault, timeouts: Timeouts
 ) -> None:
     """A vendor that stops talking, wherever it does, is given up in time."""
     lab.script(fault)
-    error = await failure(OpenAIChatModel(openai_wire(timeouts=timeouts), model="m"))
+    error = await failure(OpenAIChatModel(openai_client(timeouts=timeouts), model="m"))
     assert type(error) is ProviderUnavailable
     assert len(lab.asked) == 1
 
@@ -252,11 +254,11 @@ async def test_a_refusal_for_another_reason_is_one(lab: Lab, model: OpenAIChatMo
 
 
 async def test_openai_itself_is_sent_the_name_that_all_its_models_take(
-    openai_wire: OpenAIWire,
+    openai_client: MakeOpenAIClient,
 ) -> None:
     """The rule of the names, by the host."""
-    wire = openai_wire(base_url="https://api.openai.com/v1")
-    assert OpenAIChatModel(wire, model="m")._usual.limit == "max_completion_tokens"
+    client = openai_client(base_url="https://api.openai.com/v1")
+    assert OpenAIChatModel(client, model="m")._usual.limit == "max_completion_tokens"
 
 
 async def test_a_document_by_a_schema(lab: Lab, model: OpenAIChatModel) -> None:

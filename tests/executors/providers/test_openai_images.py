@@ -23,7 +23,7 @@ from executors.providers.base import ImageModel
 from executors.providers.openai import OpenAIImageModel
 from executors.providers.openai.images import size_of
 from executors.providers.transport.results import Results
-from tests.executors.providers.conftest import ONCE, OpenAIWire
+from tests.executors.providers.conftest import ONCE, MakeOpenAIClient
 from tests.executors.providers.lab import faults
 from tests.executors.providers.lab.faults import Fault, Status
 from tests.executors.providers.lab.openai import OpenAILab
@@ -55,12 +55,12 @@ def outside() -> Outside:
 
 @pytest.fixture
 def model(
-    openai_wire: OpenAIWire, session: aiohttp.ClientSession, outside: Outside
+    openai_client: MakeOpenAIClient, session: aiohttp.ClientSession, outside: Outside
 ) -> OpenAIImageModel:
     """A model in the laboratory."""
-    wire = openai_wire(retry_budget=ONCE)
-    results = Results(session, wire.vendor, outside.fetch, largest=100_000)
-    return OpenAIImageModel(wire, results, model="lab-image")
+    client = openai_client(retry_budget=ONCE)
+    results = Results(session, client.vendor, outside.fetch, largest=100_000)
+    return OpenAIImageModel(client, results, model="lab-image")
 
 
 def size_in(content: bytes) -> tuple[int, int]:
@@ -99,12 +99,12 @@ async def test_a_picture_from_another(lab: Lab, model: OpenAIImageModel) -> None
 
 
 async def test_a_change_is_asked_again_whole(
-    lab: Lab, openai_wire: OpenAIWire, session: aiohttp.ClientSession, outside: Outside
+    lab: Lab, openai_client: MakeOpenAIClient, session: aiohttp.ClientSession, outside: Outside
 ) -> None:
     """The form is made anew for the second try: nothing of it is used up."""
     lab.script(Status(503))
-    wire = openai_wire()
-    model = OpenAIImageModel(wire, Results(session, wire.vendor, outside.fetch), model="m")
+    client = openai_client()
+    model = OpenAIImageModel(client, Results(session, client.vendor, outside.fetch), model="m")
     await model.refine(original=painted(64, 64), prompt="bluer", width=64, height=64)
     assert [a.body["image"][2] for a in lab.asked] == [painted(64, 64)] * 2
 

@@ -17,7 +17,7 @@ from executors.errors import (
 )
 from executors.providers.openai import OpenAIChatModel
 from tests.executors.providers.chatting import DONE, END, chunk, failure, heard, piece, text
-from tests.executors.providers.conftest import ONCE, OpenAIWire
+from tests.executors.providers.conftest import ONCE, MakeOpenAIClient
 
 TOO_LONG = "This model's maximum context length is 9 tokens."
 
@@ -116,9 +116,11 @@ async def test_an_error_in_plain_words(raw: Any) -> None:
     assert "out of memory!" in str(error.__cause__)
 
 
-async def test_an_error_in_the_stream_tells_no_key(raw: Any, openai_wire: OpenAIWire) -> None:
+async def test_an_error_in_the_stream_tells_no_key(
+    raw: Any, openai_client: MakeOpenAIClient
+) -> None:
     """Servers quote what they were sent."""
-    key = openai_wire().vendor.auth["Authorization"].get_secret_value()
+    key = openai_client().vendor.auth["Authorization"].get_secret_value()
     told = {"object": "error", "message": f"bad header {key}, sk-abcdefgh12345678", "code": 401}
     error = await failure(await raw([piece(told)]))
     assert type(error) is AccountRefused
@@ -158,7 +160,7 @@ async def test_an_error_in_a_choice(
     ],
 )
 async def test_a_template_without_a_place_for_the_system(
-    openai_wire: OpenAIWire, status: int, words: str
+    openai_client: MakeOpenAIClient, status: int, words: str
 ) -> None:
     """Gemma's: it is told at the beginning of the question, and remembered."""
     asked: list[Any] = []
@@ -178,7 +180,7 @@ async def test_a_template_without_a_place_for_the_system(
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1"
-    model = OpenAIChatModel(openai_wire(base_url=url, retry_budget=ONCE), model="m")
+    model = OpenAIChatModel(openai_client(base_url=url, retry_budget=ONCE), model="m")
     assert text(await heard(model)) == "x"
     assert text(await heard(model)) == "x"
     await runner.cleanup()

@@ -1,4 +1,4 @@
-"""Chats by RunPod's own API: polled, put in order, called off when nobody listens."""
+"""Chats by RunPod's own API: polled, put in order, cancelled when nobody listens."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ def make(lab: Lab, session: aiohttp.ClientSession) -> Callable[..., RunPodChatMo
 
     def make(retry_budget: RetryBudget = ONCE, timeouts: Timeouts | None = None) -> RunPodChatModel:
         vendor = runpod_vendor("lab-endpoint", lab.url + BASE, SecretStr(LAB_KEY))
-        wire = VendorClient(session, vendor, retry_budget=retry_budget, timeouts=timeouts)
-        return RunPodChatModel(wire, poll_every=0.001)
+        client = VendorClient(session, vendor, retry_budget=retry_budget, timeouts=timeouts)
+        return RunPodChatModel(client, poll_every=0.001)
 
     return make
 
@@ -92,7 +92,7 @@ def count(lab: Lab, what: str) -> int:
 
 
 async def test_an_answer(lab: Lab, model: RunPodChatModel) -> None:
-    """Run, kept, polled piece by piece; usage and ending at its end."""
+    """Run, saved, polled chunk by chunk; usage and finish reason at its end."""
     asking = Asking()
     deltas = await said(model, asking, temperature=0.3, max_tokens=50)
     assert "".join(delta.text for delta in deltas) == ANSWER
@@ -277,7 +277,7 @@ async def test_a_worker_that_falls_silent(
     monkeypatch: pytest.MonkeyPatch,
     first_word: bool,
 ) -> None:
-    """At work and without a word for too long: given up, and called off."""
+    """At work and without a word for too long: given up, and cancelled."""
     lab.script(faults.Silence(after=2), key="runpod.run")
     if not first_word:
         monkeypatch.setattr(runpod_lab, "_next", lambda _: [])
@@ -287,7 +287,7 @@ async def test_a_worker_that_falls_silent(
 
 
 async def test_a_chat_that_is_run_again(lab: Lab, model: RunPodChatModel) -> None:
-    """The request of the earlier run is called off, and a new one is sent."""
+    """The request of the earlier run is cancelled, and a new one is sent."""
     lab.script(faults.Waiting(), key="runpod.run")
     asking = Asking()
     earlier = model.stream(QUESTION, request=asking.request)
@@ -295,7 +295,7 @@ async def test_a_chat_that_is_run_again(lab: Lab, model: RunPodChatModel) -> Non
     async with asyncio.timeout(30):
         while not asking.told:
             await asyncio.sleep(0.002)
-    kept = asking.kept  # as after a kill
+    kept = asking.saved  # as after a kill
     deltas = await said(model, again := Asking(kept))
     assert "".join(delta.text for delta in deltas) == ANSWER
     assert [a.path for a in lab.asked if a.route == "runpod.cancel"] == [
@@ -306,7 +306,9 @@ async def test_a_chat_that_is_run_again(lab: Lab, model: RunPodChatModel) -> Non
         await waits
 
 
-async def test_a_ticket_that_cannot_be_kept_is_given_back(lab: Lab, model: RunPodChatModel) -> None:
+async def test_a_request_whose_id_cannot_be_saved_is_cancelled(
+    lab: Lab, model: RunPodChatModel
+) -> None:
     """The job is another worker's: nothing of this run may be paid for."""
     asking = Asking()
     asking.lost = True

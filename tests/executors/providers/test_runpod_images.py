@@ -1,4 +1,4 @@
-"""Pictures by RunPod's serverless endpoints: sent once, resumed, called off, in every form."""
+"""Pictures by RunPod's serverless endpoints: sent once, resumed, cancelled, in every form."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def make(lab: Lab, session: aiohttp.ClientSession) -> Callable[[], RunPodImageMo
 
     def make() -> RunPodImageModel:
         vendor = runpod_vendor("lab-endpoint", lab.url + BASE, SecretStr(LAB_KEY))
-        wire = VendorClient(session, vendor, retry_budget=ONCE)
+        client = VendorClient(session, vendor, retry_budget=ONCE)
         results = Results(session, vendor, no_internet, largest=100_000)
-        return RunPodImageModel(wire, results, poll_every=0.001)
+        return RunPodImageModel(client, results, poll_every=0.001)
 
     return make
 
@@ -80,7 +80,7 @@ async def test_every_form_of_picture(
         "num_images": 1,
         "seed": 7,
     }
-    assert asking.kept == "runpod:lab-1-u1"
+    assert asking.saved == "runpod:lab-1-u1"
 
 
 async def test_a_picture_from_another(lab: Lab, model: RunPodImageModel) -> None:
@@ -139,13 +139,13 @@ async def test_cancelling_calls_the_request_off(lab: Lab, model: RunPodImageMode
 async def test_a_request_that_has_failed_is_not_redeemed_again(
     lab: Lab, model: RunPodImageModel, fault: Fault, words: str
 ) -> None:
-    """The ticket is thrown away, and a next run asks anew."""
+    """The request id is forgotten, and the next run submits anew."""
     lab.script(fault, key="runpod.run")
     asking = Asking()
     with pytest.raises(ProviderUnavailable) as caught:
         await model.generate(**ASKED, request=asking.request)
     assert words in caught.value.message
-    assert asking.kept == ""
+    assert asking.saved == ""
     assert (await model.generate(**ASKED, request=asking.request)).content
     assert count(lab, "run") == 2
 
@@ -154,7 +154,7 @@ async def test_a_request_that_has_failed_is_not_redeemed_again(
 async def test_a_fault_on_the_way_costs_no_second_request(
     lab: Lab, model: RunPodImageModel, fault: Fault
 ) -> None:
-    """The run ends, the ticket stays, the next run redeems it."""
+    """The run ends, the request id stays, the next run resumes it."""
     lab.script(fault, key="runpod.status")
     asking = Asking()
     with pytest.raises(ExecutorError):
@@ -176,7 +176,7 @@ async def test_answers_without_a_picture(
     asking = Asking()
     with pytest.raises(ProviderUnavailable, match="cannot be read"):
         await model.generate(**ASKED, request=asking.request)
-    assert asking.kept == ""
+    assert asking.saved == ""
 
 
 def test_nesting_has_an_end() -> None:

@@ -16,7 +16,7 @@ from tests.executors.providers.lab import faults
 from tests.executors.providers.lab.server import LAB_KEY, Exchange, Handler, Lab
 
 BASE = "/fal"
-TICKET = f"{BASE}/{{owner}}/{{app}}/requests/{{id}}"
+REQUEST = f"{BASE}/{{owner}}/{{app}}/requests/{{id}}"
 
 #: Where traces of the platform's own machinery stand, in errors that nobody should see whole.
 TRACE = "Traceback (most recent call last): File /home/fal/app.py"
@@ -62,10 +62,10 @@ class FalLab:
         self._requests: dict[str, _Request] = {}
 
     def routes(self) -> Iterable[tuple[str, str, str, Handler]]:
-        yield "GET", f"{TICKET}/status", "status", self._status
-        yield "GET", f"{TICKET}/status/stream", "stream", self._stream
-        yield "GET", TICKET, "result", self._result
-        yield "PUT", f"{TICKET}/cancel", "cancel", self._cancel
+        yield "GET", f"{REQUEST}/status", "status", self._status
+        yield "GET", f"{REQUEST}/status/stream", "stream", self._stream
+        yield "GET", REQUEST, "result", self._result
+        yield "PUT", f"{REQUEST}/cancel", "cancel", self._cancel
         yield "POST", f"{BASE}/{{model:.+}}", "submit", self._submit
 
     def is_known(self, headers: Mapping[str, str]) -> bool:
