@@ -47,7 +47,7 @@ IN_README = (
 class Setting(NamedTuple):
     """One field of Config, as its source says it."""
 
-    section: str
+    section: str  #: the subject
     name: str
     default: str | None  #: as it is written in an environment; None when there is none
     words: str
@@ -59,18 +59,15 @@ class Setting(NamedTuple):
 
 
 def settings() -> list[Setting]:
-    """Every setting, in the order of the source."""
-    source = inspect.getsource(config.Config)
-    lines = source.splitlines()
-    (cls,) = ast.parse(source).body
-    assert isinstance(cls, ast.ClassDef)
+    """Every setting, subject by subject, in the order of the source."""
     found: list[Setting] = []
-    section = ""
-    for field, words in _documented(cls):
-        assert isinstance(field.target, ast.Name)
-        above = lines[field.lineno - 2].strip()
-        section = above.removeprefix("# ") if above.startswith("# ") else section
-        found.append(Setting(section, field.target.id, _default(field), words))
+    for subject in config.SUBJECTS:
+        (cls,) = ast.parse(inspect.getsource(subject)).body
+        assert isinstance(cls, ast.ClassDef)
+        section = str(ast.get_docstring(cls)).partition(".")[0]
+        for field, words in _documented(cls):
+            assert isinstance(field.target, ast.Name)
+            found.append(Setting(section, field.target.id, _default(field), words))
     return found
 
 
@@ -104,7 +101,7 @@ def env_example() -> str:
     lines = [
         "# Settings of uvian-worker: copy to .env and change what you need.",
         "# What is commented out has the default shown; the environment wins over this file.",
-        "# Written by scripts/generate_reference.py from uvian_worker/config/settings.py.",
+        "# Written by scripts/generate_reference.py from uvian_worker/config.",
     ]
     section = None
     for setting in settings():

@@ -22,7 +22,7 @@ from redis.asyncio import Redis
 
 from tests.servers import REDIS_BINARY
 from uvian_worker.local.embedded import EmbeddedRedis
-from uvian_worker.queue.arq_adapter import WakingArqRedis, arq_redis_from_url
+from uvian_worker.queue.arq_adapter.pool import WakingArqRedis, arq_redis_from_url
 from uvian_worker.redis.connection import redis_from_url
 
 

@@ -90,7 +90,7 @@ def test_the_api_is_a_database_without_a_connection_string(
     config = _load(environment, **PROJECT, UVIAN_DATABASE="supabase")
     config.require_database()
     assert config.listen_url() is None
-    with pytest.raises(ConfigError, match="past the API"):
+    with pytest.raises(ConfigError, match="does not use the API"):
         config.require_database_url()
     with pytest.raises(ConfigError, match="UVIAN_DATABASE_URL"):
         _load(environment, UVIAN_DATABASE="postgres").require_database()

@@ -21,7 +21,8 @@ from uvian_worker.events.control import CONTROL_TYPES, CancelJob, Control
 from uvian_worker.events.publisher import Publisher
 from uvian_worker.events.reader import Reader, Resume
 from uvian_worker.local.embedded import EmbeddedRedis
-from uvian_worker.queue.dispatch import DISPATCH_SCRIPT, Dispatched, Dispatcher, Taker
+from uvian_worker.queue.dispatch import DISPATCH_SCRIPT, Dispatched, Dispatcher
+from uvian_worker.queue.taker import Taker
 
 __all__ = ["own_redis"]
 
@@ -106,8 +107,8 @@ async def test_the_documented_permissions_suffice(
     assert [event async for event in reader.follow("job:j1")]
     assert await control.send(CancelJob("j1")) == 0
     pool = backend.arq_client()
-    assert await pool._look(10) == ([], None)
-    assert await pool._next_token() is True
+    assert await pool.reader.look(10) == ([], None)
+    assert await pool.reader._next_token() is True
     for part in (dispatcher, taker, publisher, reader, control):
         await part.close()
     await backend.close()

@@ -69,8 +69,8 @@ def _rooms() -> list[str]:
 
 
 def _deeper(found: set[Path]) -> set[str]:
-    """Rooms within rooms: those of the gateway, the commands and what providers share."""
-    within = {"uvian_worker/gateway", "uvian_worker/cli"}
+    """Rooms within rooms: of the gateway, the commands, the queue, and what providers share."""
+    within = {"uvian_worker/gateway", "uvian_worker/cli", "uvian_worker/queue"}
     shared = {"executors/providers/transport", "executors/providers/offline"}
     names = {"/".join(folder.parts[:3]) for folder in found if len(folder.parts) > 2}
     return {name for name in names if name.rpartition("/")[0] in within} | shared

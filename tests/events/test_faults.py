@@ -21,7 +21,7 @@ from uvian_worker.events.reader import Expired, Reader, Resume, Snapshot
 from uvian_worker.events.subscriptions import Subscriptions
 from uvian_worker.local.embedded import EmbeddedRedis
 from uvian_worker.redis import connection
-from uvian_worker.redis.connection import Line, RedisAway, redis_from_url
+from uvian_worker.redis.connection import DedicatedConnection, RedisAway, redis_from_url
 
 pytestmark = pytest.mark.database
 
@@ -213,9 +213,9 @@ async def test_a_quiet_subscription_is_left_alone(mortal: Backend) -> None:
 
 async def test_a_line_knows_the_server_behind_it(own_redis: EmbeddedRedis, mortal: Backend) -> None:
     """After a restart at the same address a line names another server, on its first call."""
-    line = Line(mortal.client(), "uvian")
+    line = DedicatedConnection(mortal.client(), "uvian")
     mortal.defer(line.close)
-    before, _ = await line.ask("PING")
+    before, _ = await line.request("PING")
     assert len(before) == 81
     own_redis.restart()
     with pytest.raises(RedisAway):

@@ -10,9 +10,10 @@ import aiohttp
 import pytest
 
 from uvian_worker.process import health
-from uvian_worker.process.health import HealthServer
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.redis.connection import redis_from_url
+from uvian_worker.worker import health as worker_health
+from uvian_worker.worker.health import HealthServer
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ async def test_the_worker_answers_on_both_families_and_waits_for_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """``::`` is what a container is told; who connects and asks nothing is hung up on."""
-    monkeypatch.setattr(health, "_IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(worker_health, "_IDLE_SECONDS", 0.2)
 
     async def checks() -> dict[str, str]:
         return {}
@@ -103,7 +104,7 @@ async def test_a_siege_of_the_endpoint_is_one_look_at_a_time() -> None:
             raise ValueError("broken")
         return {"redis": str(looks)}
 
-    shared = health.Shared(checks)
+    shared = health.SharedChecks(checks)
     assert set(map(str, await asyncio.gather(*(shared() for _ in range(100))))) == {
         "{'redis': '1'}"
     }

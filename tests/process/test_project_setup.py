@@ -10,7 +10,7 @@ import pytest
 from repositories.errors import Unavailable
 from tests.adapters import Adapter
 from uvian_worker.config import Config
-from uvian_worker.process.project_setup import say_what_is_missing
+from uvian_worker.process.project_setup import warn_of_missing_parts
 
 LOST = """
     delete from storage.buckets where id = 'uvian-images';
@@ -27,15 +27,15 @@ async def test_a_worker_warns_once_of_what_it_does_without(
 ) -> None:
     """One line with the next step, over either way; of Storage only where pictures are kept there."""
     async with adapter.database() as database:
-        await say_what_is_missing(database, LOCAL)
-        await say_what_is_missing(database, STORAGE)
+        await warn_of_missing_parts(database, LOCAL)
+        await warn_of_missing_parts(database, STORAGE)
         assert caplog.records == []
         connection = await asyncpg.connect(superuser_dsn)
         await connection.execute(LOST)
         await connection.close()
         for config, words in ((LOCAL, ["messages"]), (STORAGE, ["policy", "messages"])):
             caplog.clear()
-            await say_what_is_missing(database, config)
+            await warn_of_missing_parts(database, config)
             (said,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
             assert "Next: `uvian migrate`" in said.getMessage()
             assert "\n" not in said.getMessage()
@@ -53,5 +53,5 @@ async def test_a_question_that_nobody_answers_is_in_nobodys_way(
         async def call(self, *_: object, **__: object) -> None:
             raise Unavailable("a failover")
 
-    await say_what_is_missing(Away(), LOCAL)  # type: ignore[arg-type]
+    await warn_of_missing_parts(Away(), LOCAL)  # type: ignore[arg-type]
     assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []

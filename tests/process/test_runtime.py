@@ -45,9 +45,9 @@ def test_who_imports_us_keeps_their_own_loop() -> None:
 def test_what_was_loaded_is_never_looked_through_again() -> None:
     """Garbage of before is collected first: it would stay for ever."""
     code = (
-        "import gc, weakref; from uvian_worker.process.runtime import keep_out_of_collections\n"
+        "import gc, weakref; from uvian_worker.process.runtime import freeze_garbage_collector\n"
         "class Knot: pass\n"
         "knot = Knot(); knot.itself = knot; gone = weakref.ref(knot); del knot\n"
-        "keep_out_of_collections(); print(gone() is None and gc.get_freeze_count() > 1000)"
+        "freeze_garbage_collector(); print(gone() is None and gc.get_freeze_count() > 1000)"
     )
     assert told(code) == "True"

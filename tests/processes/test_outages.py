@@ -90,7 +90,7 @@ async def test_one_that_waits_ends_when_it_is_told_to(site: Site) -> None:
     [
         ("refused", "is not reachable"),
         ("silence", "does not answer"),
-        ("close", "closes connections before it has said a word"),
+        ("close", "closes connections without an answer"),
     ],
 )
 async def test_started_while_redis_is_away_it_waits_and_begins(
@@ -115,7 +115,7 @@ async def test_started_while_redis_is_away_it_waits_and_begins(
         await proxy.start(port)
     (row,) = await site.ended(await site.submit("noop"))
     assert (row["status"], row["attempt"]) == ("completed", 0)
-    assert worker.said.count("jobs and events wait until it serves us") == 1, worker.said
+    assert worker.said.count("jobs and events wait until it is back") == 1, worker.said
     assert "Traceback" not in worker.said + other.said
     worker.kill()
     await proxy.close()

@@ -76,7 +76,7 @@ async def test_tls_where_none_is_spoken_ends_the_start_in_one_line(site: Site) -
         worker = site.start(UVIAN_REDIS_URL=url)
         assert await asyncio.to_thread(worker.process.wait, 60) != 0
     (line,) = last_words(worker.said)
-    assert "speaks TLS: write rediss://" in line
+    assert "expects TLS: write rediss://" in line
     await proxy.close()
 
 

@@ -326,7 +326,7 @@ async def test_every_state_is_outlived(
         warnings = [line for line in said.splitlines() if re.search(" WARNING | ERROR ", line)]
         # A state when it begins; MISCONF and its like may be met on the way.
         assert len(warnings) <= 3 * len(names), "\n".join(warnings)
-        assert said.count("Redis serves us again") <= 2 * len(names)
+        assert said.count("Redis is back after") <= 2 * len(names)
     if LONG_STATES:  # pragma: no cover - by hand
         with capsys.disabled():
             print("\n".join(["", f"Redis {version}, {SECONDS:g} s each", *table]))  # noqa: T201 - the table is what was asked for

@@ -14,7 +14,7 @@ from arq.typing import WorkerCoroutine
 from arq.worker import Worker, func
 
 from uvian_common.tasks import cancel_until_done
-from uvian_worker.queue.arq_adapter import WakingArqRedis, deserialize, serialize
+from uvian_worker.queue.arq_adapter.pool import WakingArqRedis, deserialize, serialize
 from uvian_worker.queue.dispatch import Dispatch
 from uvian_worker.redis.keys import Keys
 

@@ -17,9 +17,11 @@ from redis.exceptions import ResponseError
 from tests.queue.jobs import QUEUE, RunningWorker, dispatch_of, soon
 from tests.redis_servers import Backend, eventually
 from uvian_worker.local.embedded import EmbeddedRedis
-from uvian_worker.queue import arq_adapter as waking
-from uvian_worker.queue.arq_adapter import WakingArqRedis, deserialize, serialize
-from uvian_worker.queue.dispatch import Dispatcher, Taker
+from uvian_worker.queue.arq_adapter import picking, waiting
+from uvian_worker.queue.arq_adapter import pool as arq_pool
+from uvian_worker.queue.arq_adapter.pool import WakingArqRedis, deserialize, serialize
+from uvian_worker.queue.dispatch import Dispatcher
+from uvian_worker.queue.taker import Taker
 from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
@@ -49,7 +51,7 @@ class Bench:
     async def _run(self, job_id: str, run: int) -> None:
         if await self.taker.enter(job_id, run):
             self.ran[job_id] = time.time()
-            self.taker.done(job_id, run)
+            self.taker.claim_answered(job_id, run)
             if self.hold is not None:
                 await self.hold.wait()
 
@@ -59,7 +61,7 @@ class Bench:
 
     async def idle(self) -> None:
         """Wait until a worker waits for a wake-up."""
-        await eventually(lambda: any(pool._listening for pool in self._pools))
+        await eventually(lambda: any(pool.reader.is_waiting for pool in self._pools))
 
     async def close(self) -> None:
         """End the workers."""
@@ -112,14 +114,14 @@ async def test_a_running_job_keeps_nobody_from_waiting(
     await bench.has_run("long")
     await bench.idle()
     pool: Any = worker.worker.pool
-    reads, real = 0, pool._look
+    reads, real = 0, pool.reader.look
 
     async def counted(count: int) -> Any:
         nonlocal reads
         reads += 1
         return await real(count)
 
-    monkeypatch.setattr(pool, "_look", counted)
+    monkeypatch.setattr(pool.reader, "look", counted)
     await asyncio.sleep(0.3)
     assert reads <= 2
     await bench.dispatcher.dispatch([dispatch_of("other")])
@@ -200,7 +202,7 @@ async def test_one_token_wakes_as_many_as_there_is_work_for(bench: Bench) -> Non
     for pool in pools:
         assert await read(pool) == []
     waiting = [asyncio.create_task(read(pool)) for pool in pools]
-    await eventually(lambda: all(pool._listening for pool in pools))
+    await eventually(lambda: all(pool.reader.is_waiting for pool in pools))
     await bench.client.zadd(QUEUE, {"a:1": 1, "b:1": 2})
     await bench.client.lpush(KEYS.wake, "1")
     for found in await asyncio.gather(*waiting):
@@ -212,7 +214,7 @@ async def test_the_wake_list_stays_short(bench: Bench) -> None:
     pool = bench.backend.arq_client()
     await bench.client.zadd(QUEUE, {f"{n}:1": n for n in range(1, 10)})
     for _ in range(100):
-        await pool._pass_on()
+        await pool.reader.pass_on()
     assert await bench.client.llen(KEYS.wake) == 64
 
 
@@ -221,13 +223,13 @@ async def test_a_draining_worker_gives_its_token_back(bench: Bench) -> None:
     pool = bench.backend.arq_client()
     assert await read(pool) == []
     waiting = asyncio.create_task(read(pool))
-    await eventually(lambda: pool._listening)
-    pool.drain()
+    await eventually(lambda: pool.reader.is_waiting)
+    pool.reader.pause()
     await bench.dispatcher.dispatch([dispatch_of("j1")])
     assert await waiting == []
     assert await bench.client.llen(KEYS.wake) == 1
     assert await read(pool) == []
-    pool.resume()
+    pool.reader.resume()
     assert await read(pool) == [b"j1:1"]
 
 
@@ -235,16 +237,16 @@ async def test_a_token_that_comes_too_late_is_passed_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wait goes on while a delayed job is read; its token belongs to somebody else."""
-    monkeypatch.setattr(waking, "_BLOCK", 30)
+    monkeypatch.setattr(waiting, "_BLOCK", 30)
     pool = bench.backend.arq_client()
     await bench.dispatcher.dispatch([dispatch_of("later", run_at=soon(0.2))])
     await bench.client.delete(KEYS.wake)
     assert await read(pool) == []
     assert await read(pool) == [b"later:1"]
-    assert pool._token is not None
-    assert not pool._token.done()
+    assert pool.reader._token is not None
+    assert not pool.reader._token.done()
     await bench.client.lpush(KEYS.wake, "1")
-    await eventually(pool._token.done)
+    await eventually(pool.reader._token.done)
     assert await bench.client.llen(KEYS.wake) == 1
 
 
@@ -311,9 +313,9 @@ async def test_a_block_has_a_timeout_of_its_own(redis_url: str) -> None:
     pool = backend.arq_client(socket_timeout=0.1)
     assert await read(pool) == []
     assert await read(pool) == []
-    assert pool._token is not None
-    assert pool._token.result() is False
-    assert pool._tokens.connection is not None
+    assert pool.reader._token is not None
+    assert pool.reader._token.result() is False
+    assert pool.reader._tokens.connection is not None
     await backend.close()
 
 
@@ -351,7 +353,7 @@ async def test_a_connection_that_breaks_in_arqs_pick_does_not_end_the_worker(
     mortal: Bench, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Hole: between WATCH and EXEC redis-py raises ``WatchError`` where arq does not expect it."""
-    real = waking._PickingPipeline.parse_response
+    real = picking.PickingPipeline.parse_response
     broken = False
 
     async def breaks_once(self: Any, conn: Any, name: Any, **options: Any) -> Any:
@@ -362,7 +364,7 @@ async def test_a_connection_that_breaks_in_arqs_pick_does_not_end_the_worker(
             raise ConnectionResetError
         return await real(self, conn, name, **options)
 
-    monkeypatch.setattr(waking._PickingPipeline, "parse_response", breaks_once)
+    monkeypatch.setattr(picking.PickingPipeline, "parse_response", breaks_once)
     worker = mortal.worker()
     await mortal.dispatcher.dispatch([dispatch_of("j1")])
     await mortal.has_run("j1")
@@ -377,7 +379,7 @@ async def test_a_pick_that_fails_half_way_leaves_no_answers_to_others(
     """Its three questions go out together: what was not read must not be the next one's answer."""
     pool = bench.backend.arq_client()
     await pool.zadd(QUEUE, {"j1:1": 7})
-    real = waking._PickingPipeline.parse_response
+    real = picking.PickingPipeline.parse_response
 
     async def fails(self: Any, conn: Any, name: Any, **options: Any) -> Any:
         if name == "EXISTS":
@@ -385,7 +387,7 @@ async def test_a_pick_that_fails_half_way_leaves_no_answers_to_others(
         return await real(self, conn, name, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(waking._PickingPipeline, "parse_response", fails)
+        patch.setattr(picking.PickingPipeline, "parse_response", fails)
         async with pool.pipeline() as pipe:
             with pytest.raises(type(error)):
                 await pipe.watch("uvian:arq:in-progress:j1:1")
@@ -434,6 +436,6 @@ async def test_giving_up_ends_every_wait(own_redis: EmbeddedRedis) -> None:
 
 def test_making_a_pool_connects_to_nothing() -> None:
     """``WorkerSettings`` is a module's attribute: importing it must not need a Redis."""
-    pool = waking.arq_redis_from_url("redis://127.0.0.1:1/4", "team")
+    pool = arq_pool.arq_redis_from_url("redis://127.0.0.1:1/4", "team")
     assert pool.default_queue_name == "team:queue"
     assert isinstance(pool, Redis)

@@ -26,11 +26,13 @@ from uvian_worker.events.publisher import Publisher
 from uvian_worker.events.reader import Reader, Resume
 from uvian_worker.local.embedded import EmbeddedRedis
 from uvian_worker.queue import dispatch
-from uvian_worker.queue.arq_adapter import deserialize
-from uvian_worker.queue.dispatch import Dispatch, Dispatched, Dispatcher, Taker
-from uvian_worker.redis import connection, keys
+from uvian_worker.queue.arq_adapter import names
+from uvian_worker.queue.arq_adapter.pool import deserialize
+from uvian_worker.queue.dispatch import Dispatch, Dispatched, Dispatcher
+from uvian_worker.queue.taker import Taker
+from uvian_worker.redis import connection
 from uvian_worker.redis.connection import RedisAway
-from uvian_worker.redis.keys import Keys, split_arq_id
+from uvian_worker.redis.keys import Keys, parsed_queue_id
 
 KEYS = Keys("uvian")
 WEEK = 7 * 24 * 3_600_000
@@ -70,7 +72,7 @@ async def test_a_dispatched_job_is_what_arq_reads(dispatcher: Dispatcher, client
     before = time.time() * 1000
     assert await dispatcher.dispatch([dispatch_of("j1", 3)]) == [Dispatched.QUEUED]
     [(member, score)] = await client.zrange(QUEUE, 0, -1, withscores=True)
-    assert split_arq_id(member.decode()) == ("j1", 3)
+    assert parsed_queue_id(member) == ("j1", 3)
     assert abs(score - before) < 5_000
     raw = await client.get("uvian:arq:job:j1:3")
     assert raw is not None
@@ -211,7 +213,7 @@ async def test_a_lost_reply_is_no_second_dispatch(
     dispatcher: Dispatcher, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The call was carried out and the connection broke: the repetition finds it waiting."""
-    line = dispatcher._line
+    line = dispatcher._connection
     real, replies = line.call, iter([False])
 
     async def loses_first_reply(*arguments: Any) -> Any:
@@ -327,12 +329,12 @@ def test_times_are_written_as_python_writes_them(moment: datetime) -> None:
 
 def test_arqs_names_are_arqs() -> None:
     """The constants repeated for light clients, in Python and in Lua, are those of arq."""
-    assert arq.constants.job_key_prefix == keys.ARQ_JOB
-    assert arq.constants.in_progress_key_prefix == keys.ARQ_IN_PROGRESS
-    assert arq.constants.retry_key_prefix == keys.ARQ_RETRY
-    for name in (keys.ARQ_JOB, keys.ARQ_IN_PROGRESS, keys.ARQ_RETRY):
-        assert f"ARQ .. '{name.removeprefix(keys.ARQ)}'" in dispatch.DISPATCH_SCRIPT.text
-    assert keys.ARQ_FUNCTION in dispatch.DISPATCH_SCRIPT.text
+    assert arq.constants.job_key_prefix == names.ARQ_JOB
+    assert arq.constants.in_progress_key_prefix == names.ARQ_IN_PROGRESS
+    assert arq.constants.retry_key_prefix == names.ARQ_RETRY
+    for name in (names.ARQ_JOB, names.ARQ_IN_PROGRESS, names.ARQ_RETRY):
+        assert f"ARQ .. '{name.removeprefix(names.ARQ)}'" in dispatch.DISPATCH_SCRIPT.text
+    assert names.ARQ_FUNCTION in dispatch.DISPATCH_SCRIPT.text
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from redis.asyncio import Redis
 
 from tests.queue.jobs import QUEUE, dispatch_of
 from tests.redis_servers import Backend, eventually
-from uvian_worker.queue.dispatch import Dispatcher, Taker
+from uvian_worker.queue.dispatch import Dispatcher
+from uvian_worker.queue.taker import Taker
 from uvian_worker.redis.keys import Keys
 
 KEYS = Keys("uvian")
@@ -52,7 +53,7 @@ async def test_a_picked_id_leaves_the_queue(
     assert await taker.enter("j1", 1)
     assert await dispatcher.depth() == (0, 1)
     assert await taker.enter("j1", 1)
-    taker.done("j1", 1)
+    taker.claim_answered("j1", 1)
 
     async def forgotten() -> bool:
         return await dispatcher.depth() == (0, 0)
@@ -88,7 +89,7 @@ async def test_loops_that_ask_together_share_a_call(
     await dispatcher.dispatch(dispatch_of() for _ in range(30))
     calls = count_calls(taker, monkeypatch)
     for number in range(5):
-        taker.done(f"earlier{number}", 1)
+        taker.claim_answered(f"earlier{number}", 1)
     found = await asyncio.gather(*[taker.next() for _ in range(50)])
     assert sum(job is not None for job in found) == 30
     assert calls == [50]
@@ -103,7 +104,7 @@ async def test_claimed_ids_leave_together(
     await writer.zadd(KEYS.claiming, {f"c{number}:1": 1 for number in range(9)})
     calls = count_calls(taker, monkeypatch)
     for number in range(9):
-        taker.done(f"c{number}", 1)
+        taker.claim_answered(f"c{number}", 1)
 
     async def gone() -> bool:
         return not await client.exists(KEYS.claiming)
@@ -117,7 +118,7 @@ async def test_closing_sends_what_is_left(backend: Backend, client: Redis) -> No
     writer: Any = client
     await writer.zadd(KEYS.claiming, {"c:1": 1})
     taker = Taker(backend.client(), "uvian")
-    taker.done("c", 1)
+    taker.claim_answered("c", 1)
     await taker.close()
     await taker.close()
     assert not await client.exists(KEYS.claiming)
@@ -156,7 +157,7 @@ async def test_what_was_taken_breaks_a_pick_that_is_half_done(
 async def test_draining_takes_nothing(dispatcher: Dispatcher, taker: Taker) -> None:
     """After ``drain`` the queue is left to others; ``resume`` takes it back."""
     await dispatcher.dispatch([dispatch_of("j1")])
-    taker.drain()
+    taker.pause()
     assert await taker.next() is None
     assert (await dispatcher.depth()).queued == 1
     taker.resume()
@@ -171,6 +172,6 @@ async def test_without_redis_jobs_in_hand_go_on(
     async def away(*_: object) -> None:
         raise ConnectionError("away")
 
-    monkeypatch.setattr("uvian_worker.queue.dispatch.run_script", away)
+    monkeypatch.setattr("uvian_worker.queue.taker.run_script", away)
     assert await taker.enter("j1", 1)
     assert await taker.next() is None

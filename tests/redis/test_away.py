@@ -24,10 +24,11 @@ from uvian_worker.events.envelope import Envelope
 from uvian_worker.events.publisher import Publisher
 from uvian_worker.events.reader import Reader
 from uvian_worker.events.subscriptions import STALE, Subscriptions
-from uvian_worker.queue import arq_adapter as waking
-from uvian_worker.queue.arq_adapter import WakingArqRedis, arq_redis_from_url
-from uvian_worker.queue.dispatch import Dispatched, Dispatcher, Taker
-from uvian_worker.redis.connection import Line, redis_from_url
+from uvian_worker.queue.arq_adapter import waiting
+from uvian_worker.queue.arq_adapter.pool import WakingArqRedis, arq_redis_from_url
+from uvian_worker.queue.dispatch import Dispatched, Dispatcher
+from uvian_worker.queue.taker import Taker
+from uvian_worker.redis.connection import DedicatedConnection, redis_from_url
 from uvian_worker.redis.errors import (
     RedisAway,
     RedisDenied,
@@ -178,7 +179,7 @@ EVERY_ANSWER = (*REPLIES, *ACTIONS)
 QUICK: dict[str, Any] = {"socket_timeout": 0.2, "socket_connect_timeout": 0.2}
 
 
-def _quick(line: Line) -> None:
+def _quick(line: DedicatedConnection) -> None:
     line._client.connection_pool.connection_kwargs["socket_timeout"] = 0.2
 
 
@@ -266,7 +267,7 @@ async def test_dispatches_are_lost_to_the_sweeper_and_never_an_error(
     redis = redis_from_url(sick_url, patience=0, **QUICK)
     for answer in EVERY_ANSWER:
         dispatcher, taker = Dispatcher(redis, "uvian", patience=0), Taker(redis, "uvian")
-        _quick(dispatcher._line)
+        _quick(dispatcher._connection)
         async with sick.struck(named("EVALSHA", "EVAL"), answer):
             if answer != "half":  # that one was carried out
                 assert await dispatcher.dispatch([dispatch_of()]) == [Dispatched.LOST], answer
@@ -335,7 +336,7 @@ async def test_arqs_loop_outlives_whatever_it_is_answered(
     sick: SickRedis, sick_url: str, seam: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At each of its commands, also by refusals: stock arq goes on, and runs what waits."""
-    monkeypatch.setattr(waking, "_BLOCK", 0.03)
+    monkeypatch.setattr(waiting, "_BLOCK", 0.03)
     pool: WakingArqRedis = arq_redis_from_url(sick_url, "uvian", **QUICK)
     redis = redis_from_url(sick_url, **QUICK)
     dispatcher, ran = Dispatcher(redis, "uvian"), []
@@ -345,7 +346,7 @@ async def test_arqs_loop_outlives_whatever_it_is_answered(
         await redis.zrem("uvian:queue", f"{job_id}:1")
 
     worker = RunningWorker(pool, run, health_check_interval=0.05)
-    await eventually(lambda: pool._listening)
+    await eventually(lambda: pool.reader.is_waiting)
     refusals = (
         "WRONGTYPE Operation against a key",
         "ERR whatever",
@@ -384,7 +385,7 @@ async def test_connections_accepted_and_closed_are_a_redis_that_is_away(
     assert time.monotonic() - began > 0.05
     assert not told.done()
     assert not ping.done()
-    with pytest.raises(RedisAway, match="closes connections before it has said a word"):
+    with pytest.raises(RedisAway, match="closes connections without an answer"):
         await redis_from_url(sick_url, patience=0).ping()
     sick.refuses = False
     assert await told is Appended.APPENDED
@@ -397,5 +398,5 @@ async def test_connections_accepted_and_closed_are_a_redis_that_is_away(
 async def test_tls_where_none_is_spoken_is_named(sick: SickRedis, sick_url: str) -> None:
     """``redis://`` to a port that speaks TLS is answered by an alert, which says what to write."""
     async with sick.struck(lambda _: True, "tls"):
-        with pytest.raises(RedisAway, match="speaks TLS: write rediss://"):
+        with pytest.raises(RedisAway, match="expects TLS: write rediss://"):
             await redis_from_url(sick_url, patience=0).ping()

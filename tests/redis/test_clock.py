@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.queue.jobs import RunningWorker, dispatch_of, soon
 from tests.redis_servers import Backend, eventually
-from uvian_worker.queue import arq_adapter as waking
+from uvian_worker.queue.arq_adapter import picking
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.redis import clock as store_clock
 from uvian_worker.redis.clock import StoreClock
@@ -48,7 +48,7 @@ async def test_a_worker_with_a_wrong_clock_is_neither_late_nor_early(
 
     pool = backend.arq_client()
     worker = RunningWorker(pool, run)
-    await eventually(lambda: pool._listening)
+    await eventually(lambda: pool.reader.is_waiting)
     began = time.time()
     due = soon(0.8)
     await dispatcher.dispatch([dispatch_of("now"), dispatch_of("later", run_at=due)])
@@ -66,16 +66,16 @@ async def test_the_clock_is_asked_seldom_and_on_the_same_trip(
     """Ten looks at the queue: one of them asks for the time as well."""
     pool = backend.arq_client()
     asked = 0
-    real = waking._PickingPipeline.time
+    real = picking.PickingPipeline.time
 
     def counted(self: Any) -> Any:
         nonlocal asked
         asked += 1
         return real(self)
 
-    monkeypatch.setattr(waking._PickingPipeline, "time", counted)
+    monkeypatch.setattr(picking.PickingPipeline, "time", counted)
     for _ in range(10):
-        await pool._look(8)
+        await pool.reader.look(8)
     assert asked == 1
 
 
@@ -86,10 +86,10 @@ def test_an_answer_that_took_long_makes_nobody_early(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(
         store_clock, "time", type("T", (), {"monotonic": staticmethod(lambda: now)})
     )
-    clock.learn((5_000, 0), asked=960.0)
+    clock.learn((5_000, 0), sent_at=960.0)
     assert clock.now() == pytest.approx(5_000_000)
     assert not clock.holds  # and is asked again with the next look
-    clock.learn((5_000, 0), asked=999.99)
+    clock.learn((5_000, 0), sent_at=999.99)
     assert clock.now() == pytest.approx(5_000_010)
     assert clock.holds
 
@@ -107,7 +107,7 @@ def test_arq_sees_a_score_on_the_side_of_now_where_it_is(
         fake = {"monotonic": staticmethod(lambda: 7.0), "time": staticmethod(lambda: ours)}
         patch.setattr(store_clock, "time", type("T", (), fake))
         clock = StoreClock()
-        clock.learn((store, 0), asked=7.0)
+        clock.learn((store, 0), sent_at=7.0)
         mapped = clock.as_ours(store * 1000 + score * 1000)
     assert mapped - ours * 1000 == pytest.approx(score * 1000, abs=1)
     assert mapped > 0

@@ -18,10 +18,11 @@ from tests.queue.jobs import RunningWorker, dispatch_of
 from tests.redis_servers import eventually
 from uvian_worker.events.publisher import Publisher
 from uvian_worker.events.reader import Reader
-from uvian_worker.queue.arq_adapter import arq_redis_from_url
-from uvian_worker.queue.dispatch import Dispatcher, Taker
+from uvian_worker.queue.arq_adapter.pool import arq_redis_from_url
+from uvian_worker.queue.dispatch import Dispatcher
+from uvian_worker.queue.taker import Taker
 from uvian_worker.redis.connection import redis_from_url
-from uvian_worker.redis.permissions import missing_rights
+from uvian_worker.redis.permissions import missing_permissions
 
 pytestmark = pytest.mark.database
 
@@ -58,7 +59,7 @@ async def test_the_keys_and_channels_of_the_namespace_are_enough(
     """No INFO, no administrator's commands, no key outside: arq starts, jobs run, events are heard."""
     url = await users.may(*ALL)
     redis = redis_from_url(url, patience=1)
-    assert await missing_rights(redis, "uvian") is None
+    assert await missing_permissions(redis, "uvian") is None
     pool = arq_redis_from_url(url, "uvian")
     said: list[str] = []
     log_redis_info: Any = vars(arq.worker)["log_redis_info"]
@@ -72,7 +73,7 @@ async def test_the_keys_and_channels_of_the_namespace_are_enough(
     async def run(job_id: str, run: int) -> None:
         assert await taker.enter(job_id, run)
         await append(publisher, ref, events.JobStarted(job_type="chat", worker="w"))
-        taker.done(job_id, run)
+        taker.claim_answered(job_id, run)
 
     worker = RunningWorker(pool, run, health_check_interval=0.05)
     with caplog.at_level(logging.WARNING):
@@ -112,7 +113,7 @@ async def test_what_is_missing_is_named_with_what_gives_it(
 ) -> None:
     """By both releases of Redis, in their own words."""
     redis = redis_from_url(await users.may(*rules), patience=0)
-    lacks = await missing_rights(redis, "uvian")
+    lacks = await missing_permissions(redis, "uvian")
     await redis.aclose()
     assert lacks is not None
     assert all(right in lacks for right in named), lacks
@@ -123,6 +124,6 @@ async def test_what_is_missing_is_named_with_what_gives_it(
 async def test_nothing_is_left_of_asking(users: Users, redis_url: str) -> None:
     """The keys it tries with are gone."""
     redis = redis_from_url(redis_url, patience=0)
-    assert await missing_rights(redis, "uvian") is None
+    assert await missing_permissions(redis, "uvian") is None
     assert await redis.keys("*") == []
     await redis.aclose()

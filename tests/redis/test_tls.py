@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from uvian_worker.redis.connection import redis_from_url
 from uvian_worker.redis.errors import RedisAway
-from uvian_worker.redis.permissions import missing_rights
+from uvian_worker.redis.permissions import missing_permissions
 
 
 def _name(text: str) -> x509.Name:
@@ -140,7 +140,7 @@ async def test_a_start_without_tls_is_told_to_use_it(encrypted: Encrypted) -> No
     """The server hangs up on plain words, as one that is away does: who starts looks again, with TLS."""
     redis = redis_from_url(f"redis://127.0.0.1:{encrypted.port}/0", patience=0)
     with pytest.raises(RedisAway, match="write rediss://") as told:
-        await missing_rights(redis, "uvian")
+        await missing_permissions(redis, "uvian")
     assert not told.value.passes
     await redis.aclose()
 
@@ -154,7 +154,7 @@ async def test_who_only_hangs_up_is_away() -> None:
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     redis = redis_from_url(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0", patience=0)
     with pytest.raises(RedisAway, match="closes connections") as told:
-        await missing_rights(redis, "uvian")
+        await missing_permissions(redis, "uvian")
     assert told.value.passes
     await redis.aclose()
     server.close()

@@ -24,7 +24,7 @@ from uvian_worker.local.servers import DEVELOPMENT_USER, ENV_FILE, FOLDER
 from uvian_worker.process.stores import Stores, calls_over, place
 from uvian_worker.redis.connection import redis_from_url
 from uvian_worker.redis.errors import RedisAway, RedisState
-from uvian_worker.redis.permissions import missing_rights
+from uvian_worker.redis.permissions import missing_permissions
 
 log = logging.getLogger("uvian.cli")
 
@@ -116,7 +116,7 @@ async def _require_redis(config: Config) -> None:
     where = f"at {place(url)} (UVIAN_REDIS_URL)"
     quick = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
     try:
-        redis = redis_from_url(url, patience=0, state=RedisState(speaks=False), **quick)
+        redis = redis_from_url(url, patience=0, state=RedisState(logs=False), **quick)
     except ValueError as error:
         raise Fault(
             f"UVIAN_REDIS_URL is not a Redis URL: {error}.",
@@ -124,7 +124,7 @@ async def _require_redis(config: Config) -> None:
             hint="It reads redis://[user:password@]host:port/db, or rediss://… for TLS.",
         ) from error
     try:
-        lacks = await missing_rights(redis, config.namespace)
+        lacks = await missing_permissions(redis, config.namespace)
     except RedisAway as away:
         raise _fault_of(away, where) from away
     except ResponseError as error:

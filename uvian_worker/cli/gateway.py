@@ -27,7 +27,7 @@ async def _serve() -> None:
     from uvian_worker.config import Config
     from uvian_worker.gateway.serving import serving
     from uvian_worker.process import logs
-    from uvian_worker.process.runtime import keep_out_of_collections
+    from uvian_worker.process.runtime import freeze_garbage_collector
 
     # Not what `uvian dev` has written down: a gateway belongs to the servers it was configured for.
     config = Config.load()
@@ -35,5 +35,5 @@ async def _serve() -> None:
     logs.configure(config.log_level, config.log_format)
     await require_redis_url(config)
     async with serving(config):
-        keep_out_of_collections()
+        freeze_garbage_collector()
         await asyncio.Event().wait()

@@ -20,18 +20,16 @@ def worker(
 
     After these checks it is the same as: arq uvian_worker.WorkerSettings
     """
-    from uvian_worker.process.runtime import end_when_told, use_fast_loop
+    from uvian_worker.process.runtime import end_on_signals, use_fast_loop
 
     with exiting_with_zero():
         run(_check())
-    end_when_told()
+    end_on_signals()
     with explained():
-        from arq.worker import run_worker
-
-        from uvian_worker.worker.settings import WorkerSettings
+        from uvian_worker.worker.settings import run_worker
 
         use_fast_loop()
-        run_worker(WorkerSettings, **({"burst": True} if burst else {}))  # type: ignore[arg-type]
+        run_worker(burst=burst)
 
 
 async def _check() -> None:
@@ -39,7 +37,7 @@ async def _check() -> None:
     from uvian_worker.config import Config
     from uvian_worker.process import logs
 
-    # Not what `uvian dev` has written down: a worker belongs to the servers it was configured for.
+    # The servers of `uvian dev` do not count here: a worker belongs to those it was configured for.
     config = Config.load()
     await require_usable(config)
     logs.configure(config.log_level, config.log_format)

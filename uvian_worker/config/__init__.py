@@ -1,7 +1,8 @@
-"""Settings: read from the environment once, checked, frozen."""
+"""Settings: read from the environment once, checked, frozen. Each subject has a file."""
 
 from __future__ import annotations
 
 __all__ = ["Config", "ConfigError"]
 
-from uvian_worker.config.settings import Config, ConfigError
+from uvian_worker.config.errors import ConfigError
+from uvian_worker.config.settings import Config

@@ -1,8 +1,8 @@
-"""Where settings come from: the environment and ``.env``, and what in them is none of ours.
+"""The names in the environment and in ``.env``: which are settings, which are unknown, which are others'.
 
 Kubernetes and ``docker --link`` put the address of every service into the environment of every
-container. Of a Service called ``uvian-gateway`` that is ``UVIAN_GATEWAY_PORT=tcp://10.96.12.7:8787``
-and six more: nobody meant a setting by them, and nobody can mistype them.
+container. For a Service called ``uvian-gateway`` that is ``UVIAN_GATEWAY_PORT=tcp://10.96.12.7:8787``
+and six more variables. They are no settings, and no typing errors.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ _ADDRESS: Final = re.compile(r"(tcp|udp|sctp)://\S+:\d+", re.IGNORECASE)
 _BY_NAME: Final = re.compile(
     r"_SERVICE_HOST$|_SERVICE_PORT(_\w+)?$|_PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?$"
 )
-_LINKED: Final = re.compile(r"/[\w.-]+/[\w.-]+")  #: what docker --link says of a name: /web/redis
+_LINKED: Final = re.compile(
+    r"/[\w.-]+/[\w.-]+"
+)  #: what docker --link writes for a name: /web/redis
 
 
 class UnknownSetting(ValueError):
@@ -38,7 +40,7 @@ class UnknownSetting(ValueError):
 
 
 def is_service_variable(name: str, value: str, environ: Mapping[str, str]) -> bool:
-    """Whether Kubernetes or ``docker --link`` wrote it, of a service whose name begins like a setting."""
+    """Whether Kubernetes or ``docker --link`` wrote it, for a service with a name that begins like ours."""
     name = f"_{name.upper()}"
     if _BY_NAME.search(name):
         return True
@@ -51,7 +53,7 @@ def is_service_variable(name: str, value: str, environ: Mapping[str, str]) -> bo
 
 
 def displaced(environ: Mapping[str, str], known: Collection[str]) -> list[str]:
-    """Settings whose names a service has taken: they are what they are without the environment."""
+    """Settings whose names the variables of a service have: for these the environment does not count."""
     names = (name for name in environ if name.upper() in known)
     return sorted(name for name in names if is_service_variable(name, environ[name], environ))
 
@@ -59,7 +61,7 @@ def displaced(environ: Mapping[str, str], known: Collection[str]) -> list[str]:
 def require_known(
     environ: Mapping[str, str], files: Sequence[Path], known: Collection[str]
 ) -> None:
-    """Raise ``UnknownSetting`` for a name with our prefix that is none of ``known``.
+    """Raise ``UnknownSetting`` for a name with our prefix that is not in ``known``.
 
     pydantic-settings ignores what it does not know, so a typing error would pass in silence.
     """
@@ -72,7 +74,7 @@ def require_known(
 
 
 def unquoted(value: str) -> str:
-    """Without what a file or a terminal has left around it: spaces, a line's end, a pair of quotes."""
+    """A value without the spaces, the line's end and the pair of quotes around it."""
     value = value.strip()
     quoted = len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'"
     return value[1:-1] if quoted else value

@@ -1,4 +1,4 @@
-"""What a setting may be: kinds of values, each checked where it is read."""
+"""Types of settings: what a value may be, checked when it is read."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ _ORIGIN: Final = re.compile(r"https?://[^/?#@\s;,'\"<>\[\]]+")
 
 
 def names_in(text: str) -> tuple[str, ...]:
-    """The names of a list as it is written in a setting: `openai,local`."""
+    """The names in a setting like `openai,local`."""
     return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def numbers_in(text: str) -> dict[str, float]:
-    """The numbers of a group as it is written in a setting: `connect=10,total=600`."""
+    """The numbers in a setting like `connect=10,total=600`."""
     pairs = (pair.partition("=") for pair in names_in(text))
     return {name.strip(): float(value) for name, _, value in pairs}
 
@@ -74,7 +74,7 @@ _PRIVATE: Final = (
 
 
 def networks_in(text: str) -> list[str]:
-    """Networks separated by commas; `private` stands for those that are nobody's on the internet."""
+    """Networks separated by commas; `private` means all networks that the internet does not route."""
     names = names_in(text)
     private = _PRIVATE if "private" in names else ()
     return [*private, *(name for name in names if name != "private")]
@@ -120,7 +120,7 @@ def order(*known: str) -> AfterValidator:
 
 
 def completed(text: str, numbers: dict[str, float]) -> str:
-    """A group of numbers, with those of ``numbers`` that it leaves out."""
+    """A group of numbers, completed by those of ``numbers`` that it leaves out."""
     try:
         given = numbers_in(text)
     except ValueError:
@@ -176,7 +176,7 @@ def _base_url(text: str) -> str:
     try:
         url = urlsplit(text)
         plain = url.hostname and not (url.query or url.fragment or "@" in url.netloc)
-    except ValueError:  # whose words would repeat what stands there
+    except ValueError:  # its text would repeat the value
         plain = False
     if not plain or _ORIGIN.match(text) is None:
         raise ValueError("must be like https://host/path, without a name, a key or a question mark")

@@ -18,7 +18,7 @@ from redis.exceptions import ResponseError
 from uvian_common.batching import Batcher, Failure, Verdict
 from uvian_worker.events.append import Append
 from uvian_worker.events.event_queue import EventQueue
-from uvian_worker.redis.connection import Line, RedisAway, Script
+from uvian_worker.redis.connection import DedicatedConnection, RedisAway, Script
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class EventLog(Batcher[Append, AnswerT]):
         answer: Callable[[str], AnswerT],
         limit: int = 20_000,
     ) -> None:
-        self._connection = Line(redis, namespace)
+        self._connection = DedicatedConnection(redis, namespace)
         self._answers = {word.encode(): answer(word) for word in _ANSWERS}
         lost = answer("lost")
         super().__init__(

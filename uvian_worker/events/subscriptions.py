@@ -23,9 +23,9 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from uvian_common.backoff import pause_before
 from uvian_common.tasks import cancel_until_done
+from uvian_worker.redis.clients import place_of, state_of
 from uvian_worker.redis.connection import sibling
 from uvian_worker.redis.errors import FAULTS, RedisDenied
-from uvian_worker.redis.transport import place_of, state_of
 
 log = logging.getLogger(__name__)
 

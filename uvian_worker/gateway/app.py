@@ -46,7 +46,7 @@ from uvian_worker.gateway.live.sse import JobStreams
 from uvian_worker.gateway.live.topics import Topics
 from uvian_worker.gateway.live.websocket import LiveSockets
 from uvian_worker.gateway.openapi import document_of
-from uvian_worker.process.health import Checks, Shared
+from uvian_worker.process.health import Checks, SharedChecks
 from uvian_worker.sweep.sweeper import Sweeper
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -99,7 +99,7 @@ def application(gateway: Gateway) -> web.Application:
         app.router.add_route(operation.method, operation.route, handler)
     app.router.add_get("/v1/live", sockets.handle)
     app.router.add_get("/v1/jobs/{job_id}/events", streams.handle)
-    health = Health(Shared(gateway.checks))
+    health = Health(SharedChecks(gateway.checks))
     app.router.add_get("/health/live", health.live)
     app.router.add_get("/health/ready", health.ready)
     app.router.add_get("/openapi.json", _document())

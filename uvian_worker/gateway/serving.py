@@ -34,7 +34,7 @@ from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.gateway.live.slots import Places
 from uvian_worker.process.health import postgres_state, redis_state, sweep_state
 from uvian_worker.process.listening import listeners
-from uvian_worker.process.startup import when_there
+from uvian_worker.process.startup import when_available
 from uvian_worker.process.stores import Stores, calls_over
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.redis.connection import redis_from_url
@@ -169,7 +169,7 @@ async def _tried(stores: Stores, database: Database, stack: AsyncExitStack) -> N
     except (Transient, TimeoutError):
         # An operator who finds something to set right by now finds a gateway that says so.
         ask = partial(stores.try_database, database)
-        later = when_there(ask, _MEANWHILE, passing=WAITED_FOR)
+        later = when_available(ask, _MEANWHILE, passing=WAITED_FOR)
         stack.push_async_callback(
             cancel_until_done, asyncio.create_task(later, name="first answer")
         )

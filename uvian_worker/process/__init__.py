@@ -1,1 +1,1 @@
-"""What every process of ours has: logs, its start and its shutdown, its health, its stores."""
+"""What every process has: logs, start and end, the parts of its health, the choice of stores."""

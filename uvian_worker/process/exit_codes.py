@@ -1,4 +1,4 @@
-"""How a process of ours ends, for scripts and orchestrators; ``docs/cli.md`` has the same list."""
+"""Exit codes, for scripts and orchestrators; ``docs/cli.md`` has the same list."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What scripts can rely on."""
+    """What an exit code means."""
 
     OK = 0
     JOB_FAILED = 1  #: the job was watched and has failed or was cancelled

@@ -18,7 +18,7 @@ _NO_IPV6: Final = {errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL, errno.EPROTONOSUPPOR
 def listeners(host: str, port: int) -> list[socket.socket]:
     """Sockets that listen at ``host``, all on one port; 0 picks a free one. Raises ``OSError``.
 
-    ``::`` is every address of both families, as operators mean it, whatever the system's default.
+    ``::`` is every address of IPv6 and IPv4, whatever the default of the system is.
     """
     if host == "::":
         try:

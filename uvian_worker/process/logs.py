@@ -1,4 +1,4 @@
-"""Logging: one line per record, text or JSON, and arq's chatter turned down."""
+"""Logging: one line per record, as text or JSON; arq logs warnings only."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import orjson
 
 from uvian_common.scrubbing import guard_logs, scrubbed
 
-#: Attributes every record has; what else is there was passed as ``extra``.
+#: Attributes that every record has; all others were passed as ``extra``.
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -35,7 +35,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _clean(value: Any) -> Any:
-    """What was passed as ``extra``, whatever it is made of."""
+    """A value that was passed as ``extra``, without secrets."""
     match value:
         case str():
             return scrubbed(value)
@@ -50,9 +50,9 @@ def _clean(value: Any) -> Any:
 def configure(level: str = "INFO", style: Literal["text", "json"] = "text") -> None:
     """Send our records to stderr; calling it again replaces what was set.
 
-    arq writes two lines per job at INFO, which costs a sixth of its throughput: it is heard from
-    WARNING on. Our own runner writes one line when a job ends. From now on no logger of the process
-    tells a secret of the settings.
+    arq writes two lines per job at INFO, which costs a sixth of its throughput, so it logs warnings
+    only. The runner writes one line when a job ends. From now on no logger of the process writes a
+    secret of the settings.
     """
     guard_logs()
     handler = logging.StreamHandler(sys.stderr)

@@ -1,4 +1,4 @@
-"""Whether ``executors`` and ``repositories`` are ours: other distributions have such packages too."""
+"""Checks that ``executors`` and ``repositories`` are ours: other distributions have such packages too."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 def require_own_packages() -> None:
     """Raise ``ImportError`` when Python would import somebody else's package in place of ours.
 
-    The four packages are installed side by side. arq appends the working directory to the path,
-    and so does an editable install: an installed stranger of the same name comes first.
+    The four packages are installed side by side. arq appends the working directory to the path, and an
+    editable install appends too: so another installed package of the same name comes first.
     """
     home = Path(__file__).resolve().parents[2]
     for name in ("executors", "repositories"):

@@ -1,12 +1,12 @@
-"""What a project needs beside the schema: the bucket, its policy, the publication, the exposed schema.
+"""What a project needs besides the schema: bucket, policy, publication, exposed schema.
 
-The platform owns these, and may refuse or lose them at any time. ``uvian.platform_state()`` says what is
-missing; ``uvian migrate`` makes what it may, over a connection or through the Storage API.
+The platform owns these parts, and may refuse or lose them at any time. ``uvian.platform_state()`` returns
+what is missing; ``uvian migrate`` creates what it may, over a connection or through the Storage API.
 """
 
 from __future__ import annotations
 
-__all__ = ["look_over_api", "make_bucket", "say_what_is_missing"]
+__all__ = ["look_over_api", "make_bucket", "warn_of_missing_parts"]
 
 import logging
 from contextlib import AsyncExitStack
@@ -21,7 +21,10 @@ from uvian_worker.schema.history import Setup, findings
 log = logging.getLogger("uvian.project")
 
 _OF_PICTURES: Final = {"bucket", "policy", "public"}
-_TRIED: Final = {"bucket", "public"}  #: by whoever opens the image store: it says so, and refuses
+_TRIED: Final = {
+    "bucket",
+    "public",
+}  #: when the image store is opened, which raises if they are missing
 
 
 async def look_over_api(config: Config) -> Setup:
@@ -44,14 +47,14 @@ async def make_bucket(config: Config) -> bool:
         bucket = await Stores(config, stack).bucket()
         try:
             await bucket.require_bucket()
-        except Misconfigured:  # it is not there, or the key is refused: making it tells
+        except Misconfigured:  # it is missing, or the key is refused: the next call shows which
             await bucket.make_bucket()
             return True
         return False
 
 
-async def say_what_is_missing(database: Database, config: Config) -> None:
-    """One warning when a worker starts, of what it does without. Never in its way."""
+async def warn_of_missing_parts(database: Database, config: Config) -> None:
+    """Log one warning at the start of a worker about what is missing. It never prevents the start."""
     try:
         found = findings(await database.call("platform_state", request={}))
     except RepositoryError as error:

@@ -1,13 +1,13 @@
-"""What makes a process of ours fast, and how one ends: for whoever owns the process."""
+"""Speed and end of a process: for code that owns its process, such as a command."""
 
 from __future__ import annotations
 
 __all__ = [
     "SIGNALS",
+    "end_on_signals",
     "end_process",
-    "end_when_told",
     "file_limit",
-    "keep_out_of_collections",
+    "freeze_garbage_collector",
     "raise_file_limit",
     "use_fast_loop",
 ]
@@ -20,26 +20,26 @@ import signal
 import sys
 from typing import Final
 
-SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)  #: by which a server is told to end
+SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)  #: that end a server
 
 
-def end_when_told() -> None:
-    """While nothing is open yet a process ends at once, with 0. Loops take the signals over."""
+def end_on_signals() -> None:
+    """End at once with exit code 0 while nothing is open yet. Later the event loop handles the signals."""
     for number in SIGNALS:
         signal.signal(number, lambda *_: end_process())
 
 
 def end_process() -> None:
-    """All is settled and closed, or nothing was opened: what hangs is not worth waiting for."""
+    """End at once: everything is settled and closed, or nothing was opened. Threads that hang are left."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
 
 
 def use_fast_loop() -> None:
-    """Let event loops that are made from now on be uvloop's, where it is installed (not on Windows).
+    """Use uvloop for event loops created from now on, where it is installed (not on Windows).
 
-    Before the loop is made: a fifth less CPU per token of a chat.
+    A token of a chat then costs a fifth less CPU.
     """
     with contextlib.suppress(ImportError):
         import uvloop  # noqa: PLC0415 - not on every system
@@ -47,17 +47,17 @@ def use_fast_loop() -> None:
         asyncio.set_event_loop_policy(uvloop.EventLoopPolicy())
 
 
-def keep_out_of_collections() -> None:
-    """Let the garbage collector never again look through what a process has loaded to start.
+def freeze_garbage_collector() -> None:
+    """Exclude everything that was loaded so far from garbage collection. Call it once all is open.
 
-    Once everything is open: with it a full collection stands still for 100 ms, without for 30.
+    A full collection then stops the process for 30 ms instead of 100.
     """
     gc.collect()
     gc.freeze()
 
 
 def file_limit() -> int | None:
-    """How many files, connections among them, this process may have open; None where nothing says so."""
+    """How many files and connections this process may have open; None if there is no limit."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
@@ -67,7 +67,7 @@ def file_limit() -> int | None:
 
 
 def raise_file_limit(wanted: int = 65_536) -> None:
-    """Take as many as we may: the usual 1024 are for programs that ``select``, which none of ours does."""
+    """Raise the limit as far as allowed: the usual 1024 is for programs that use ``select``."""
     with contextlib.suppress(ImportError, OSError, ValueError):
         import resource  # noqa: PLC0415 - not on Windows
 

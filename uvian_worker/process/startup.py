@@ -1,8 +1,8 @@
-"""Waiting for a database or an image store that is away when a process starts, as a running one does."""
+"""A process that starts waits for a database or an image store that is away, as a running one does."""
 
 from __future__ import annotations
 
-__all__ = ["when_there"]
+__all__ = ["when_available"]
 
 import asyncio
 import logging
@@ -17,31 +17,31 @@ log = logging.getLogger("uvian.outage")
 
 T = TypeVar("T")
 
-_SAY_EVERY: Final = 60.0  #: seconds
+_LOG_EVERY: Final = 60.0  #: seconds
 
 
-async def when_there(
-    ask: Callable[[], Awaitable[T]],
+async def when_available(
+    call: Callable[[], Awaitable[T]],
     meanwhile: str,
     *,
     passing: tuple[type[RepositoryError], ...] = (Transient,),
 ) -> T:
-    """What ``ask`` answers, asked again while it fails with what passes.
+    """The answer of ``call``, which is repeated while it raises one of the errors in ``passing``.
 
-    One warning says what is away and what happens ``meanwhile``, another each minute and whenever it
-    is away in another way; a line says when it is back. Whatever else it raises is raised.
+    A warning says what is away and what happens ``meanwhile``. It is repeated each minute, and when the
+    error changes. A line says when the call works again. Other errors are raised.
     """
-    began, said, said_at, tries = time.monotonic(), "", 0.0, 0
+    began, logged, logged_at, tries = time.monotonic(), "", 0.0, 0
     while True:
         try:
-            answer = await ask()
+            answer = await call()
         except passing as error:
             now = time.monotonic()
-            if str(error) != said or now - said_at > _SAY_EVERY:
+            if str(error) != logged or now - logged_at > _LOG_EVERY:
                 log.warning("%s %s", _sentence(str(error)), meanwhile)
-                said, said_at = str(error), now
+                logged, logged_at = str(error), now
         else:
-            if said:
+            if logged:
                 log.info("It answers again, after %.0f s.", time.monotonic() - began)
             return answer
         await asyncio.sleep(pause_before(tries, first=0.25, longest=5.0))

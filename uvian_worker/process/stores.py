@@ -1,4 +1,4 @@
-"""Which database and which image store the settings ask for: the one place that chooses."""
+"""Database and image store, as the settings choose them: no other place chooses."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from uvian_worker.client.calls import Call, DatabaseAway, JobRefused, bad_value
 from uvian_worker.config import Config
 from uvian_worker.schema.history import COLUMNS, Applied, SchemaStatus, compare, load
 
-# supabase-py takes a fifth of the time in which a worker starts: only those load it who need it.
+# supabase-py takes a fifth of the time that a worker needs to start: it is loaded only where needed.
 if TYPE_CHECKING:
     from repositories.supabase import Supabase, SupabaseImages
 
 
 log = logging.getLogger("uvian.images")
 
-_BUCKET_SECONDS = 5.0  #: that a start waits to hear whether the bucket is there
+_BUCKET_SECONDS = 5.0  #: that a start waits for the check of the bucket
 
 
 class Stores:
-    """Opens what the settings name, once it is asked for; ``stack`` closes it.
+    """Opens what the settings name, when it is requested; ``stack`` closes it.
 
     Database and images of a Supabase project share one client. Raises ``ConfigError`` and
     ``RepositoryError`` with the next step in their message.
@@ -44,7 +44,7 @@ class Stores:
         self._client: Supabase | None = None
 
     async def database(self) -> Database:
-        """The database, tried: it answers, and this release can work on its schema."""
+        """The database, checked: it answers, and this release can work on its schema."""
         database = await self.untried_database()
         await self.try_database(database)
         return database
@@ -64,13 +64,13 @@ class Stores:
             ) from error
 
     async def untried_database(self) -> Database:
-        """The database, whether or not it answers: nothing was asked yet."""
+        """The database, unchecked: no call was made yet."""
         database = await self._database()
         self._stack.push_async_callback(database.close)
         return database
 
     async def bucket(self) -> SupabaseImages:
-        """The bucket of the pictures, there or not."""
+        """The bucket of the pictures, whether it exists or not."""
         from repositories.supabase import SupabaseImages  # noqa: PLC0415
 
         bucket = SupabaseImages(self._supabase(), max_bytes=self._config.image_max_bytes)
@@ -86,9 +86,9 @@ class Stores:
                 async with asyncio.timeout(_BUCKET_SECONDS):
                     await bucket.require_bucket()
             except (Transient, TimeoutError) as error:
-                # Chats need no pictures, and jobs that do wait for them as they would an hour later.
-                said = str(error) or "Storage does not answer"
-                log.warning("the image store is away at the start, jobs wait for it: %s", said)
+                # Chats need no pictures; other jobs wait for Storage, as they do later.
+                reason = str(error) or "Storage does not answer"
+                log.warning("the image store is away at the start, jobs wait for it: %s", reason)
             return bucket
         folder = LocalImages(
             config.images_dir,
@@ -129,7 +129,7 @@ async def require_schema(database: Database) -> None:
 
 
 async def schema_status(database: Database) -> SchemaStatus:
-    """The migration history, over whichever way, compared with the files of this release."""
+    """The migration history, over either adapter, compared with the files of this release."""
     rows = await database.select("schema_migrations", columns=COLUMNS)
     history = [
         Applied(**{**row, "applied_at": datetime.fromisoformat(row["applied_at"])}) for row in rows
@@ -138,7 +138,7 @@ async def schema_status(database: Database) -> SchemaStatus:
 
 
 def calls_over(database: Database) -> Call:
-    """The functions of a database that is open already, in the client's words."""
+    """The functions of an open database, with the errors of the client."""
 
     async def call(function: str, arguments: dict[str, Any]) -> Any:
         try:

@@ -1,1 +1,1 @@
-"""The queue between an API and the workers, and the one file that knows how arq works."""
+"""The queue between an API and the workers; ``arq_adapter`` is the one folder that knows how arq works."""

@@ -1,16 +1,14 @@
--- Put jobs into the queue; doing it twice is a no-op. Comes after log.lua, whose three arguments
--- are followed by eight per job:
+-- Put jobs into the queue; a second call with the same jobs does nothing. It comes after log.lua and
+-- arq.lua; the three arguments of log.lua are followed by eight for each job:
 -- job id, run, user id, job type, priority (seconds of head start), run at (ms since 1970, or ""), attempt,
 -- reason (a JSON object: how the last run ended; or "").
--- Answers per job: queued, waiting (it was in the queue), claiming (a worker has just taken it),
+-- Answers for each job: queued, waiting (it was in the queue), claiming (a worker has just taken it),
 -- fenced (a later run was seen) or sealed (this run has ended).
 
 local WIDTH = 8
 local QUEUE, CLAIMING, WAKE = NAMESPACE .. ':queue', NAMESPACE .. ':claiming', NAMESPACE .. ':wake'
-local ARQ = NAMESPACE .. ':arq:' -- before arq's own names, so that each installation has keys of its own
-local TOKENS = 64 -- more wake-ups than that need not wait: who takes several jobs passes one on
+local TOKENS = 64 -- no more wake-up tokens need to wait: a worker that takes several jobs passes one on
 local CLAIM_TIME = 5000
-local PAYLOAD_TIME = 7 * 24 * 60 * 60 * 1000
 local SOON = 1000 -- idle workers look this often anyway
 local tokens = 0
 
@@ -61,15 +59,9 @@ local function dispatch(at)
   local taken = redis.call('ZSCORE', CLAIMING, id)
   if taken and NOW - tonumber(taken) < CLAIM_TIME then return 'claiming' end
   if taken then redis.call('ZREM', CLAIMING, id) end
-  -- What arq reads; `t`, `f`, `a`, `k` and `et` are its own names.
-  local payload = '{"t":null,"f":"run_job","a":[' .. cjson.encode(ARGV[at]) .. ',' .. int(run)
-    .. '],"k":{},"et":' .. int(NOW) .. '}'
-  redis.call('SET', ARQ .. 'job:' .. id, payload, 'PX', int(math.max(run_at - NOW, 0) + PAYLOAD_TIME))
-  -- A worker that was killed after its pick left the lock for the longest timeout of all functions.
-  local locked = redis.call('DEL', ARQ .. 'in-progress:' .. id)
-  redis.call('DEL', ARQ .. 'retry:' .. id)
+  local was_locked = arq_offer(id, ARGV[at], run, NOW, run_at - NOW)
   local added = redis.call('ZADD', QUEUE, 'NX', int(score(tonumber(ARGV[at + 4]), run_at)), id)
-  if (added == 1 or locked == 1) and run_at - NOW < SOON then tokens = tokens + 1 end
+  if (added == 1 or was_locked) and run_at - NOW < SOON then tokens = tokens + 1 end
   if added == 0 then return 'waiting' end
   announce(at, job, run, run_at)
   return 'queued'

@@ -1,9 +1,10 @@
 -- Move ids from the queue to the claiming set, where they stand until Postgres has answered their claim.
+-- It comes after arq.lua.
 -- ARGV: namespace, how many to take, how many ids enter, those ids, then the ids whose claim is over.
--- An id enters when arq has picked it: 1 if somebody waits for it still, else 0.
--- Answers {1 or 0 per id that enters, ids taken}.
+-- An id enters when arq has picked it: 1 if it still waits for a worker, else 0.
+-- Answers {1 or 0 for each id that enters, ids taken}.
 
-local QUEUE, CLAIMING, ARQ = ARGV[1] .. ':queue', ARGV[1] .. ':claiming', ARGV[1] .. ':arq:'
+local QUEUE, CLAIMING = ARGV[1] .. ':queue', ARGV[1] .. ':claiming'
 local wanted, entering = tonumber(ARGV[2]), tonumber(ARGV[3])
 local CLOCK = redis.call('TIME')
 local NOW = string.format('%.0f', tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000))
@@ -20,13 +21,9 @@ for index = 4 + entering, #ARGV do redis.call('ZREM', CLAIMING, ARGV[index]) end
 if wanted > 0 then
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', QUEUE, '-inf', NOW, 'LIMIT', 0, wanted + SPARE)) do
     if #taken == wanted then break end
-    -- A job that arq picked and whose payload is gone would be reported as expired: what is picked
-    -- stays, and the lock on what is taken breaks a pick that is half done (arq watches this key).
-    local lock = ARQ .. 'in-progress:' .. id
-    if redis.call('SET', lock, '1', 'NX', 'PX', 1000) then
+    if arq_leaves(id) then
       redis.call('ZREM', QUEUE, id)
       redis.call('ZADD', CLAIMING, NOW, id)
-      redis.call('DEL', ARQ .. 'job:' .. id, ARQ .. 'retry:' .. id)
       taken[#taken + 1] = id
     end
   end

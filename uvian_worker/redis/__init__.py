@@ -1,1 +1,1 @@
-"""Redis: its keys, its connections, and what its errors mean."""
+"""Redis: its keys, clients and connections, what its errors mean, what its user may do."""

@@ -1,4 +1,4 @@
-"""What time it is for Redis, by whose clock jobs become due."""
+"""The time of Redis: jobs become due by its clock."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import time
 
 
 class StoreClock:
-    """The clock of Redis, which gave the queue its scores: ours may be wrong by minutes.
+    """The clock of Redis, which gave the queue its scores. The clock of this machine may be minutes off.
 
-    It is asked every few seconds and carried on by our monotonic clock in between.
+    It is read every few seconds; in between, the monotonic clock of this process continues it.
     """
 
     _HOLDS = 10.0
@@ -23,27 +23,27 @@ class StoreClock:
 
     @property
     def holds(self) -> bool:
-        """Whether what was learnt is still good."""
+        """Whether the last reading is recent enough."""
         return time.monotonic() < self._until
 
-    def learn(self, moment: tuple[int, int], asked: float) -> None:
-        """Redis has told its time, having been asked at ``asked`` (monotonic)."""
+    def learn(self, moment: tuple[int, int], sent_at: float) -> None:
+        """Take the answer of TIME, which was sent at ``sent_at`` (monotonic)."""
         answered = time.monotonic()
-        took = answered - asked
-        # A job that was put there before we asked must look due: so it counts from the question on,
-        # unless we waited for an answer so long that delayed jobs would be early.
-        since = asked if took <= self._SLOW else answered
+        took = answered - sent_at
+        # A job that was enqueued before TIME was sent must look due: so the reading counts from then on,
+        # unless the answer took so long that delayed jobs would start early.
+        since = sent_at if took <= self._SLOW else answered
         self._ahead = moment[0] * 1000 + moment[1] / 1000 - since * 1000
         self._until = answered + (self._HOLDS if took <= self._QUICK else 0.5)
         if took > self._SLOW:
-            self._until = answered  # but for this once
+            self._until = answered  # good for this call only
 
     def now(self) -> float:
         """Milliseconds since 1970, as Redis counts them."""
         return time.monotonic() * 1000 + self._ahead
 
     def as_ours(self, score: float) -> float:
-        """A score as our own clock would have given it: arq compares it with that."""
+        """A score as the clock of this machine would have given it: arq compares it with that clock."""
         if self._until == -math.inf:
             return score
         return max(1.0, time.time() * 1000 - (self.now() - score))

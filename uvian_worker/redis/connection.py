@@ -1,14 +1,14 @@
-"""Scripts, and the one connection on which a process appends.
+"""Scripts, and the dedicated connection on which a process runs those that append.
 
-A ``Line`` is one connection of its own for scripts that append: it knows the server it speaks to,
-which a pooled connection that reconnects by itself does not.
+A dedicated connection knows the identity of its server. A pooled connection, which reconnects by
+itself, does not.
 """
 
 from __future__ import annotations
 
 __all__ = [
     "FAULTS",
-    "Line",
+    "DedicatedConnection",
     "PatientRetry",
     "RedisAway",
     "Script",
@@ -31,6 +31,14 @@ from typing import Any, Self
 from redis import exceptions
 from redis.asyncio import Redis
 
+from uvian_worker.redis.clients import (
+    PatientRetry,
+    place_of,
+    pool_from_url,
+    redis_from_url,
+    sibling,
+    state_of,
+)
 from uvian_worker.redis.errors import (
     FAULTS,
     RedisAway,
@@ -39,19 +47,11 @@ from uvian_worker.redis.errors import (
     away_of_error,
 )
 from uvian_worker.redis.keys import Keys
-from uvian_worker.redis.transport import (
-    PatientRetry,
-    place_of,
-    pool_from_url,
-    redis_from_url,
-    sibling,
-    state_of,
-)
 
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """A Lua script: some files one after the other, so that scripts share their first parts."""
+    """A Lua script made of files, one after the other: so scripts share their first parts."""
 
     text: str
     sha: str = field(init=False)
@@ -67,9 +67,9 @@ class Script:
 
 
 async def run_script(redis: Any, script: Script, *arguments: Any) -> Any:
-    """Call a script by its hash; a server that has forgotten it is sent the text.
+    """Call a script by its hash, or by its text where the server does not have it.
 
-    ``RedisAway`` while Redis is away, whoever made the client; what it refuses is said.
+    Raises ``RedisAway`` while Redis is away, whoever made the client. A refusal is logged and raised.
     """
     try:
         try:
@@ -87,13 +87,13 @@ async def run_script(redis: Any, script: Script, *arguments: Any) -> Any:
         raise away from error
 
 
-class Line:
-    """One connection for scripts that append, and the identity of the server behind it.
+class DedicatedConnection:
+    """One connection, and the identity of the server behind it.
 
     The identity (``run_id:master_replid``) is read once per connection, and again every 30 s: a
     master that lost its last replica changes its replication id without breaking a connection.
-    Nothing is repeated here, since a repetition on another connection needs the identity anew:
-    callers retry.
+    Nothing is repeated here: a repetition on a new connection has to read the identity again, so
+    callers repeat.
     """
 
     _REFRESH = 30.0
@@ -109,40 +109,40 @@ class Line:
     async def call(self, script: Script, *arguments: Any) -> Any:
         """Run a script with ``namespace, server, random, *arguments``.
 
-        ``RedisAway`` while Redis is away, ``ResponseError`` for what it refuses.
+        Raises ``RedisAway`` while Redis is away, ``ResponseError`` for what it refuses.
         """
         async with self._lock, self._faults():
             server = await self._identify()
             head = (self._namespace, server, secrets.token_hex(8))
             answer = await run_script(self._client, script, *head, *arguments)
             if self._state.away is not None:
-                await self._prove()
+                await self._test_write()
             return answer
 
-    async def ask(self, *command: Any) -> tuple[str, Any]:
-        """The server's identity (empty where Redis does not tell) and what it answered.
+    async def request(self, *command: Any) -> tuple[str, Any]:
+        """The server's identity (empty where Redis does not have one) and its answer to a command.
 
-        Both from one connection: a name that was read before a restart says nothing about an answer
-        that came after it. ``RedisAway`` on any fault.
+        Both come from one connection: an identity that was read before a restart says nothing about
+        an answer after it. Raises ``RedisAway`` on any fault.
         """
         async with self._lock, self._faults():
             server = await self._identify()
             client: Any = self._client
             return server, await client.execute_command(*command)
 
-    async def prove(self) -> None:
-        """Write something, to see whether Redis does. ``RedisAway`` on any fault."""
+    async def require_write(self) -> None:
+        """Write something; raises ``RedisAway`` on any fault."""
         async with self._lock:
             try:
                 async with self._faults():
                     await self._write()
-            except RedisUnusable:  # the connection may be an old one
+            except RedisUnusable:  # the old connection may have been closed meanwhile
                 async with self._faults():
                     await self._write()
 
     @property
     def away(self) -> RedisAway | None:
-        """Why Redis does not serve this process, as far as anybody in it knows."""
+        """Why Redis does not serve this process, as far as the process knows."""
         return self._state.away
 
     @property
@@ -152,7 +152,7 @@ class Line:
 
     @property
     def denied(self) -> RedisAway | None:
-        """What it would not let us do of late, though it serves us otherwise."""
+        """What Redis has denied in the last minute, though it serves this process otherwise."""
         return self._state.denied
 
     async def close(self) -> None:
@@ -165,7 +165,7 @@ class Line:
         try:
             yield
         except BaseException as error:
-            # Whoever connects next may find another server at the same address.
+            # The next connection may reach another server at the same address.
             self._server = None
             await self._disconnect()
             away = away_of_error(error)
@@ -175,8 +175,8 @@ class Line:
                 raise
             raise away from error
 
-    async def _prove(self) -> None:
-        """A script may have had nothing to write: its answer is no proof."""
+    async def _test_write(self) -> None:
+        """A script may have had nothing to write, so its answer does not show that writes work."""
         with contextlib.suppress(*FAULTS):
             await self._write()
 
@@ -198,7 +198,7 @@ class Line:
 
 
 async def _identity(redis: Redis) -> str:
-    """The one place that knows servers without INFO (doubles, and users whose ACL forbids it)."""
+    """Empty for servers without INFO (test doubles, and users whose ACL forbids it)."""
     try:
         server = await redis.info("server")
         replication = await redis.info("replication")

@@ -1,39 +1,26 @@
 """Every name in Redis, in one place.
 
 The namespace (``UVIAN_NAMESPACE``) comes first in all of them, so that several installations share
-one Redis, each with a user that may touch nothing else. arq's own names are constants of arq; our pool
-gives them the namespace on their way to Redis.
+one Redis, each with a user that may touch nothing else. arq's own names are in
+``uvian_worker/queue/arq_adapter/names.py``; its client puts the namespace before them.
 """
 
 from __future__ import annotations
 
 __all__ = [
-    "ARQ",
-    "ARQ_FUNCTION",
-    "ARQ_IN_PROGRESS",
-    "ARQ_JOB",
-    "ARQ_RETRY",
     "Keys",
-    "arq_id",
     "canonical",
     "canonical_topic",
     "conversation_topic",
     "job_topic",
-    "split_arq_id",
+    "parsed_queue_id",
+    "queue_id",
     "user_topic",
 ]
 
 import re
 from dataclasses import dataclass
 from uuid import UUID
-
-#: The one function arq calls.
-ARQ_FUNCTION = "run_job"
-#: arq's names, repeated here because an API that enqueues does not import arq; a test compares them.
-ARQ = "arq:"
-ARQ_JOB = "arq:job:"
-ARQ_IN_PROGRESS = "arq:in-progress:"
-ARQ_RETRY = "arq:retry:"
 
 _NAMESPACE = re.compile(r"[A-Za-z0-9_.{}:-]{1,64}")
 
@@ -69,17 +56,18 @@ def canonical_topic(topic: str) -> str:
     return f"{kind}:{canonical(id_)}" if colon else topic
 
 
-def arq_id(job_id: str, run: int) -> str:
-    """The id in the queue: nothing that a dead worker left of one run can block the next."""
+def queue_id(job_id: str, run: int) -> str:
+    """The id in the queue. It has the run, so that nothing a dead worker left of one blocks the next."""
     return f"{job_id}:{run}"
 
 
-def split_arq_id(text: str) -> tuple[str, int]:
-    """The job and the run of an id in the queue; ``ValueError`` for anything else."""
-    job_id, _, run = text.rpartition(":")
-    if not job_id:
-        raise ValueError(f"{text!r} is not <job id>:<run>")
-    return job_id, int(run)
+def parsed_queue_id(raw: bytes) -> tuple[str, int] | None:
+    """The job and the run of an id in the queue; None for what somebody else has put there."""
+    job_id, _, run = raw.rpartition(b":")
+    try:
+        return (job_id.decode(), int(run)) if job_id else None
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +120,7 @@ class Keys:
 
     @property
     def queue(self) -> str:
-        """Sorted set: the arq queue, ``<job id>:<run>`` by the time it is due in milliseconds."""
+        """Sorted set: the queue, ``<job id>:<run>`` by the time it is due in milliseconds."""
         return f"{self.namespace}:queue"
 
     @property
@@ -144,10 +132,6 @@ class Keys:
     def claiming(self) -> str:
         """Sorted set: ids between the queue and their claim in Postgres, by when they left it."""
         return f"{self.namespace}:claiming"
-
-    def arq(self, name: str) -> str:
-        """A key of arq's (``arq:job:<id>``, ``arq:in-progress:<id>``, ``arq:retry:<id>``)."""
-        return f"{self.namespace}:{name}"
 
     @property
     def probe(self) -> str:

@@ -1,12 +1,12 @@
-"""What a Redis user needs, and what of it this one lacks: one sentence, before anything fails of it.
+"""Which permissions the Redis user lacks: one sentence at the start, before a command fails.
 
-INFO and the administrator's commands are not needed: without INFO a restart that kept the data is
-not noticed, which the random bits of a cursor make up for.
+INFO and the commands of administrators are not needed. Without INFO a restart that kept the data is
+not noticed; the random part of a cursor covers that case.
 """
 
 from __future__ import annotations
 
-__all__ = ["missing_rights"]
+__all__ = ["missing_permissions"]
 
 import asyncio
 import contextlib
@@ -16,17 +16,17 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.asyncio.connection import SSLConnection
 
-from uvian_worker.redis.errors import SPEAKS_TLS, RedisAway, RedisDenied, RedisUnusable
+from uvian_worker.redis.errors import EXPECTS_TLS, RedisAway, RedisDenied, RedisUnusable
 from uvian_worker.redis.keys import Keys
 
 _SECONDS: Final = 1.0
 
 
-async def missing_rights(redis: Redis, namespace: str) -> str | None:
-    """What the user of this client lacks, and how it is given; None when it has all.
+async def missing_permissions(redis: Redis, namespace: str) -> str | None:
+    """What the user of this client lacks, with the command that grants it; None if it has everything.
 
-    Everything is tried, on keys that are removed. Raises what a Redis that is away raises; one that
-    hangs up because it speaks TLS is told apart from one that is away.
+    Every command is tried, on keys that are removed afterwards. Raises ``RedisAway``, also for a server
+    that closes the connection because it expects TLS: then its words say so.
     """
     try:
         denied = [
@@ -34,13 +34,13 @@ async def missing_rights(redis: Redis, namespace: str) -> str | None:
             *await _denied_commands(redis, namespace),
         ]
     except RedisAway as away:
-        if away.is_gone and await _speaks_tls(redis):
-            raise RedisUnusable(*SPEAKS_TLS) from away
+        if away.is_gone and await _expects_tls(redis):
+            raise RedisUnusable(*EXPECTS_TLS) from away
         raise
     texts = [str(error) for error in denied if error is not None]
     if not texts:
         return None
-    lacks = sorted({_right_of(text, namespace) for text in texts})
+    lacks = sorted({_rule_of(text, namespace) for text in texts})
     user = redis.connection_pool.connection_kwargs.get("username") or "default"
     return (
         f"the Redis user {user!r} lacks {', '.join(lacks)}. All it needs: ACL SETUSER {user} "
@@ -48,14 +48,14 @@ async def missing_rights(redis: Redis, namespace: str) -> str | None:
     )
 
 
-async def _speaks_tls(redis: Redis) -> bool:
-    """Whether TLS is spoken where we did not: a Redis hangs up on the first plain word, as a proxy does."""
+async def _expects_tls(redis: Redis) -> bool:
+    """Whether the server answers to TLS: with TLS expected it closes a plain connection at once."""
     pool = redis.connection_pool
     host, port = (pool.connection_kwargs.get(name) for name in ("host", "port"))
     if host is None or issubclass(pool.connection_class, SSLConnection):
         return False
     context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is told it
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # nothing is sent to it
     try:
         async with asyncio.timeout(_SECONDS):
             _, writer = await asyncio.open_connection(host, port or 6379, ssl=context)
@@ -107,7 +107,7 @@ async def _denied_commands(redis: Redis, namespace: str) -> list[RedisDenied]:
         ("DEL", text, number, table, zset, items, log, names),
     ]
     pipe: Any = redis.pipeline(transaction=False)
-    # Not through its methods: a pipeline would carry out some of these at once.
+    # Not by its methods: a pipeline carries out some of these commands at once.
     pipe.command_stack = [(command, {}) for command in commands]
     answers = await pipe.execute(raise_on_error=False)
     return [answer for answer in answers if isinstance(answer, RedisDenied)]
@@ -126,8 +126,8 @@ async def _denied_channel(redis: Redis, namespace: str) -> RedisDenied | None:
     return None
 
 
-def _right_of(text: str, namespace: str) -> str:
-    """The ACL rule that a refusal asks for; Redis 6.2 and 7 have words of their own."""
+def _rule_of(text: str, namespace: str) -> str:
+    """The ACL rule that is missing; Redis 6.2 and 7 word their refusals differently."""
     _, quote, rest = text.partition("the '")
     if quote:
         return f"+{rest.partition(chr(39))[0]}"

@@ -1,4 +1,4 @@
-"""What a Redis URL says: read as platforms hand it out, and never repeated in an error."""
+"""Redis URLs, as platforms hand them out. No error message repeats a URL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-#: Parameters that redis-py takes out of a URL's query, and that change nothing we rely on.
+#: Parameters in the query of a URL that redis-py reads, and that change nothing that this package needs.
 _KNOWN: Final = _words(
     """client_name db health_check_interval max_connections password protocol socket_connect_timeout
     socket_keepalive socket_timeout username

@@ -158,7 +158,7 @@ class Sweeper:
             async with asyncio.timeout(PATIENCE):
                 if self._dispatcher.away is not None:
                     await (
-                        self._dispatcher.prove()
+                        self._dispatcher.require_write()
                     )  # who else would find out, where nothing happens?
                 return await self._dispatcher.redis_lost(), await self._dispatcher.overdue()
         except FAULTS:

@@ -1,1 +1,1 @@
-"""The worker process: its settings for arq, the object graph, the one task."""
+"""The worker process: its settings for arq, its services, the one task, shutdown, health."""

@@ -13,8 +13,8 @@ from typing import Final
 from redis.asyncio import Redis
 
 from uvian_worker.gateway.http.problems import Problem
+from uvian_worker.redis.clients import state_of
 from uvian_worker.redis.connection import FAULTS, Script, run_script
-from uvian_worker.redis.transport import state_of
 
 log = logging.getLogger("uvian.gateway.limits")
 
