@@ -74,7 +74,7 @@ def test_an_answer_that_begins_again_says_so() -> None:
             told("started", 4, run=2, conversation_id="c", reply_to="q"),
             told("delta", 5, run=2, offset=0, text="Another"),
         ):
-            job.hear(heard)
+            job.apply(heard)
             view.changed()
         view.finish("Another thought.")
     assert isinstance(screen.file, io.StringIO)
@@ -92,8 +92,8 @@ def test_elsewhere_an_answer_is_written_once_and_as_it_is() -> None:
     job = WatchedJob("1", "chat")
     text = "A line that is longer than twenty columns"
     with AnswerView(screen, job) as view:
-        job.hear(told("started", 1, conversation_id="c", reply_to="q"))
-        job.hear(told("delta", 2, offset=0, text=text[:9]))
+        job.apply(told("started", 1, conversation_id="c", reply_to="q"))
+        job.apply(told("delta", 2, offset=0, text=text[:9]))
         view.changed()
         view.finish(text)
     assert isinstance(screen.file, io.StringIO)

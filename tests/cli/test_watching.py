@@ -53,7 +53,7 @@ def heard(events: list[Envelope]) -> WatchedJob:
     """A job that has heard these."""
     job = WatchedJob("1")
     for one in events:
-        job.hear(one)
+        job.apply(one)
     return job
 
 
@@ -71,7 +71,7 @@ def test_events_add_up() -> None:
 def test_another_run_begins_its_stages_anew() -> None:
     """What a run that was lost said of its progress is void; its pictures are still there."""
     job = heard(a_run()[:6])
-    job.hear(event("job.requeued", 10, run=2, job_type="generation"))
+    job.apply(event("job.requeued", 10, run=2, job_type="generation"))
     assert (job.run, job.fraction, job.status) == (2, 0, "queued")
     assert job.stages["asking"].status == "waiting"
     assert set(job.pictures) == {0, 2}
@@ -92,7 +92,7 @@ def test_why_a_job_waits_again_is_said_once() -> None:
     job, out = heard(a_run()[:6]), io.StringIO()
     view = JobView(Console(file=out, width=120), job)
     for one in (requeued, event("job.started", 11, run=2, job_type="generation", worker="w")):
-        job.hear(one)
+        job.apply(one)
         view.changed()
     said = "attempt 1 failed in 'asking': Asking failed: no answer, again in 4.00 s"
     assert out.getvalue().count(said) == 1
@@ -108,8 +108,8 @@ def test_a_failure_keeps_its_sentence() -> None:
 def test_a_snapshot_counts_like_its_events() -> None:
     """Who comes late sees the state so far."""
     job = WatchedJob("1")
-    job.hear(Snapshot("job:1", tuple(a_run()[1:4]), "e-4-x", ended=False))
-    job.hear(Expired("job:1", "e-4-x", ended=False))
+    job.apply(Snapshot("job:1", tuple(a_run()[1:4]), "e-4-x", ended=False))
+    job.apply(Expired("job:1", "e-4-x", ended=False))
     assert (job.status, job.fraction) == ("processing", 0.3)
 
 
@@ -152,7 +152,7 @@ def test_elsewhere_each_thing_is_told_once_in_a_line() -> None:
     job = WatchedJob("1")
     with JobView(Console(file=output), job) as view:
         for one in a_run():
-            job.hear(one)
+            job.apply(one)
             view.changed()
     lines = output.getvalue().splitlines()
     assert [line.split()[:3] for line in lines] == [

@@ -143,7 +143,7 @@ async def _cancel(job_id: str, as_json: bool) -> ExitCode:
     if as_json:
         print_json({"id": row["id"], "status": row["status"], "run": row["run"]})
     else:
-        _tell_cancelled(row, was_over)
+        _print_cancelled(row, was_over)
     return ExitCode.OK if row["status"] == "cancelled" else ExitCode.REFUSED
 
 
@@ -158,7 +158,7 @@ async def _until_ended(site: Site, job_id: str) -> None:
                 pass
 
 
-def _tell_cancelled(row: Row, was_over: bool) -> None:
+def _print_cancelled(row: Row, was_over: bool) -> None:
     from rich.text import Text
 
     from uvian_worker.cli.terminal.output import console, status_text

@@ -112,7 +112,7 @@ async def _over_api(config: Config) -> MigrationReport:
 
 
 async def _with_bucket(report: MigrationReport, config: Config) -> MigrationReport:
-    """What SQL may not make, the Storage API may; what is refused there as well stays told."""
+    """What SQL may not make, the Storage API may; what is refused there as well stays a notice."""
     from dataclasses import replace
 
     from repositories.errors import RepositoryError
@@ -181,7 +181,7 @@ def _is_api_alone(config: Config) -> bool:
 
 
 def _target(url: str | None, config: Config) -> str:
-    """Where the schema is; the password of a connection that was given is told nowhere."""
+    """Where the schema is; the password of a connection that was given is shown nowhere."""
     if url is None:
         return config.require_database_url()
     keep_secret([url])
@@ -220,11 +220,11 @@ def _print_report(report: MigrationReport) -> None:
         if found:
             text.append("\n  → ", "cyan").append(f"{found.strip()}{steps}")
         screen.print(text, soft_wrap=True)
-    told = [notice.message for notice in report.notices]
+    notices = [notice.message for notice in report.notices]
     for part in report.made:
         screen.print(Text.assemble(("✓ ", "green"), f"made: {_NAMES.get(part, part)}"))
     _print_missing(
-        tuple(each for each in report.missing if not any(each.step in said for said in told))
+        tuple(each for each in report.missing if not any(each.step in notice for notice in notices))
     )
     done = f"{len(report.applied)} applied" if report.applied else "Nothing was pending"
     screen.print(f"{done}; {len(report.already)} were there already.")

@@ -164,10 +164,10 @@ async def _follow_as_lines(site: Site, job: WatchedJob) -> None:
     async for received in site.client.follow(job.id):
         match received:
             case Envelope():
-                job.hear(received)
+                job.apply(received)
                 print_json(asdict(received), indent=False)
             case Snapshot(state=state):
-                job.hear(received)
+                job.apply(received)
                 for envelope in state:
                     print_json(asdict(envelope), indent=False)
             case _:
@@ -192,7 +192,7 @@ async def _follow_on_screen(site: Site, job: WatchedJob) -> None:
                 await _adopt_row(site, job)
                 if job.is_over:
                     break
-            job.hear(received)
+            job.apply(received)
             view.changed()
     if screen.is_terminal:
         pictures = partial(open_stored, site.config.images_dir)

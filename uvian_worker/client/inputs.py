@@ -57,7 +57,7 @@ class Inputs:
             # One question for all who wait, and one answer.
             if self._reading is None or self._reading.done():
                 self._reading = asyncio.create_task(self._refresh(), name="read types")
-                self._reading.add_done_callback(_heard)
+                self._reading.add_done_callback(_retrieved)
             await asyncio.shield(self._reading)
         schema = self._schemas.get(type_, {})
         return mistakes_of(schema, _as_sent(document), where)
@@ -72,7 +72,7 @@ class Inputs:
         self._read_at = self._clock()
 
 
-def _heard(reading: asyncio.Task[None]) -> None:
+def _retrieved(reading: asyncio.Task[None]) -> None:
     """Whoever waited may have gone."""
     if not reading.cancelled():
         reading.exception()

@@ -17,10 +17,10 @@ State = Literal["writing", "completed", "cancelled", "void", "unknown"]
 
 @dataclass(slots=True)
 class AssembledMessage:
-    """One message as far as it was heard.
+    """One message as far as it was received.
 
     ``void`` is one that will not be; ``unknown`` is one of which something was missed: it is in the
-    row, or will be told whole while it is still being written.
+    row, or will be published whole while it is still being written.
     """
 
     id: str
@@ -40,22 +40,22 @@ class MessageAssembler:
 
     def __init__(self) -> None:
         self._messages: dict[str, AssembledMessage] = {}
-        self._places: dict[str, Cursor] = {}  #: how far each topic was heard
+        self._places: dict[str, Cursor] = {}  #: how far each topic was received
 
     @property
     def messages(self) -> Mapping[str, AssembledMessage]:
-        """All that were heard of, in the order of their beginning."""
+        """All that it knows of, in the order of their beginning."""
         return self._messages
 
-    def apply(self, heard: Envelope | Snapshot | Expired) -> None:
+    def apply(self, received: Envelope | Snapshot | Expired) -> None:
         """Take in an event, or that events were missed."""
-        match heard:
+        match received:
             case Envelope():
-                if self._is_new(heard):
-                    self._happened(heard)
+                if self._is_new(received):
+                    self._happened(received)
             case Snapshot() | Expired():
-                self._forget(heard.topic, heard.cursor)
-                for envelope in heard.state:
+                self._forget(received.topic, received.cursor)
+                for envelope in received.state:
                     self._happened(envelope)
 
     def _is_new(self, envelope: Envelope) -> bool:
@@ -112,8 +112,8 @@ def _reset(message: AssembledMessage, run: int, data: Mapping[str, Any]) -> None
 def _completed(message: AssembledMessage, run: int, data: Mapping[str, Any]) -> None:
     if data["text"] is not None:
         message.raw[:] = data["text"].encode()
-    told = data["length"], data["sha256"]
-    whole = told == (len(message.raw), hashlib.sha256(message.raw).hexdigest())
+    stored = data["length"], data["sha256"]
+    whole = stored == (len(message.raw), hashlib.sha256(message.raw).hexdigest())
     message.state, message.run = (data["status"] if whole else "unknown"), run
 
 

@@ -85,7 +85,7 @@ class WatchedJob:
 
     @property
     def answer(self) -> AssembledMessage | None:
-        """The message that it writes, as far as it was heard."""
+        """The message that it writes, as far as it was received."""
         return next(iter(self._messages.messages.values()), None)
 
     @property
@@ -100,15 +100,15 @@ class WatchedJob:
         """What the job survived."""
         return list((self.output or {}).get("warnings", ()))
 
-    def hear(self, heard: Envelope | Snapshot | Expired) -> None:
+    def apply(self, received: Envelope | Snapshot | Expired) -> None:
         """Take in what ``Client.follow`` gives."""
-        self._messages.apply(heard)
-        match heard:
+        self._messages.apply(received)
+        match received:
             case Envelope():
-                self._hear(heard)
+                self._happened(received)
             case Snapshot(state=state):
                 for envelope in state:
-                    self._hear(envelope)
+                    self._happened(envelope)
             case Expired():
                 pass  # the row knows
 
@@ -130,7 +130,7 @@ class WatchedJob:
         for name, label in stages.items():
             self.stages.setdefault(name, StageSeen(name, label))
 
-    def _hear(self, envelope: Envelope) -> None:
+    def _happened(self, envelope: Envelope) -> None:
         self.counts[envelope.type] += 1
         at = datetime.fromisoformat(envelope.at)
         self.began = self.began or at
@@ -198,6 +198,8 @@ class WatchedJob:
         self._finish_stages(data["stages"])
 
     def _finish_stages(self, stages: list[dict[str, Any]]) -> None:
-        for told in stages:
-            stage = self._stage({"stage": told["name"], "label": told.get("label", told["name"])})
-            stage.status, stage.ms = told["status"], told["ms"]
+        for stored in stages:
+            stage = self._stage(
+                {"stage": stored["name"], "label": stored.get("label", stored["name"])}
+            )
+            stage.status, stage.ms = stored["status"], stored["ms"]

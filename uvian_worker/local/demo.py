@@ -264,7 +264,7 @@ class _Run:
 
     async def _follow(self, job: WatchedJob) -> None:
         async for event in self.client.follow(job.id):
-            job.hear(event)
+            job.apply(event)
             self.audience.changed()
 
     async def lay_out(self) -> None:

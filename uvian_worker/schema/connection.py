@@ -101,7 +101,7 @@ class Notices:
     """Collects what the server says, and files it under the file that was running."""
 
     def __init__(self) -> None:
-        self.kept: list[Notice] = []
+        self.received: list[Notice] = []
         self._unfiled: list[asyncpg.PostgresLogMessage] = []
 
     def receive(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
@@ -111,7 +111,7 @@ class Notices:
     def labelled(self, label: str) -> None:
         """What was received since the last call came of this file."""
         for said in self._unfiled:
-            self.kept.append(Notice(label, said.severity, said.message, said.hint))
+            self.received.append(Notice(label, said.severity, said.message, said.hint))
         self._unfiled.clear()
 
 

@@ -90,7 +90,7 @@ async def migrate(dsn: str, *, directory: Path | None = None) -> MigrationReport
     already = (file.label for file in release.files if file.label not in applied)
     left = {finding.part for finding in missing}
     made = tuple(finding.part for finding in before if finding.part not in left)
-    return MigrationReport(tuple(applied), tuple(already), tuple(notices.kept), made, missing)
+    return MigrationReport(tuple(applied), tuple(already), tuple(notices.received), made, missing)
 
 
 async def status(dsn: str, *, directory: Path | None = None) -> SchemaStatus:

@@ -64,7 +64,7 @@ async def test_its_ending_is_told_by_socket_stream_client_and_watch(
         heard = []
         async for event in client.follow(job):
             heard.append(event)
-            watched.hear(event)
+            watched.apply(event)
     await redis.aclose()
     assert [type(event) for event in heard] == [Expired, Envelope]
     assert watched.status == outcome

@@ -143,11 +143,13 @@ class Talk:
         return wish.is_set() and job.status == "cancelled"
 
     async def _follow(self, job: WatchedJob, view: AnswerView) -> None:
-        async for heard in self.site.client.follow(job.id):
-            if isinstance(heard, Expired):  # the log does not reach back far enough: the row knows
+        async for received in self.site.client.follow(job.id):
+            if isinstance(
+                received, Expired
+            ):  # the log does not reach back far enough: the row knows
                 rows = await self.site.database.select("jobs", where=[Filter("id", "eq", job.id)])
                 job.adopt(rows[0])
-            job.hear(heard)
+            job.apply(received)
             view.changed()
             if job.is_over:
                 return
@@ -191,13 +193,13 @@ def _ctrl_c(wish: asyncio.Event) -> Iterator[None]:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None  # noqa: S101 - a coroutine always runs in a task
 
-    def hear() -> None:
+    def interrupt() -> None:
         if wish.is_set():
             task.cancel()
         wish.set()
 
     try:
-        loop.add_signal_handler(signal.SIGINT, hear)
+        loop.add_signal_handler(signal.SIGINT, interrupt)
     except (NotImplementedError, RuntimeError, ValueError):  # not here: Ctrl-C ends the command
         yield
         return

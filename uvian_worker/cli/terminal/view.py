@@ -64,7 +64,7 @@ class JobView:
         self._open = open_picture or _open_preview
         self._job = job
         self._spinner = Spinner("dots", style="cyan")
-        self._told: set[str] = set()
+        self._printed: set[str] = set()
         self._began = time.monotonic()
         self._bitmaps: dict[tuple[str, int], Text] = {}
         self._live = Live(
@@ -113,22 +113,22 @@ class JobView:
 
     def _news(self) -> Iterator[Text]:
         for stage in self._job.stages.values():
-            if stage.ms is not None and stage.name not in self._told:
-                self._told.add(stage.name)
+            if stage.ms is not None and stage.name not in self._printed:
+                self._printed.add(stage.name)
                 yield Text.assemble(
                     _MARKS[stage.status], f" {stage.label}  ", (duration(stage.ms), "dim")
                 )
         for run, line in zip(self._job.requeues, self._requeues(), strict=True):
-            if f"requeue {run}" not in self._told:
-                self._told.add(f"requeue {run}")
+            if f"requeue {run}" not in self._printed:
+                self._printed.add(f"requeue {run}")
                 yield line
         said = f"run {self._job.run} waits"
-        if self._waits is not None and said not in self._told:
-            self._told.add(said)
+        if self._waits is not None and said not in self._printed:
+            self._printed.add(said)
             yield Text(f"… Run {self._job.run} waits for {self._waits}", style="yellow")
         for place, picture in self._job.pictures.items():  # as they arrive
-            if picture.palette and f"picture {place}" not in self._told:
-                self._told.add(f"picture {place}")
+            if picture.palette and f"picture {place}" not in self._printed:
+                self._printed.add(f"picture {place}")
                 yield Text.assemble("  ", self._named(picture))
 
     def _requeues(self) -> list[Text]:
