@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from uvian_worker.cli.terminal.job_view import JobView
 from uvian_worker.cli.terminal.output import waits_for
 from uvian_worker.cli.terminal.tables import _facts, _remark
-from uvian_worker.cli.terminal.view import JobView
 from uvian_worker.events.job_view import WatchedJob
 
 NOW = datetime.now(UTC)

@@ -10,9 +10,9 @@ from PIL import Image
 from rich.console import Console
 
 from executors.imaging.codec import preview
+from uvian_worker.cli.terminal.job_view import JobView
 from uvian_worker.cli.terminal.output import duration
 from uvian_worker.cli.terminal.pixels import draw
-from uvian_worker.cli.terminal.view import JobView
 from uvian_worker.events.envelope import Envelope
 from uvian_worker.events.job_view import WatchedJob
 from uvian_worker.events.reader import Expired, Snapshot
@@ -124,7 +124,7 @@ def shown(job: WatchedJob, width: int, colours: str | None) -> str:
         legacy_windows=False,
     )
     view = JobView(console, job)
-    console.print(view._now(), view.summary())
+    console.print(view.now(), view.summary())
     output = console.file
     assert isinstance(output, io.StringIO)
     return output.getvalue()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from uvian_worker.cli.terminal.answer import AnswerView
-    from uvian_worker.cli.terminal.view import JobView
+    from uvian_worker.cli.terminal.job_view import JobView
     from uvian_worker.local.contact_sheet import Shown
     from uvian_worker.local.demo import DemoOrder, DemoResult
 
@@ -124,7 +124,7 @@ class _Screen:
 
     def begins(self, shown: Shown) -> None:
         from uvian_worker.cli.terminal.answer import AnswerView
-        from uvian_worker.cli.terminal.view import JobView
+        from uvian_worker.cli.terminal.job_view import JobView
 
         self._status.stop()
         introduce(self._screen, shown)
@@ -163,7 +163,8 @@ def look_back(screen: Console, result: DemoResult) -> None:
     """Where the time went, and the pictures themselves; of a chat, the answer."""
     from rich.text import Text
 
-    from uvian_worker.cli.terminal.view import JobView, open_stored
+    from uvian_worker.cli.terminal.gallery import open_stored
+    from uvian_worker.cli.terminal.job_view import JobView
 
     if result.text is not None:
         screen.print(Text(result.text))

@@ -180,8 +180,9 @@ async def _follow_as_lines(site: Site, job: WatchedJob) -> None:
 async def _follow_on_screen(site: Site, job: WatchedJob) -> None:
     from functools import partial
 
+    from uvian_worker.cli.terminal.gallery import open_stored
+    from uvian_worker.cli.terminal.job_view import JobView
     from uvian_worker.cli.terminal.output import console
-    from uvian_worker.cli.terminal.view import JobView, open_stored
     from uvian_worker.events.reader import Expired
 
     screen = console()
