@@ -38,7 +38,7 @@ __all__ = [
     "StorageRefused",
     "StorageUnavailable",
     "Timeout",
-    "in_our_words",
+    "as_executor_error",
 ]
 
 from typing import ClassVar
@@ -167,8 +167,8 @@ class StageError(ExecutorError):
         super().__init__(f"{self.label} failed: {reason}")
 
 
-def in_our_words(cause: BaseException) -> ExecutorError | None:
-    """The error as the user may read it; None for one that only the log may have."""
+def as_executor_error(cause: BaseException) -> ExecutorError | None:
+    """The error as its user may read it; None for one that only the log may have."""
     match cause:
         case ExecutorError():
             return cause

@@ -6,7 +6,7 @@ __all__ = ["line_of"]
 
 from typing import Final
 
-from executors.errors import ExecutorError, InvalidInput, StageError, in_our_words
+from executors.errors import ExecutorError, InvalidInput, StageError, as_executor_error
 from repositories.errors import DataError, RepositoryError
 from uvian_common.text import storable
 
@@ -36,7 +36,7 @@ def _is_expected(error: BaseException) -> bool:
         return _is_expected(error.cause)
     if isinstance(error, ExecutorError):
         return True
-    known = in_our_words(error) is not None or isinstance(error, RepositoryError)
+    known = as_executor_error(error) is not None or isinstance(error, RepositoryError)
     return known and not isinstance(error, DataError)
 
 

@@ -14,7 +14,7 @@ from executors.errors import (
     RateLimited,
     StageError,
     StorageUnavailable,
-    in_our_words,
+    as_executor_error,
 )
 from executors.running.outcomes import Failed, Outcome, Retry
 from uvian_common.backoff import pause_before
@@ -29,7 +29,7 @@ LONGEST_RATE_LIMIT = 3600.0
 def outcome_of(error: BaseException, attempt: int) -> Outcome:
     """The outcome of a run that raised ``error``; ``attempt`` is how many have burned before this one."""
     stage, label, cause = _unwrapped(error)
-    known = in_our_words(cause)
+    known = as_executor_error(cause)
     sentence = known.message if known else "an internal error"
     message = f"{label} failed: {sentence}" if label else _capitalised(sentence)
     retryable = known.retryable if known else True

@@ -11,7 +11,7 @@ from typing import Any
 
 from executors import failure_log
 from executors.base import JobContext, Stage
-from executors.errors import LeaseLost, in_our_words
+from executors.errors import LeaseLost, as_executor_error
 from executors.events import ImageReady
 from executors.imaging import codec
 from executors.imaging.palettes import Palette
@@ -64,7 +64,7 @@ def _warn_of_missing(
 ) -> None:
     line, trace = failure_log.line_of(error)
     log.warning("job %s: variation %d failed: %s", job.job.id, index, line, exc_info=trace)
-    known = in_our_words(error)
+    known = as_executor_error(error)
     reason = known.message if known else "it could not be drawn."
     job.warn(
         "variation_failed",

@@ -185,7 +185,7 @@ class FalImageModel:
         document = await self._client.request(call)
         url = document.get("status_url") if isinstance(document, dict) else None
         if not _is_word(url) or not url.endswith("/status"):
-            vendor.confuse("there is no status_url in it", str(document).encode())
+            vendor.malformed("there is no status_url in it", str(document).encode())
         if url.startswith(vendor.base_url):
             return url.removeprefix(vendor.base_url).removesuffix("/status")
         # Behind a proxy FAL names its own address; the way there is still the one that is set.
@@ -205,7 +205,7 @@ class FalImageModel:
                 case "IN_PROGRESS":
                     sentence = "FAL is drawing"
                 case other:
-                    self._client.vendor.confuse(f"the status is {str(other)[:50]!r}")
+                    self._client.vendor.malformed(f"the status is {str(other)[:50]!r}")
             if sentence != reported:
                 report(sentence)
                 reported = sentence
@@ -218,7 +218,7 @@ class FalImageModel:
             _check_known(error)
             raise
         if not isinstance(document, dict):
-            self._client.vendor.confuse("it is no JSON object", str(document).encode())
+            self._client.vendor.malformed("it is no JSON object", str(document).encode())
         return document
 
     async def _result(self, request_id: str) -> Any:
@@ -260,7 +260,7 @@ class FalImageModel:
             self._client.vendor.refuse(Refusal(status=422, code="nsfw_content_detected"))
         url = image.get("url") if isinstance(image, dict) else None
         if not _is_word(url):
-            self._client.vendor.confuse("there is no picture in it", str(document).encode())
+            self._client.vendor.malformed("there is no picture in it", str(document).encode())
         used = found.get("seed")
         return url, used if isinstance(used, int) else seed
 

@@ -122,12 +122,12 @@ class JigsawStackImageModel:
         try:
             document = parsed(content)
         except ValueError:
-            vendor.confuse(f"a picture was asked for, not {kind}", content)
+            vendor.malformed(f"a picture was asked for, not {kind}", content)
         if isinstance(document, dict) and document.get("success") is False:
             vendor.refuse(_read_error(500, document))
         url = document.get("url") if isinstance(document, dict) else None
         if not isinstance(url, str) or not url:
-            vendor.confuse("there is no picture in it", content)
+            vendor.malformed("there is no picture in it", content)
         if url.startswith(("http://", "https://")):
             return await self._results.fetched(url)
         return await self._results.decoded(url)

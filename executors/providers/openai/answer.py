@@ -87,7 +87,7 @@ class Answer:
 
     def _miss_the_end(self) -> None:
         if self._strange and not self._spoke:
-            self._vendor.confuse("there is no piece of an answer in it", self._strange)
+            self._vendor.malformed("there is no piece of an answer in it", self._strange)
         self._vendor.fail(_CUT, "no finish_reason")
 
     def _text(self, event: ServerEvent) -> str:
@@ -112,7 +112,7 @@ class Answer:
         if isinstance(document, str) and event.event == "error":
             document = {"error": document}
         if not isinstance(document, dict):
-            self._vendor.confuse("a piece of the stream is no JSON object", event.data.encode())
+            self._vendor.malformed("a piece of the stream is no JSON object", event.data.encode())
         return document
 
     def _choice(self, choice: Mapping[str, Any]) -> str:

@@ -82,7 +82,7 @@ class OpenAIChatModel:
             try:
                 yield events.feed(chunk) if chunk else events.end()
             except TooLargeError as error:
-                reply.vendor.confuse(str(error))
+                reply.vendor.malformed(str(error))
 
     async def _request(
         self,
@@ -150,5 +150,5 @@ async def _whole(reply: Reply) -> ServerEvent:
     except ValueError:
         document = None
     if not says_something(document):
-        reply.vendor.confuse(f"a stream was asked for, not {reply.content_type}", content)
+        reply.vendor.malformed(f"a stream was asked for, not {reply.content_type}", content)
     return ServerEvent(content.decode("utf-8", "replace"))

@@ -118,7 +118,7 @@ class OpenAIImageModel:
             return await self._results.decoded(text)
         if isinstance(url := found.get("url"), str) and url:
             return await self._results.fetched(url)
-        return self._client.vendor.confuse("there is no picture in it")
+        return self._client.vendor.malformed("there is no picture in it")
 
 
 def size_of(model: str, width: int, height: int) -> str:

@@ -67,7 +67,7 @@ class Endpoint:
         document = await self._client.request(Call(url="/run", body=body))
         request_id = document.get("id") if isinstance(document, dict) else None
         if not isinstance(request_id, str) or not request_id:
-            self.vendor.confuse("there is no id in it", str(document).encode())
+            self.vendor.malformed("there is no id in it", str(document).encode())
         return request_id
 
     async def ended(
@@ -98,7 +98,7 @@ class Endpoint:
                 raise UnknownRequest(refusal.message) from error
             raise
         if not isinstance(document, dict) or not isinstance(document.get("status"), str):
-            self.vendor.confuse("there is no status in it", str(document).encode())
+            self.vendor.malformed("there is no status in it", str(document).encode())
         return document
 
     def check(self, document: Mapping[str, Any]) -> None:

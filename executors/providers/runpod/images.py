@@ -89,7 +89,7 @@ class RunPodImageModel:
             with final_failures():
                 found = picture_in(output)
                 if not found:
-                    endpoint.vendor.confuse("there is no picture in it", str(output).encode())
+                    endpoint.vendor.malformed("there is no picture in it", str(output).encode())
             content = await picture(self._results, found)
             used = seed_in(output)
             model = endpoint.vendor.base_url.rpartition("/")[2]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DroppableConnector", "dropping"]
+__all__ = ["AbortableConnector", "abort_on_error"]
 
 import asyncio
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ _used: ContextVar[list[asyncio.Transport] | None] = ContextVar("used", default=N
 
 
 @contextmanager
-def dropping() -> Iterator[None]:
+def abort_on_error() -> Iterator[None]:
     """Abort the connections that the block has used, at once, unless it ends without an error.
 
     aiohttp only closes them. A connection that is closed still sends what is in its buffer, and to a
@@ -35,8 +35,8 @@ def dropping() -> Iterator[None]:
         _used.reset(token)
 
 
-class DroppableConnector(aiohttp.TCPConnector):
-    """Makes connections that the ``dropping`` block around a request can abort."""
+class AbortableConnector(aiohttp.TCPConnector):
+    """Makes connections that the ``abort_on_error`` block around a request can abort."""
 
     async def connect(
         self,

@@ -42,7 +42,7 @@ import orjson
 from yarl import URL
 
 from executors.errors import ProviderUnavailable, RateLimited
-from executors.providers.transport.connections import DroppableConnector, dropping
+from executors.providers.transport.connections import AbortableConnector, abort_on_error
 from executors.providers.transport.dns import OwnThreads
 from executors.providers.transport.limits import CallLimits, Gate, Resting
 from executors.providers.transport.retry_after import wait_of
@@ -102,7 +102,7 @@ async def open_session(user_agent: str = "uvian-worker") -> AsyncIterator[aiohtt
     """The session of the process: connections are shared, cookies are ignored."""
     lookups = OwnThreads()
     session = aiohttp.ClientSession(
-        connector=DroppableConnector(limit=0, resolver=lookups),  # the gates count
+        connector=AbortableConnector(limit=0, resolver=lookups),  # the gates count
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=None),
         # Compression helps neither streams, which it holds back, nor pictures.
@@ -158,7 +158,7 @@ class VendorClient:
         try:
             return parsed(content)
         except ValueError:
-            self.vendor.confuse("it is no JSON", content)
+            self.vendor.malformed("it is no JSON", content)
 
     async def fetch(self, url: str, *, largest: int) -> bytes:
         """What is behind a URL."""
@@ -212,7 +212,7 @@ class VendorClient:
         keys = {name: value.get_secret_value() for name, value in vendor.auth.items()}
         try:
             async with asyncio.timeout(timeouts.first_byte):
-                with dropping():
+                with abort_on_error():
                     return await self._session.request(
                         call.method,
                         self._url(call.url),
@@ -239,9 +239,9 @@ class VendorClient:
             target = URL(url)
             ours = not base or target.origin() == URL(base).origin()
         except ValueError:
-            self.vendor.confuse(f"it points to {url[:100]!r}")
+            self.vendor.malformed(f"it points to {url[:100]!r}")
         if not ours:
-            self.vendor.confuse(f"it points to another server, {target.host}")
+            self.vendor.malformed(f"it points to another server, {target.host}")
         return target
 
     async def _refuse(self, call: Call, reply: Reply) -> NoReturn:

@@ -62,7 +62,9 @@ class Results:
         try:
             return await asyncio.to_thread(base64.b64decode, encoded, validate=True)
         except (binascii.Error, ValueError):
-            self._vendor.confuse("its picture is no base64", text[:100].encode("utf-8", "replace"))
+            self._vendor.malformed(
+                "its picture is no base64", text[:100].encode("utf-8", "replace")
+            )
 
     async def fetched(self, url: str) -> bytes:
         """The picture behind a URL."""

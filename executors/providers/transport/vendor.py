@@ -93,7 +93,7 @@ class Vendor:
         again = error.retryable and refusal.status >= 400  # a redirect stays one
         raise error from VendorFault(self._safe(said), refusal=refusal, again=again)
 
-    def confuse(self, what: str, content: bytes = b"") -> NoReturn:
+    def malformed(self, what: str, content: bytes = b"") -> NoReturn:
         """Raise that an answer is not of the form that was agreed: a proxy's page, a broken server."""
         said = f"{what}: {content[:200].decode('utf-8', 'replace')}"
         error = ProviderUnavailable(f"{self.label} gave an answer that cannot be read.")

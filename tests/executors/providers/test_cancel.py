@@ -15,7 +15,7 @@ import pytest
 from executors.errors import ProviderUnavailable
 from executors.providers.base import ChatMessage
 from executors.providers.openai import OpenAIChatModel
-from executors.providers.transport.connections import DroppableConnector
+from executors.providers.transport.connections import AbortableConnector
 from executors.providers.transport.http import Call, RetryBudget, Timeouts
 from executors.providers.transport.limits import CallLimits
 from tests.executors.providers.conftest import MakeOpenAIClient
@@ -119,15 +119,15 @@ async def test_in_the_middle_of_an_upload(
 ) -> None:
     """A connection with words left to say, and nobody who listens, is dropped and not closed."""
     used: list[asyncio.BaseTransport] = []
-    connect = DroppableConnector.connect
+    connect = AbortableConnector.connect
 
-    async def remember(self: DroppableConnector, *call: Any, **more: Any) -> Any:
+    async def remember(self: AbortableConnector, *call: Any, **more: Any) -> Any:
         connection = await connect(self, *call, **more)
         assert connection.transport is not None
         used.append(connection.transport)
         return connection
 
-    monkeypatch.setattr(DroppableConnector, "connect", remember)
+    monkeypatch.setattr(AbortableConnector, "connect", remember)
     deaf = Deaf()
     server = await asyncio.get_running_loop().create_server(lambda: deaf, "127.0.0.1", 0)
     vendor_client = openai_client(
