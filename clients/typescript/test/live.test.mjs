@@ -130,3 +130,11 @@ test("a token that has expired is requested again; one that stays refused ends i
   await until(() => received.end);
   assert.deepEqual([live.state, received.end.reason, received.end.code], ["refused", "refused", "unauthorized"]);
 });
+
+test("a token that was never accepted ends it, although a socket does not say why it cannot be opened", async (t) => {
+  const person = await control("person");
+  const live = liveOf(t, person, { token: async () => `${person.token}x` });
+  const received = follow(live, `user:${person.id}`);
+  await until(() => received.end);
+  assert.deepEqual([live.state, received.end.code], ["refused", "unauthorized"]);
+});
