@@ -9,8 +9,8 @@ from tests.e2e.conftest import Visit
 pytestmark = [pytest.mark.e2e, pytest.mark.asyncio(loop_scope="package")]
 
 _RACES = """async () => {
-  const { JobState } = await import("/job.js");
-  const { Thread } = await import("/thread.js");
+  const { JobState } = await import("/data/job.js");
+  const { Thread } = await import("/data/thread.js");
   const row = (run, status) => ({ id: "j", type: "chat", run, status, input: {}, stages: [], progress: 0,
     error: null, error_message: null, created_at: "2026-01-01T00:00:00Z" });
   const event = (type, run, data) => ({ type, run, job_id: "j", at: "2026-01-01T00:00:01Z", data });
@@ -35,7 +35,7 @@ _RACES = """async () => {
 
 
 _FAILS_AFTER_ITS_BEGINNING = """async (seen) => {
-  const { Thread } = await import("/thread.js");
+  const { Thread } = await import("/data/thread.js");
   const told = (type, data) => ({ type, run: 1, job_id: "j", data });
   const question = { id: "q", position: 1, role: "user", status: "completed", content: "Why?", job_id: "j",
     reply_to: null };
@@ -79,7 +79,7 @@ async def test_an_answer_that_fails_after_its_beginning_was_seen(visit: Visit, s
 
 
 _HALF_TOLD = """async (ending) => {
-  const { Thread } = await import("/thread.js");
+  const { Thread } = await import("/data/thread.js");
   const told = (type, data) => ({ type, run: 1, job_id: "j", data });
   const question = { id: "q", position: 1, role: "user", status: "completed", content: "Why?", job_id: "j",
     reply_to: null };

@@ -1,13 +1,13 @@
 /** The page: who is signed in, what is connected, which view is open. */
 
 import { Announcer } from "./announcer.js";
-import { Api } from "./api.js";
 import { Live } from "./client/live.js";
+import { Api } from "./data/api.js";
+import { Feed } from "./data/feed.js";
+import { Files } from "./data/files.js";
+import { Session } from "./data/session.js";
 import { fill } from "./dom.js";
-import { Feed } from "./feed.js";
-import { Files } from "./files.js";
 import { Header, TABS } from "./header.js";
-import { Session } from "./session.js";
 import { ChatView } from "./views/chat.js";
 import { CreateView } from "./views/create.js";
 import { JobsView } from "./views/jobs.js";

@@ -1,10 +1,10 @@
 /** One job's result while it is made: stages, base image, variations; and what can be done with it. */
 
+import { JobState } from "../data/job.js";
 import { arrange, attribute, fill, h, text } from "../dom.js";
 import { creditsInWords, duration, number } from "../format.js";
 import { icon } from "../icons.js";
-import { JobState } from "../job.js";
-import { failureOf, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
+import { explained, failureOf, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
 import { showProblem } from "./fields.js";
 import { Lightbox } from "./lightbox.js";
 import { Picture } from "./picture.js";

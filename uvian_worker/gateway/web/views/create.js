@@ -1,6 +1,6 @@
 /** Make a concept: the form on one side, the result on the other. */
 
-import { newKey } from "../api.js";
+import { newKey } from "../data/api.js";
 import { fill, h, text } from "../dom.js";
 import { creditsInWords, isNothing, shortened } from "../format.js";
 import { Canvas } from "./canvas.js";

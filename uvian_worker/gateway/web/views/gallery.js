@@ -1,6 +1,6 @@
 /** What was made before; or, for who has made nothing yet, where one could begin. */
 
-import { h, fill } from "../dom.js";
+import { fill, h } from "../dom.js";
 import { ago } from "../format.js";
 import { explained } from "../sentences.js";
 import { Picture } from "./picture.js";

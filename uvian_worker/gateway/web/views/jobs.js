@@ -1,10 +1,10 @@
 /** All jobs, as they are at the moment. */
 
+import { JobState, stageName } from "../data/job.js";
 import { arrange, attribute, fill, h, text } from "../dom.js";
 import { ago, duration, shortened } from "../format.js";
 import { icon } from "../icons.js";
-import { JobState, stageName } from "../job.js";
-import { failureOf, explained, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
+import { explained, failureOf, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
 import { showProblem } from "./fields.js";
 
 const FILTERS = [

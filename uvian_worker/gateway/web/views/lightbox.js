@@ -1,6 +1,6 @@
 /** A picture at its full size, its colours, and what can be made of it. */
 
-import { newKey } from "../api.js";
+import { newKey } from "../data/api.js";
 import { attribute, fill, h, text } from "../dom.js";
 import { shortened } from "../format.js";
 import { icon } from "../icons.js";

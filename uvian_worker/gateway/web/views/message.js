@@ -2,7 +2,7 @@
 
 import { attribute, fill, h, text } from "../dom.js";
 import { icon } from "../icons.js";
-import { failureOf, explained, mayRunAgain } from "../sentences.js";
+import { explained, failureOf, mayRunAgain } from "../sentences.js";
 import { showProse } from "./prose.js";
 
 const WHO = { user: "You", assistant: "Answer", system: "System" };

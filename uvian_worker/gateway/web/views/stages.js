@@ -1,8 +1,8 @@
 /** The stages of a job as one line that fills, with the time each takes. */
 
+import { stageName } from "../data/job.js";
 import { arrange, attribute, h, text } from "../dom.js";
 import { duration } from "../format.js";
-import { stageName } from "../job.js";
 
 const WORDS = { "to come": "to come", running: "running", completed: "done", failed: "failed", cancelled: "stopped" };
 

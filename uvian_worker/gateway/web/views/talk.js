@@ -1,10 +1,10 @@
 /** One conversation: its messages, the answer that is being written, and a field for the next message. */
 
+import { Thread } from "../data/thread.js";
 import { arrange, attribute, fill, h, text } from "../dom.js";
 import { shortened } from "../format.js";
 import { icon } from "../icons.js";
 import { explained } from "../sentences.js";
-import { Thread } from "../thread.js";
 import { certain } from "./certain.js";
 import { showProblem } from "./fields.js";
 import { MessageItem } from "./message.js";

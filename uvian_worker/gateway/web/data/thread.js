@@ -3,8 +3,8 @@
  * for theirs. Knows no elements; `changed` is called when there is something else to show.
  */
 
+import { MessageAssembler } from "../client/messages.js";
 import { newKey } from "./api.js";
-import { MessageAssembler } from "./client/messages.js";
 import { isOlder } from "./job.js";
 
 const REMEMBERED = 100; // jobs

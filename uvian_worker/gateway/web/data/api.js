@@ -1,6 +1,6 @@
 /** The REST side of the gateway: one method per endpoint. */
 
-import { pauseBefore } from "./client/backoff.js";
+import { pauseBefore } from "../client/backoff.js";
 
 /** An answer that is an error, or none at all (`code` is then `network`). */
 export class Problem extends Error {
