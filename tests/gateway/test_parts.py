@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 from uuid import UUID
 
@@ -17,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from executors.registry import Registry
 from uvian_worker.client.calls import JobRefused
 from uvian_worker.client.schemas import mistakes_of
+from uvian_worker.gateway.app import _ENDPOINTS, _endpoints
 from uvian_worker.gateway.endpoints.page import Page
 from uvian_worker.gateway.http.problems import problem_of
 
@@ -30,6 +32,15 @@ def test_a_gateway_loads_neither_arq_nor_what_draws() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_endpoints_of_the_document_are_those_that_are_served() -> None:
+    """None is left out on one side; each has a summary, its handler's docstring."""
+    stores: Any = SimpleNamespace(database=None, client=None, images=None)
+    assert tuple(type(each) for each in _endpoints(stores)) == _ENDPOINTS
+    operations = [each for kind in _ENDPOINTS for each in kind.operations.values()]
+    assert len({(each.method, each.route) for each in operations}) == len(operations) > 20
+    assert all(each.summary and not each.summary.endswith(".") for each in operations)
 
 
 def test_what_the_client_finds_wrong_is_told_field_by_field() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 __all__ = ["HANG_UP", "Gateway", "application", "document"]
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -18,15 +18,15 @@ from repositories.local import LocalImages
 from uvian_worker import __version__
 from uvian_worker.client import Client
 from uvian_worker.events.reader import Reader
-from uvian_worker.gateway.endpoints.concepts import concept_operations
-from uvian_worker.gateway.endpoints.conversations import conversation_operations
-from uvian_worker.gateway.endpoints.credits import credit_operations
-from uvian_worker.gateway.endpoints.executors import executor_operations
-from uvian_worker.gateway.endpoints.files import FolderFiles, file_operations
+from uvian_worker.gateway.endpoints.concepts import ConceptEndpoints
+from uvian_worker.gateway.endpoints.conversations import ConversationEndpoints
+from uvian_worker.gateway.endpoints.credits import CreditEndpoints
+from uvian_worker.gateway.endpoints.executors import ExecutorEndpoints
+from uvian_worker.gateway.endpoints.files import FileEndpoints, FolderFiles
 from uvian_worker.gateway.endpoints.health import Health
-from uvian_worker.gateway.endpoints.invitations import invitation_operations
-from uvian_worker.gateway.endpoints.jobs import job_operations
-from uvian_worker.gateway.endpoints.messages import message_operations
+from uvian_worker.gateway.endpoints.invitations import InvitationEndpoints
+from uvian_worker.gateway.endpoints.jobs import JobEndpoints
+from uvian_worker.gateway.endpoints.messages import MessageEndpoints
 from uvian_worker.gateway.endpoints.page import Page
 from uvian_worker.gateway.endpoints.wake import Wake
 from uvian_worker.gateway.http.auth import TokenVerifier, User
@@ -34,7 +34,7 @@ from uvian_worker.gateway.http.client_address import Addresses
 from uvian_worker.gateway.http.connections import attended
 from uvian_worker.gateway.http.in_flight import InFlight
 from uvian_worker.gateway.http.middleware import across_origins, dressed, errors_as_problems
-from uvian_worker.gateway.http.operations import Operation, handler_of
+from uvian_worker.gateway.http.operations import Endpoints, Operation, handler_of
 from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.gateway.http.rate_limits import Limits
 from uvian_worker.gateway.job_types import JobTypes
@@ -48,6 +48,18 @@ from uvian_worker.gateway.live.websocket import LiveSockets
 from uvian_worker.gateway.openapi import document_of
 from uvian_worker.process.health import Checks, SharedChecks
 from uvian_worker.sweep.sweeper import Sweeper
+
+#: In the order in which the OpenAPI document has them.
+_ENDPOINTS: Final = (
+    JobEndpoints,
+    ConversationEndpoints,
+    InvitationEndpoints,
+    MessageEndpoints,
+    ConceptEndpoints,
+    CreditEndpoints,
+    FileEndpoints,
+    ExecutorEndpoints,
+)
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -78,7 +90,6 @@ class Gateway:
 
 def application(gateway: Gateway) -> web.Application:
     """All endpoints; starting and closing what they stand on is the caller's."""
-    operations = _operations(gateway.database, gateway.client, gateway.images)
     feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
     places = gateway.places, gateway.addresses
     sockets = LiveSockets(
@@ -94,9 +105,10 @@ def application(gateway: Gateway) -> web.Application:
         middlewares=[attended, in_flight.counted, errors_as_problems, preflight],
     )
     app.on_response_prepare.extend((dressed, allow, in_flight.said))
-    for operation in operations:
-        handler = handler_of(operation, _admission(gateway))
-        app.router.add_route(operation.method, operation.route, handler)
+    for endpoints in _endpoints(gateway):
+        for operation, answer in endpoints.handlers():
+            handler = handler_of(operation, answer, _admission(gateway))
+            app.router.add_route(operation.method, operation.route, handler)
     app.router.add_get("/v1/live", sockets.handle)
     app.router.add_get("/v1/jobs/{job_id}/events", streams.handle)
     health = Health(SharedChecks(gateway.checks))
@@ -120,23 +132,22 @@ def application(gateway: Gateway) -> web.Application:
 
 def document() -> dict[str, Any]:
     """The OpenAPI document: that of every gateway of this release."""
-    nothing: Any = None  # what is not asked needs nothing to stand on
-    return document_of(_operations(nothing, nothing, nothing), version=__version__)
+    operations = [each for kind in _ENDPOINTS for each in kind.operations.values()]
+    return document_of(operations, version=__version__)
 
 
-def _operations(database: Database, client: Client, images: ImageStore) -> list[Operation]:
-    """All that takes JSON and answers JSON, for signed-in users."""
+def _endpoints(gateway: Gateway) -> Iterator[Endpoints]:
+    """All that takes JSON and answers JSON, for signed-in users: one of each of ``_ENDPOINTS``."""
+    database, client, images = gateway.database, gateway.client, gateway.images
     types = JobTypes(database)
-    return [
-        *job_operations(database, client, types),
-        *conversation_operations(database, client),
-        *invitation_operations(database, client),
-        *message_operations(database, client, types),
-        *concept_operations(database, images),
-        *credit_operations(database),
-        *file_operations(database, images),
-        *executor_operations(database, types),
-    ]
+    yield JobEndpoints(database, client, types)
+    yield ConversationEndpoints(database, client)
+    yield InvitationEndpoints(database, client)
+    yield MessageEndpoints(database, client, types)
+    yield ConceptEndpoints(database, images)
+    yield CreditEndpoints(database)
+    yield FileEndpoints(database, images)
+    yield ExecutorEndpoints(database, types)
 
 
 def _admission(gateway: Gateway) -> Callable[[web.Request, Operation], Awaitable[User]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["concept_operations"]
+__all__ = ["ConceptEndpoints"]
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -13,7 +13,14 @@ from repositories.concepts import UserConcepts
 from repositories.database import Database, Filter, Row
 from repositories.images import ImageStore
 from uvian_worker.gateway.endpoints.files import signed
-from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
+from uvian_worker.gateway.http.operations import (
+    Answer,
+    Endpoints,
+    Operation,
+    Parameters,
+    Request,
+    Shown,
+)
 from uvian_worker.gateway.http.pagination import Page, PageQuery, page_of
 
 _LISTED: Final = (
@@ -70,40 +77,16 @@ class ConceptPath(Parameters):
     concept_id: UUID
 
 
-def concept_operations(database: Database, images: ImageStore) -> Sequence[Operation]:
-    """The endpoints of concepts."""
-    concepts = _Concepts(database, images)
-    return (
-        Operation(
-            id="listConcepts",
-            method="GET",
-            route="/v1/concepts",
-            summary="Your concepts, the newest first",
-            tag="concepts",
-            handle=concepts.list,
-            query=PageQuery,
-            answers={200: ConceptPage},
-        ),
-        Operation(
-            id="getConcept",
-            method="GET",
-            route="/v1/concepts/{concept_id}",
-            summary="One concept with its variations",
-            tag="concepts",
-            handle=concepts.get,
-            path=ConceptPath,
-            answers={200: Concept},
-            problems=("not_found",),
-        ),
-    )
+class ConceptEndpoints(Endpoints, tag="concepts"):
+    """The handlers. A concept of somebody else does not exist."""
 
-
-class _Concepts:
     def __init__(self, database: Database, images: ImageStore) -> None:
         self._database = database
         self._images = images
 
+    @Operation("listConcepts", "GET", "/v1/concepts", query=PageQuery, answers={200: ConceptPage})
     async def list(self, request: Request[Any, PageQuery, Any]) -> Answer:
+        """Your concepts, the newest first."""
         rows, cursor = await page_of(
             self._database,
             "concepts",
@@ -115,7 +98,16 @@ class _Concepts:
         items = [ConceptSummary(**row, image_url=urls.get(row["image_path"])) for row in rows]
         return Answer(ConceptPage(items=items, next_cursor=cursor))
 
+    @Operation(
+        "getConcept",
+        "GET",
+        "/v1/concepts/{concept_id}",
+        path=ConceptPath,
+        answers={200: Concept},
+        problems=("not_found",),
+    )
     async def get(self, request: Request[ConceptPath, Any, Any]) -> Answer:
+        """One concept with its variations."""
         found = await UserConcepts(self._database, request.user.id).get(
             str(request.path.concept_id)
         )

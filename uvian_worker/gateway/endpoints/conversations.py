@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Conversation", "ConversationPath", "conversation_operations"]
+__all__ = ["Conversation", "ConversationEndpoints", "ConversationPath"]
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 from uuid import UUID
 
 from pydantic import Field
@@ -17,6 +16,7 @@ from uvian_worker.client import Client
 from uvian_worker.gateway.http.operations import (
     STORABLE,
     Answer,
+    Endpoints,
     Operation,
     Parameters,
     Request,
@@ -91,108 +91,31 @@ class MemberPath(ConversationPath):
 _NOT_YOURS = ("not_found", "owner_only")
 
 
-def conversation_operations(database: Database, client: Client) -> Sequence[Operation]:
-    """The endpoints of conversations and their members."""
-    conversations = _Conversations(database, client)
-    one = "/v1/conversations/{conversation_id}"
-    common: Mapping[str, Any] = {"tag": "conversations"}
-    return (
-        Operation(
-            id="createConversation",
-            method="POST",
-            route="/v1/conversations",
-            summary="Create a conversation",
-            handle=conversations.create,
-            body=NewConversation,
-            answers={201: Conversation},
-            names="conversation_id",
-            problems=(
-                "invalid_conversation",
-                "conflict",
-                "type_not_open",
-                "type_disabled",
-                "unknown_type",
-                "too_many_conversations",
-            ),
-            **common,
-        ),
-        Operation(
-            id="listConversations",
-            method="GET",
-            route="/v1/conversations",
-            summary="Your conversations, the one with the latest message first",
-            handle=conversations.list,
-            query=PageQuery,
-            answers={200: ConversationPage},
-            **common,
-        ),
-        Operation(
-            id="getConversation",
-            method="GET",
-            route=one,
-            summary="One conversation",
-            handle=conversations.get,
-            path=ConversationPath,
-            answers={200: Conversation},
-            problems=("not_found",),
-            **common,
-        ),
-        Operation(
-            id="updateConversation",
-            method="PATCH",
-            route=one,
-            summary="Change title or metadata, as its owner",
-            handle=conversations.update,
-            path=ConversationPath,
-            body=ConversationChange,
-            answers={200: Conversation},
-            problems=(*_NOT_YOURS, "invalid_conversation"),
-            **common,
-        ),
-        Operation(
-            id="deleteConversation",
-            method="DELETE",
-            route=one,
-            summary="Delete it with its messages, as its owner; open chats are cancelled",
-            handle=conversations.delete,
-            path=ConversationPath,
-            answers={204: None},
-            problems=_NOT_YOURS,
-            **common,
-        ),
-        Operation(
-            id="listMembers",
-            method="GET",
-            route=f"{one}/members",
-            summary="The members of a conversation",
-            handle=conversations.members,
-            path=ConversationPath,
-            answers={200: Members},
-            problems=("not_found",),
-            **common,
-        ),
-        Operation(
-            id="removeMember",
-            method="DELETE",
-            route=f"{one}/members/{{user_id}}",
-            summary="Remove a member or withdraw an invitation, as the owner; or leave",
-            handle=conversations.remove_member,
-            path=MemberPath,
-            answers={204: None},
-            problems=(*_NOT_YOURS, "owner_stays"),
-            **common,
-        ),
-    )
+_ONE: Final = "/v1/conversations/{conversation_id}"
+_CREATE_PROBLEMS: Final = (
+    "invalid_conversation", "conflict", "type_not_open", "type_disabled", "unknown_type",
+    "too_many_conversations",
+)  # fmt: skip
 
 
-class _Conversations:
+class ConversationEndpoints(Endpoints, tag="conversations"):
     """The handlers. What a user takes no part in does not exist."""
 
     def __init__(self, database: Database, client: Client) -> None:
         self._database = database
         self._client = client
 
+    @Operation(
+        "createConversation",
+        "POST",
+        "/v1/conversations",
+        body=NewConversation,
+        answers={201: Conversation},
+        names="conversation_id",
+        problems=_CREATE_PROBLEMS,
+    )
     async def create(self, request: Request[Any, Any, NewConversation]) -> Answer:
+        """Create a conversation."""
         made = await self._client.conversations.create(
             request.user.id,
             title=request.body.title,
@@ -206,7 +129,15 @@ class _Conversations:
             headers={"Location": f"/v1/conversations/{made}"},
         )
 
+    @Operation(
+        "listConversations",
+        "GET",
+        "/v1/conversations",
+        query=PageQuery,
+        answers={200: ConversationPage},
+    )
     async def list(self, request: Request[Any, PageQuery, Any]) -> Answer:
+        """Your conversations, the one with the latest message first."""
         limit = request.query.limit
         before = Place.read(request.query.cursor) if request.query.cursor is not None else None
         found = await UserConversations(self._database, request.user.id).list(
@@ -223,10 +154,29 @@ class _Conversations:
             )
         )
 
+    @Operation(
+        "getConversation",
+        "GET",
+        _ONE,
+        path=ConversationPath,
+        answers={200: Conversation},
+        problems=("not_found",),
+    )
     async def get(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        """One conversation."""
         return Answer(await self._get(request.user.id, str(request.path.conversation_id)))
 
+    @Operation(
+        "updateConversation",
+        "PATCH",
+        _ONE,
+        path=ConversationPath,
+        body=ConversationChange,
+        answers={200: Conversation},
+        problems=(*_NOT_YOURS, "invalid_conversation"),
+    )
     async def update(self, request: Request[ConversationPath, Any, ConversationChange]) -> Answer:
+        """Change title or metadata, as its owner."""
         conversation_id = str(request.path.conversation_id)
         await self._client.conversations.update(
             conversation_id,
@@ -236,17 +186,44 @@ class _Conversations:
         )
         return Answer(await self._get(request.user.id, conversation_id))
 
+    @Operation(
+        "deleteConversation",
+        "DELETE",
+        _ONE,
+        path=ConversationPath,
+        answers={204: None},
+        problems=_NOT_YOURS,
+    )
     async def delete(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        """Delete it with its messages, as its owner; open chats are cancelled."""
         conversation_id = str(request.path.conversation_id)
         await self._client.conversations.delete(conversation_id, user_id=request.user.id)
         return Answer(None, status=204)
 
+    @Operation(
+        "listMembers",
+        "GET",
+        f"{_ONE}/members",
+        path=ConversationPath,
+        answers={200: Members},
+        problems=("not_found",),
+    )
     async def members(self, request: Request[ConversationPath, Any, Any]) -> Answer:
+        """The members of a conversation."""
         mine = UserConversations(self._database, request.user.id)
         found = await mine.members(str(request.path.conversation_id))
         return Answer(Members(items=[Member.model_validate(each) for each in found]))
 
+    @Operation(
+        "removeMember",
+        "DELETE",
+        f"{_ONE}/members/{{user_id}}",
+        path=MemberPath,
+        answers={204: None},
+        problems=(*_NOT_YOURS, "owner_stays"),
+    )
     async def remove_member(self, request: Request[MemberPath, Any, Any]) -> Answer:
+        """Remove a member or withdraw an invitation, as the owner; or leave."""
         conversation_id, member = str(request.path.conversation_id), str(request.path.user_id)
         await self._client.conversations.remove_member(
             conversation_id, member, user_id=request.user.id

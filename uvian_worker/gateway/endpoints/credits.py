@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["credit_operations"]
+__all__ = ["CreditEndpoints"]
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -14,7 +13,14 @@ from pydantic import Field
 
 from repositories.credits import CreditRepository
 from repositories.database import Database
-from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
+from uvian_worker.gateway.http.operations import (
+    Answer,
+    Endpoints,
+    Operation,
+    Parameters,
+    Request,
+    Shown,
+)
 from uvian_worker.gateway.http.pagination import Page
 
 
@@ -49,17 +55,29 @@ class EntriesQuery(Parameters):
     cursor: Annotated[str, Field(pattern=r"^[0-9]{1,18}$")] | None = None
 
 
-def credit_operations(database: Database) -> Sequence[Operation]:
-    """The endpoints of credits."""
-    ledger = CreditRepository(database)
+class CreditEndpoints(Endpoints, tag="credits"):
+    """The handlers. They read the user's own account."""
 
-    async def account(request: Request[Any, Any, Any]) -> Answer:
-        return Answer(Account.model_validate(await ledger.account(request.user.id)))
+    def __init__(self, database: Database) -> None:
+        self._ledger = CreditRepository(database)
 
-    async def entries(request: Request[Any, EntriesQuery, Any]) -> Answer:
+    @Operation("getCredits", "GET", "/v1/credits", answers={200: Account})
+    async def account(self, request: Request[Any, Any, Any]) -> Answer:
+        """Your balance, and what open jobs have reserved."""
+        return Answer(Account.model_validate(await self._ledger.account(request.user.id)))
+
+    @Operation(
+        "listCreditEntries",
+        "GET",
+        "/v1/credits/entries",
+        query=EntriesQuery,
+        answers={200: Entries},
+    )
+    async def entries(self, request: Request[Any, EntriesQuery, Any]) -> Answer:
+        """The entries of your credit ledger, the newest first."""
         limit, cursor = request.query.limit, request.query.cursor
         before = None if cursor is None else int(cursor)
-        found = await ledger.entries(request.user.id, limit=limit + 1, before=before)
+        found = await self._ledger.entries(request.user.id, limit=limit + 1, before=before)
         shown = found[:limit]
         more = len(found) > limit
         return Answer(
@@ -68,24 +86,3 @@ def credit_operations(database: Database) -> Sequence[Operation]:
                 next_cursor=str(shown[-1].id) if more else None,
             )
         )
-
-    common: Mapping[str, Any] = {"method": "GET", "tag": "credits"}
-    return (
-        Operation(
-            id="getCredits",
-            route="/v1/credits",
-            summary="Your balance, and what open jobs have reserved",
-            handle=account,
-            answers={200: Account},
-            **common,
-        ),
-        Operation(
-            id="listCreditEntries",
-            route="/v1/credits/entries",
-            summary="The entries of your credit ledger, the newest first",
-            handle=entries,
-            query=EntriesQuery,
-            answers={200: Entries},
-            **common,
-        ),
-    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["executor_operations"]
+__all__ = ["ExecutorEndpoints"]
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +11,14 @@ from pydantic import Field
 
 from repositories.database import Database
 from uvian_worker.gateway.endpoints.jobs import TypeName
-from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
+from uvian_worker.gateway.http.operations import (
+    Answer,
+    Endpoints,
+    Operation,
+    Parameters,
+    Request,
+    Shown,
+)
 from uvian_worker.gateway.job_types import JobTypes
 
 
@@ -52,41 +58,33 @@ class Cost(Shown):
     cost: Decimal
 
 
-def executor_operations(database: Database, types: JobTypes) -> Sequence[Operation]:
-    """The endpoints of types."""
+class ExecutorEndpoints(Endpoints, tag="executors"):
+    """The handlers. A type that is not open to the user is not shown."""
 
-    async def list_open(request: Request[Any, Any, Any]) -> Answer:
-        found = [t for t in await types.all() if t.enabled and t.is_open_to(request.user)]
+    def __init__(self, database: Database, types: JobTypes) -> None:
+        self._database = database
+        self._types = types
+
+    @Operation("listExecutors", "GET", "/v1/executors", answers={200: Executors})
+    async def list(self, request: Request[Any, Any, Any]) -> Answer:
+        """The job types that are open to you, with the JSON Schema of their inputs."""
+        found = [t for t in await self._types.all() if t.enabled and t.is_open_to(request.user)]
         return Answer(Executors(items=[Executor.model_validate(each) for each in found]))
 
-    async def cost(request: Request[Any, Any, CostQuestion]) -> Answer:
-        of_type = await types.require_open(request.user, request.body.type)
+    @Operation(
+        "calculateCost",
+        "POST",
+        "/v1/cost",
+        body=CostQuestion,
+        reads=True,
+        answers={200: Cost},
+        problems=("type_not_open", "unknown_type", "type_disabled"),
+    )
+    async def cost(self, request: Request[Any, Any, CostQuestion]) -> Answer:
+        """What a job would cost; creates nothing."""
+        of_type = await self._types.require_open(request.user, request.body.type)
         of_type.require_valid(request.body.input, "input")
-        amount = await database.call(
+        amount = await self._database.call(
             "calculate_cost", type=request.body.type, input=request.body.input
         )
         return Answer(Cost(cost=Decimal(str(amount))))
-
-    return (
-        Operation(
-            id="listExecutors",
-            method="GET",
-            route="/v1/executors",
-            summary="The job types that are open to you, with the JSON Schema of their inputs",
-            tag="executors",
-            handle=list_open,
-            answers={200: Executors},
-        ),
-        Operation(
-            id="calculateCost",
-            method="POST",
-            route="/v1/cost",
-            summary="What a job would cost; creates nothing",
-            tag="executors",
-            handle=cost,
-            body=CostQuestion,
-            reads=True,
-            answers={200: Cost},
-            problems=("type_not_open", "unknown_type", "type_disabled"),
-        ),
-    )

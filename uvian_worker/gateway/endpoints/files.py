@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["LIFETIME", "FolderFiles", "file_operations", "signed"]
+__all__ = ["LIFETIME", "FileEndpoints", "FolderFiles", "signed"]
 
 import logging
 import time
@@ -18,7 +18,14 @@ from repositories.errors import NotFound, Unavailable
 from repositories.files import FileRepository
 from repositories.images import ImageStore, UserImages, content_type_of
 from repositories.local import LocalImages
-from uvian_worker.gateway.http.operations import Answer, Operation, Parameters, Request, Shown
+from uvian_worker.gateway.http.operations import (
+    Answer,
+    Endpoints,
+    Operation,
+    Parameters,
+    Request,
+    Shown,
+)
 from uvian_worker.gateway.http.problems import Problem
 
 log = logging.getLogger("uvian.gateway")
@@ -43,31 +50,24 @@ class SignedFiles(Shown):
     expires_at: datetime
 
 
-def file_operations(database: Database, images: ImageStore) -> Sequence[Operation]:
-    """The endpoints of files."""
-    files = FileRepository(database)
+class FileEndpoints(Endpoints, tag="files"):
+    """The handler. A path of somebody else gets no address."""
 
-    async def sign(request: Request[Any, Any, Sign]) -> Answer:
+    def __init__(self, database: Database, images: ImageStore) -> None:
+        self._files = FileRepository(database)
+        self._images = images
+
+    @Operation(
+        "signFiles", "POST", "/v1/files/sign", body=Sign, reads=True, answers={200: SignedFiles}
+    )
+    async def sign(self, request: Request[Any, Any, Sign]) -> Answer:
+        """URLs of your pictures that work without a token, for a limited time."""
         expires_in = request.body.expires_in
         expires_at = datetime.fromtimestamp(int(time.time()) + expires_in, UTC)
         # What a job has stored that was not charged for is nobody's, also before it has been removed.
-        paths = await files.served(request.user.id, request.body.paths)
-        urls = await signed(images, request.user.id, paths, expires_in=expires_in)
+        paths = await self._files.served(request.user.id, request.body.paths)
+        urls = await signed(self._images, request.user.id, paths, expires_in=expires_in)
         return Answer(SignedFiles(urls=dict(urls), expires_at=expires_at))
-
-    return (
-        Operation(
-            id="signFiles",
-            method="POST",
-            route="/v1/files/sign",
-            summary="URLs of your pictures that work without a token, for a limited time",
-            tag="files",
-            handle=sign,
-            body=Sign,
-            reads=True,
-            answers={200: SignedFiles},
-        ),
-    )
 
 
 async def signed(

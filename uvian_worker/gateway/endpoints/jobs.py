@@ -4,14 +4,14 @@ from __future__ import annotations
 
 __all__ = [
     "IdempotencyKey",
+    "JobEndpoints",
     "MaxCost",
     "Submitted",
     "TypeName",
     "idempotency_key_of",
-    "job_operations",
 ]
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
@@ -24,6 +24,7 @@ from uvian_worker.client import Client, JobHandle
 from uvian_worker.gateway.http.operations import (
     STORABLE,
     Answer,
+    Endpoints,
     Operation,
     Parameters,
     Request,
@@ -204,91 +205,17 @@ class Retry(Parameters):
     expected_run: Annotated[int, Field(ge=1, lt=2**63)]
 
 
-def job_operations(database: Database, client: Client, types: JobTypes) -> Sequence[Operation]:
-    """The endpoints of jobs."""
-    jobs = _Jobs(database, client, types)
-    common: Mapping[str, Any] = {"tag": "jobs"}
-    return (
-        Operation(
-            id="createJob",
-            method="POST",
-            route="/v1/jobs",
-            summary="Submit a job; 200 and the existing job if the idempotency key was used before",
-            handle=jobs.create,
-            body=NewJob,
-            answers={201: Submitted, 200: Submitted},
-            names="job_id",
-            problems=(
-                "type_not_open",
-                "unknown_type",
-                "type_disabled",
-                "not_allowed",
-                "not_found",
-                "insufficient_credits",
-                "too_many_queued",
-                "cost_exceeds_max",
-                "idempotency_conflict",
-            ),
-            **common,
-        ),
-        Operation(
-            id="listJobs",
-            method="GET",
-            route="/v1/jobs",
-            summary="Your jobs, the newest first",
-            handle=jobs.list,
-            query=JobQuery,
-            answers={200: JobPage},
-            **common,
-        ),
-        Operation(
-            id="getJob",
-            method="GET",
-            route="/v1/jobs/{job_id}",
-            summary="One job, with stages and timings",
-            handle=jobs.get,
-            path=JobPath,
-            answers={200: Job},
-            problems=("not_found",),
-            **common,
-        ),
-        Operation(
-            id="cancelJob",
-            method="POST",
-            route="/v1/jobs/{job_id}/cancel",
-            summary="Cancel a job: at once while it waits, within a second while it runs",
-            handle=jobs.cancel,
-            path=JobPath,
-            answers={200: Submitted},
-            problems=("not_found",),
-            **common,
-        ),
-        Operation(
-            id="retryJob",
-            method="POST",
-            route="/v1/jobs/{job_id}/retry",
-            summary="Run a failed or cancelled job again",
-            handle=jobs.retry,
-            path=JobPath,
-            body=Retry,
-            answers={200: Submitted},
-            problems=(
-                "not_found",
-                "not_retryable",
-                "type_not_open",
-                "unknown_type",
-                "type_disabled",
-                "not_allowed",
-                "input_too_large",
-                "insufficient_credits",
-                "too_many_queued",
-            ),
-            **common,
-        ),
-    )
+_CREATE_PROBLEMS: Final = (
+    "type_not_open", "unknown_type", "type_disabled", "not_allowed", "not_found",
+    "insufficient_credits", "too_many_queued", "cost_exceeds_max", "idempotency_conflict",
+)  # fmt: skip
+_RETRY_PROBLEMS: Final = (
+    "not_found", "not_retryable", "type_not_open", "unknown_type", "type_disabled", "not_allowed",
+    "input_too_large", "insufficient_credits", "too_many_queued",
+)  # fmt: skip
 
 
-class _Jobs:
+class JobEndpoints(Endpoints, tag="jobs"):
     """The handlers. Whatever a path names is looked for among the user's own rows."""
 
     def __init__(self, database: Database, client: Client, types: JobTypes) -> None:
@@ -296,7 +223,17 @@ class _Jobs:
         self._client = client
         self._types = types
 
+    @Operation(
+        "createJob",
+        "POST",
+        "/v1/jobs",
+        body=NewJob,
+        answers={201: Submitted, 200: Submitted},
+        names="job_id",
+        problems=_CREATE_PROBLEMS,
+    )
     async def create(self, request: Request[Any, Any, NewJob]) -> Answer:
+        """Submit a job; 200 and the existing job if the idempotency key was used before."""
         key = idempotency_key_of(request)
         of_type = await self._types.require_open(request.user, request.body.type)
         of_type.require_valid(request.body.input, "input")
@@ -314,7 +251,9 @@ class _Jobs:
             headers={"Location": f"/v1/jobs/{made.id}"},
         )
 
+    @Operation("listJobs", "GET", "/v1/jobs", query=JobQuery, answers={200: JobPage})
     async def list(self, request: Request[Any, JobQuery, Any]) -> Answer:
+        """Your jobs, the newest first."""
         wanted = {
             "user_id": request.user.id,
             "status": request.query.status,
@@ -326,7 +265,16 @@ class _Jobs:
         )
         return Answer(JobPage(items=[JobSummary.of(row) for row in rows], next_cursor=cursor))
 
+    @Operation(
+        "getJob",
+        "GET",
+        "/v1/jobs/{job_id}",
+        path=JobPath,
+        answers={200: Job},
+        problems=("not_found",),
+    )
     async def get(self, request: Request[JobPath, Any, Any]) -> Answer:
+        """One job, with stages and timings."""
         row = await self._find(request)
         runs = await self._database.select(
             "job_runs",
@@ -336,11 +284,30 @@ class _Jobs:
         )
         return Answer(Job.of({**row, "runs": runs}))
 
+    @Operation(
+        "cancelJob",
+        "POST",
+        "/v1/jobs/{job_id}/cancel",
+        path=JobPath,
+        answers={200: Submitted},
+        problems=("not_found",),
+    )
     async def cancel(self, request: Request[JobPath, Any, Any]) -> Answer:
+        """Cancel a job: at once while it waits, within a second while it runs."""
         job_id = str(request.path.job_id)
         return Answer(Submitted.of(await self._client.cancel(job_id, user_id=request.user.id)))
 
+    @Operation(
+        "retryJob",
+        "POST",
+        "/v1/jobs/{job_id}/retry",
+        path=JobPath,
+        body=Retry,
+        answers={200: Submitted},
+        problems=_RETRY_PROBLEMS,
+    )
     async def retry(self, request: Request[JobPath, Any, Retry]) -> Answer:
+        """Run a failed or cancelled job again."""
         job_id, run = str(request.path.job_id), request.body.expected_run
         again = await self._client.retry(
             job_id, expected_run=run, user_id=request.user.id, door=request.user.door

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["message_operations"]
+__all__ = ["MessageEndpoints"]
 
-from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 from uuid import UUID
 
 from pydantic import Field, model_validator
@@ -25,6 +24,7 @@ from uvian_worker.gateway.endpoints.jobs import (
 from uvian_worker.gateway.http.operations import (
     STORABLE,
     Answer,
+    Endpoints,
     Operation,
     Parameters,
     Request,
@@ -107,63 +107,15 @@ class Stopped(Shown):
     stopped: bool
 
 
-def message_operations(database: Database, client: Client, types: JobTypes) -> Sequence[Operation]:
-    """The endpoints of messages."""
-    messages = _Messages(database, client, types)
-    one = "/v1/conversations/{conversation_id}"
-    common: Mapping[str, Any] = {"tag": "conversations", "path": ConversationPath}
-    return (
-        Operation(
-            id="listMessages",
-            method="GET",
-            route=f"{one}/messages",
-            summary="Messages in order: the latest ones, or those before or after a position",
-            handle=messages.list,
-            query=MessageQuery,
-            answers={200: Messages},
-            problems=("not_found",),
-            **common,
-        ),
-        Operation(
-            id="postMessage",
-            method="POST",
-            route=f"{one}/messages",
-            summary="Post a message to be answered; 200 if the idempotency key was used before",
-            handle=messages.post,
-            body=NewMessage,
-            answers={201: Posted, 200: Posted},
-            problems=(
-                "not_found",
-                "conversation_busy",
-                "message_too_large",
-                "input_too_large",
-                "invalid_message",
-                "type_not_open",
-                "type_disabled",
-                "unknown_type",
-                "not_allowed",
-                "insufficient_credits",
-                "too_many_queued",
-                "cost_exceeds_max",
-                "idempotency_conflict",
-            ),
-            **common,
-        ),
-        Operation(
-            id="stopAnswer",
-            method="POST",
-            route=f"{one}/stop",
-            summary="Stop the current or next answer; what was written of it is stored",
-            handle=messages.stop,
-            body=Stop,
-            answers={200: Stopped},
-            problems=("not_found",),
-            **common,
-        ),
-    )
+_ONE: Final = "/v1/conversations/{conversation_id}"
+_POST_PROBLEMS: Final = (
+    "not_found", "conversation_busy", "message_too_large", "input_too_large", "invalid_message",
+    "type_not_open", "type_disabled", "unknown_type", "not_allowed", "insufficient_credits",
+    "too_many_queued", "cost_exceeds_max", "idempotency_conflict",
+)  # fmt: skip
 
 
-class _Messages:
+class MessageEndpoints(Endpoints, tag="conversations"):
     """The handlers. What a user takes no part in does not exist."""
 
     def __init__(self, database: Database, client: Client, types: JobTypes) -> None:
@@ -171,7 +123,17 @@ class _Messages:
         self._client = client
         self._types = types
 
+    @Operation(
+        "listMessages",
+        "GET",
+        f"{_ONE}/messages",
+        path=ConversationPath,
+        query=MessageQuery,
+        answers={200: Messages},
+        problems=("not_found",),
+    )
     async def list(self, request: Request[ConversationPath, MessageQuery, Any]) -> Answer:
+        """Messages in order: the latest ones, or those before or after a position."""
         conversation_id, query = str(request.path.conversation_id), request.query
         await UserConversations(self._database, request.user.id).require(conversation_id)
         backwards = query.after is None
@@ -187,7 +149,17 @@ class _Messages:
             shown.reverse()
         return Answer(Messages(items=[Message.model_validate(each) for each in shown], more=more))
 
+    @Operation(
+        "postMessage",
+        "POST",
+        f"{_ONE}/messages",
+        path=ConversationPath,
+        body=NewMessage,
+        answers={201: Posted, 200: Posted},
+        problems=_POST_PROBLEMS,
+    )
     async def post(self, request: Request[ConversationPath, Any, NewMessage]) -> Answer:
+        """Post a message to be answered; 200 if the idempotency key was used before."""
         conversation_id, body = str(request.path.conversation_id), request.body
         chat = await self._types.require_open(request.user, "chat")
         chat.require_valid({**body.options, "conversation_id": conversation_id}, "options")
@@ -211,7 +183,17 @@ class _Messages:
             status=201 if posted.job.created else 200,
         )
 
+    @Operation(
+        "stopAnswer",
+        "POST",
+        f"{_ONE}/stop",
+        path=ConversationPath,
+        body=Stop,
+        answers={200: Stopped},
+        problems=("not_found",),
+    )
     async def stop(self, request: Request[ConversationPath, Any, Stop]) -> Answer:
+        """Stop the current or next answer; what was written of it is stored."""
         job_id = request.body.job_id
         stopped = await self._client.conversations.stop_answer(
             str(request.path.conversation_id),

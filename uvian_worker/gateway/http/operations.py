@@ -5,12 +5,21 @@ Routing, validation and the OpenAPI document are made of it, so they cannot disa
 
 from __future__ import annotations
 
-__all__ = ["STORABLE", "Answer", "Operation", "Parameters", "Request", "Shown", "handler_of"]
+__all__ = [
+    "STORABLE",
+    "Answer",
+    "Endpoints",
+    "Operation",
+    "Parameters",
+    "Request",
+    "Shown",
+    "handler_of",
+]
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, Literal, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Any, ClassVar, Final, Generic, Literal, TypeVar
 
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -65,23 +74,33 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+Handler = Callable[[Request[Any, Any, Any]], Awaitable[Answer]]
+MethodT = TypeVar("MethodT", bound=Callable[..., Awaitable[Answer]])
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """One endpoint. Signed-in users alone come through; ``problems`` are those of its own."""
+    """One endpoint, as a decorator of its handler. Signed-in users alone come through."""
 
     id: str  #: ``operationId``
     method: Literal["GET", "POST", "PATCH", "DELETE"]
     route: str  #: ``/v1/jobs/{job_id}``
-    summary: str
-    tag: str
-    handle: Callable[[Request[Any, Any, Any]], Awaitable[Answer]]
+    _: KW_ONLY
     answers: Mapping[int, type[BaseModel] | None]
-    problems: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()  #: those of its own
     path: type[BaseModel] = Nothing
     query: type[BaseModel] = Nothing
     body: type[BaseModel] | None = None
     reads: bool = False  #: changes nothing, though it is a POST: it counts with what is read
     names: str = ""  #: the path parameter that the ``id`` of its answer is
+    summary: str = ""  #: the docstring of its handler, without the full stop
+    tag: str = ""  #: that of its ``Endpoints``
+
+    def __call__(self, method: MethodT) -> MethodT:
+        """Mark the handler; its ``Endpoints`` finds the mark."""
+        summary = (method.__doc__ or "").removesuffix(".")
+        setattr(method, _MARK, replace(self, summary=summary))
+        return method
 
     @property
     def all_problems(self) -> tuple[str, ...]:
@@ -93,12 +112,36 @@ class Operation:
         return tuple(dict.fromkeys([*self.problems, *usual]))
 
 
+_MARK: Final = "__operation__"
+
+
+class Endpoints:
+    """Base of the handlers of one subject: methods with an ``Operation`` above each."""
+
+    operations: ClassVar[Mapping[str, Operation]]  #: by the name of the handler, in their order
+
+    def __init_subclass__(cls, *, tag: str) -> None:
+        """``tag`` groups its operations in the OpenAPI document."""
+        cls.operations = {
+            name: replace(getattr(handle, _MARK), tag=tag)
+            for name, handle in vars(cls).items()
+            if hasattr(handle, _MARK)
+        }
+
+    def handlers(self) -> Iterator[tuple[Operation, Handler]]:
+        """Each operation with the method that answers it."""
+        for name, operation in self.operations.items():
+            yield operation, getattr(self, name)
+
+
 _JSON: Final = ("application/json", "")
 _ANSWER_SECONDS: Final = 20.0  #: longer than a call to Postgres may take, and a second try
 
 
 def handler_of(
-    operation: Operation, admit: Callable[[web.Request, Operation], Awaitable[User]]
+    operation: Operation,
+    handler: Handler,
+    admit: Callable[[web.Request, Operation], Awaitable[User]],
 ) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
     """aiohttp's handler: ``admit`` names the user, or raises; then the request is read."""
 
@@ -114,7 +157,7 @@ def handler_of(
         async with asyncio.timeout(
             _ANSWER_SECONDS
         ):  # of databases that are away, others say so sooner
-            answer = await operation.handle(understood)
+            answer = await handler(understood)
         return _response(answer)
 
     return handle
