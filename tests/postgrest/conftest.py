@@ -9,23 +9,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from tests.postgrest.differences import DIFFERENCES, HANGS
 from tests.postgrest.process import POSTGRES_17, PostgRest, RealRest
 from tests.servers import CleanDatabase, Clones
 from tests.supabase.keys import Keys
 from tests.supabase.platform import Platform
 from uvian_worker.local.embedded import EmbeddedPostgres
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What PostgREST 12 is known to answer otherwise, must be answered otherwise."""
-    for item in items:
-        if "tests/postgrest/test_double" not in item.nodeid:
-            continue
-        if item.name == HANGS:
-            item.add_marker(pytest.mark.skip(reason="PostgREST 12 repeats it for ever"))
-        elif item.name in DIFFERENCES:
-            item.add_marker(pytest.mark.xfail(reason=DIFFERENCES[item.name], strict=True))
 
 
 @pytest.fixture(scope="session")

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Argument", "Catalog", "Column", "Routine", "Table", "closest", "identifier"]
+__all__ = ["Argument", "Catalog", "Routine", "Table", "identifier"]
 
-import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,29 +18,13 @@ def identifier(name: str) -> str:
     return '"' + name.replace("\0", "").replace('"', '""') + '"'
 
 
-def closest(name: str, names: Iterable[str], *, cutoff: float = 0.75) -> str | None:
-    """Which of ``names`` was meant, most likely."""
-    found = difflib.get_close_matches(name, list(names), n=1, cutoff=cutoff)
-    return found[0] if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a table, or of what a function returns."""
-
-    name: str
-    type: str
-    default: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Table:
     """A table or view."""
 
     schema: str
     name: str
-    columns: Mapping[str, Column]
-    primary_key: Sequence[str]
+    columns: Mapping[str, str]  #: the type of each
 
     @property
     def sql(self) -> str:
@@ -56,7 +39,6 @@ class Argument:
     name: str
     type: str
     required: bool
-    variadic: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +48,8 @@ class Routine:
     schema: str
     name: str
     arguments: Sequence[Argument]
-    columns: Mapping[str, Column]  #: of rows that it returns, empty for a scalar
     returns: str  #: its type, as text
     is_set: bool
-    is_volatile: bool
 
     @property
     def sql(self) -> str:
@@ -81,15 +61,6 @@ class Routine:
         known = {argument.name for argument in self.arguments}
         return names <= known and all(
             argument.name in names for argument in self.arguments if argument.required
-        )
-
-    @property
-    def takes_a_document(self) -> bool:
-        """Whether the whole body is its one unnamed argument."""
-        return (
-            len(self.arguments) == 1
-            and not self.arguments[0].name
-            and self.arguments[0].type in ("json", "jsonb")
         )
 
 
@@ -125,33 +96,22 @@ class Catalog:
 
 
 def _table(row: dict[str, Any]) -> Table:
-    columns = {column["name"]: Column(**column) for column in row["columns"]}
-    return Table(row["schema"], row["name"], columns, row["primary_key"])
+    columns = {column["name"]: column["type"] for column in row["columns"]}
+    return Table(row["schema"], row["name"], columns)
 
 
 def _routine(row: dict[str, Any]) -> Routine:
     inputs = [a for a in row["arguments"] if a["mode"] in ("i", "b", "v")]
-    outputs = [a for a in row["arguments"] if a["mode"] in ("o", "b", "t")]
-    columns = [Column(a["name"], a["type"]) for a in outputs] or [
-        Column(c["name"], c["type"]) for c in row["columns"]
-    ]
     first_default = len(inputs) - row["defaults"]
     return Routine(
         schema=row["schema"],
         name=row["name"],
         arguments=[
-            Argument(
-                a["name"],
-                a["type"],
-                position < first_default and a["mode"] != "v",
-                a["mode"] == "v",
-            )
+            Argument(a["name"], a["type"], position < first_default)
             for position, a in enumerate(inputs)
         ],
-        columns={column.name: column for column in columns},
         returns=row["returns"],
         is_set=row["is_set"],
-        is_volatile=row["is_volatile"],
     )
 
 
@@ -160,15 +120,9 @@ select json_build_object(
   'schema', n.nspname, 'name', c.relname,
   'columns', coalesce((
     select json_agg(json_build_object(
-      'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod),
-      'default', case when a.attgenerated = '' then pg_get_expr(d.adbin, d.adrelid) end
-    ) order by a.attnum)
-    from pg_attribute a left join pg_attrdef d on d.adrelid = a.attrelid and d.adnum = a.attnum
-    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '[]'),
-  'primary_key', coalesce((
-    select json_agg(a.attname order by k.n)
-    from pg_index i, unnest(i.indkey::int2[]) with ordinality k (attnum, n), pg_attribute a
-    where i.indrelid = c.oid and i.indisprimary and a.attrelid = c.oid and a.attnum = k.attnum), '[]')
+      'name', a.attname, 'type', format_type(a.atttypid, a.atttypmod)) order by a.attnum)
+    from pg_attribute a
+    where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped), '[]')
 )::text
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where n.nspname = any($1::text[]) and c.relkind in ('r', 'v', 'm', 'f', 'p')
@@ -178,23 +132,17 @@ _ROUTINES = """
 select json_build_object(
   'schema', n.nspname, 'name', p.proname, 'defaults', p.pronargdefaults,
   'returns', format_type(p.prorettype, null),
-  'is_set', p.proretset, 'is_volatile', p.provolatile = 'v',
+  'is_set', p.proretset,
   'arguments', coalesce((
     select json_agg(json_build_object(
       'name', coalesce(x.name, ''), 'type', format_type(x.type, null), 'mode', coalesce(x.mode, 'i')
     ) order by x.n)
     from unnest(coalesce(p.proallargtypes, p.proargtypes::oid[]), p.proargnames, p.proargmodes::text[])
       with ordinality x (type, name, mode, n)
-    where x.type is not null), '[]'),
-  'columns', coalesce((
-    select json_agg(json_build_object('name', a.attname, 'type', format_type(a.atttypid, a.atttypmod))
-      order by a.attnum)
-    from pg_attribute a
-    where t.typtype = 'c' and a.attrelid = t.typrelid and a.attnum > 0 and not a.attisdropped), '[]')
+    where x.type is not null), '[]')
 )::text
 from pg_proc p
 join pg_namespace n on n.oid = p.pronamespace
-join pg_type t on t.oid = p.prorettype
 where n.nspname = any($1::text[]) and p.prokind = 'f' and p.prorettype <> 'trigger'::regtype
 """
 

@@ -23,7 +23,7 @@ Connect = Callable[..., AsyncClient]
 _SANDBOX = """
 create table public.notes (
   id int primary key, title text not null check (title <> ''), parent int references public.notes,
-  data jsonb, tags text[], "odd name" text, made timestamptz not null default now()
+  made timestamptz not null default now()
 );
 create table public.secrets (id int primary key);
 create table public.own (id int primary key, owner uuid not null);
@@ -34,12 +34,8 @@ grant select on public.notes to anon;
 grant all on public.own to anon, authenticated, service_role;
 
 create function public.add(a int, b int default 10) returns int language sql immutable as 'select a + b';
-create function public.echo(jsonb) returns jsonb language sql immutable as 'select $1';
+create function public.echo(document jsonb) returns jsonb language sql immutable as 'select $1';
 create function public.nothing() returns void language sql as '';
-create function public.numbers(most int) returns setof int language sql stable
-  as 'select generate_series(1, most)';
-create function public.pairs(most int) returns table (n int, twice int) language sql stable
-  as 'select i, 2 * i from generate_series(1, most) i';
 create function public.setting(name text) returns text language sql stable
   as $$ select current_setting(name, true) $$;
 create function public.doze(seconds double precision) returns text language plpgsql volatile
@@ -51,8 +47,6 @@ create function public.twice(a int) returns int language sql as 'select a';
 create function public.twice(a text) returns text language sql as 'select a';
 create function public.closed() returns int language sql as 'select 1';
 revoke execute on function public.closed() from public;
-create function public.write_note(id int) returns void language sql
-  as $$ insert into public.notes (id, title) values (id, 'made by a function') $$;
 """
 
 

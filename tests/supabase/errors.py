@@ -81,11 +81,9 @@ def _from_lost(error: Lost, role: str) -> RestError:
 _EXACT: Final = {
     "23503": 409,
     "23505": 409,
-    "25006": 405,
     "42883": 404,
     "42P01": 404,
     "42P17": 500,
-    "53400": 500,
     "57P01": 503,
     "P0001": 400,
 }
@@ -116,8 +114,6 @@ _CLASSES: Final = {
 def _status(code: str, message: str, role: str) -> int:
     if code == "42501":
         return 401 if role == "anon" else 403
-    if code == "21000":
-        return 400 if message.endswith("requires a WHERE clause") else 500
     if code == "22023" and message.startswith("role") and message.endswith("does not exist"):
         return 401
     if code.startswith("PT"):

@@ -7,7 +7,7 @@ __all__ = ["delete", "insert", "update"]
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tests.supabase.catalog import Column, Table, identifier
+from tests.supabase.catalog import Table, identifier
 from tests.supabase.errors import RestError
 from tests.supabase.query import Parameters, Query, split
 
@@ -23,14 +23,14 @@ def insert(
     if not rows:
         return _NOTHING, []
     columns = _columns(table, query, rows)
-    names = ", ".join(identifier(column.name) for column in columns)
-    conflict = _conflict(table, query, columns, prefer)
+    names = ", ".join(identifier(column) for column in columns)
+    conflict = _conflict(query, prefer)
     returning = _returning(query, prefer)
     if not columns:
         source = f"insert into {table.sql} as t default values{conflict}"
         return f"with written as ({source} returning {returning}) {_ROWS}", []
     source = (
-        f"insert into {table.sql} as t ({names}) {_values(columns, prefer)}"
+        f"insert into {table.sql} as t ({names}) {_values(table, columns)}"
         f"{conflict} returning {returning}"
     )
     return f"with written as ({source}) {_ROWS}", [text]
@@ -45,11 +45,10 @@ def update(
     where = query.where(parameters)
     if not columns:
         return _NOTHING, []
-    _require(where, "UPDATE")
-    changes = ", ".join(f"{identifier(c.name)} = b.{identifier(c.name)}" for c in columns)
+    changes = ", ".join(f"{identifier(c)} = b.{identifier(c)}" for c in columns)
     source = (
         f"update {table.sql} t set {changes} "
-        f"from json_to_record($1::json) as b ({_definitions(columns)})"
+        f"from json_to_record($1::json) as b ({_definitions(table, columns)})"
         f"{where} returning {_returning(query, prefer)}"
     )
     return f"with written as ({source}) {_ROWS}", parameters.values
@@ -59,12 +58,11 @@ def delete(table: Table, query: Query, prefer: Mapping[str, str]) -> tuple[str, 
     """All rows that match."""
     parameters = Parameters()
     where = query.where(parameters)
-    _require(where, "DELETE")
     source = f"delete from {table.sql} t{where} returning {_returning(query, prefer)}"
     return f"with written as ({source}) {_ROWS}", parameters.values
 
 
-def _columns(table: Table, query: Query, rows: Sequence[Any]) -> list[Column]:
+def _columns(table: Table, query: Query, rows: Sequence[Any]) -> list[str]:
     """The columns to write: those of ``columns=``, or the keys, which all rows share."""
     if not all(isinstance(row, dict) for row in rows):
         raise RestError(400, "PGRST102", "Empty or invalid json")
@@ -79,58 +77,30 @@ def _columns(table: Table, query: Query, rows: Sequence[Any]) -> list[Column]:
         if name not in table.columns:
             message = f"Could not find the '{name}' column of '{table.name}' in the schema cache"
             raise RestError(400, "PGRST204", message)
-    return [table.columns[name] for name in names]
+    return names
 
 
-def _definitions(columns: Sequence[Column]) -> str:
-    return ", ".join(f"{identifier(column.name)} {column.type}" for column in columns)
+def _definitions(table: Table, columns: Sequence[str]) -> str:
+    return ", ".join(f"{identifier(column)} {table.columns[column]}" for column in columns)
 
 
-def _values(columns: Sequence[Column], prefer: Mapping[str, str]) -> str:
-    """The rows of the body; ``missing=default`` gives a key that is not there its default."""
-    names = ", ".join(f"b.{identifier(column.name)}" for column in columns)
-    if prefer.get("missing") == "default":
-        names = ", ".join(
-            f"case when e.row::jsonb ? '{_escaped(c.name)}' then b.{identifier(c.name)} else {c.default} end"
-            if c.default
-            else f"b.{identifier(c.name)}"
-            for c in columns
-        )
+def _values(table: Table, columns: Sequence[str]) -> str:
+    """The rows of the body."""
+    names = ", ".join(f"b.{identifier(column)}" for column in columns)
     return (
         f"select {names} from json_array_elements(case json_typeof($1::json) "
         f"when 'array' then $1::json else json_build_array($1::json) end) as e (row), "
-        f"json_to_record(e.row) as b ({_definitions(columns)})"
+        f"json_to_record(e.row) as b ({_definitions(table, columns)})"
     )
 
 
-def _escaped(name: str) -> str:
-    return name.replace("'", "''")
-
-
-def _conflict(
-    table: Table, query: Query, columns: Sequence[Column], prefer: Mapping[str, str]
-) -> str:
-    resolution = prefer.get("resolution")
-    if resolution not in ("ignore-duplicates", "merge-duplicates"):
+def _conflict(query: Query, prefer: Mapping[str, str]) -> str:
+    """Rows that exist stay as they are, where that was asked for."""
+    target = query.get("on_conflict")
+    if prefer.get("resolution") != "ignore-duplicates" or target is None:
         return ""
-    wanted = query.get("on_conflict")
-    target = [name.strip('"') for name in split(wanted)] if wanted else list(table.primary_key)
-    if not target:
-        return ""
-    on = f" on conflict ({', '.join(map(identifier, target))})"
-    if resolution == "ignore-duplicates" or not columns:
-        return f"{on} do nothing"
-    changes = ", ".join(
-        f"{identifier(column.name)} = excluded.{identifier(column.name)}" for column in columns
-    )
-    return f"{on} do update set {changes}"
+    return f" on conflict ({', '.join(identifier(name.strip(chr(34))) for name in split(target))}) do nothing"
 
 
 def _returning(query: Query, prefer: Mapping[str, str]) -> str:
     return query.selection() if prefer.get("return") == "representation" else "1"
-
-
-def _require(where: str, verb: str) -> None:
-    """Supabase loads safeupdate for the API's login."""
-    if not where:
-        raise RestError(400, "21000", f"{verb} requires a WHERE clause")

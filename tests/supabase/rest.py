@@ -6,7 +6,7 @@ __all__ = ["Rest"]
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Never
 from urllib.parse import parse_qsl, unquote
@@ -15,20 +15,18 @@ import orjson
 from aiohttp import web
 
 from tests.supabase import calls, mutations
-from tests.supabase.catalog import Catalog, Table, closest
+from tests.supabase.catalog import Catalog, Table
 from tests.supabase.errors import RestError, translated
 from tests.supabase.keys import Caller, Keys
 from tests.supabase.pool import Pool
 from tests.supabase.query import Parameters, Query
 from tests.supabase.schema_cache import SchemaCache
-from tests.supabase.wire import Row, Step
+from tests.supabase.wire import Step
 
-_OBJECT: Final = "application/vnd.pgrst.object+json"
 _JSON: Final = "application/json; charset=utf-8"
 _EXTRA_SEARCH_PATH: Final = '"public", "extensions"'
 #: What may only mean that the cache is older than the last migration.
 _STALE: Final = {"PGRST202", "PGRST204", "PGRST205", "42883", "42P01", "42703"}
-_READS: Final = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,6 @@ class Statement:
     has_body: bool = True
     offset: int = 0
     is_rows: bool = True
-    read_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +60,6 @@ class Request:
             return []
         pairs = parse_qsl(self.query, keep_blank_values=True)
         return [(name, value) for name, value in pairs if name != "apikey"]
-
-    @property
-    def wants_object(self) -> bool:
-        """Whether exactly one row is asked for, without its array."""
-        return _OBJECT in self.headers.get("Accept", "")
 
     def json(self) -> Any:
         """The body; raises PGRST102."""
@@ -133,7 +125,7 @@ class Rest:
         return await self._execute(request, caller, await self._cache.reload())
 
     async def _request(self, incoming: web.BaseRequest) -> Request:
-        reads = incoming.method in _READS
+        reads = incoming.method == "GET"
         profile = incoming.headers.get("Accept-Profile" if reads else "Content-Profile")
         schema = profile or self._schemas[0]
         if schema not in self._schemas:
@@ -154,8 +146,7 @@ class Rest:
         rows = await self._pool.transact(
             _prelude(request, caller, catalog),
             Step(statement.sql, statement.values),
-            read_only=statement.read_only,
-            check=_check(request, statement),
+            read_only=request.method == "GET",
         )
         body, count, total = rows[0]
         return _response(
@@ -164,26 +155,18 @@ class Rest:
 
     def _statement(self, request: Request, catalog: Catalog) -> Statement:
         first, _, rest = request.path.strip("/").partition("/")
-        if first == "rpc" and rest:
-            return self._call(request, catalog, rest)
-        if not first:
-            raise RestError(404, "PGRST126", "Root endpoint metadata is disabled")
-        if rest:
-            raise RestError(404, "PGRST125", "Invalid path specified in request URL")
+        if first == "rpc" and request.method == "POST":
+            return _call(request, catalog, rest)
         table = catalog.tables.get((request.schema, first))
         if table is None:
             message = f"Could not find the table '{request.schema}.{first}' in the schema cache"
-            close = closest(
-                first, [name for schema, name in catalog.tables if schema == request.schema]
-            )
-            hint = f"Perhaps you meant the table '{request.schema}.{close}'" if close else None
-            raise RestError(404, "PGRST205", message, None, hint)
+            raise RestError(404, "PGRST205", message)
         return self._of_table(request, table)
 
     def _of_table(self, request: Request, table: Table) -> Statement:
-        query = Query(table.name, table.columns, request.pairs)
+        query = Query(request.pairs)
         match request.method:
-            case "GET" | "HEAD":
+            case "GET":
                 return self._select(request, table, query)
             case "POST":
                 representation = request.prefer.get("return") == "representation"
@@ -215,26 +198,15 @@ class Rest:
             f"(select {selection} from {table.sql} t{where}{query.order()} "
             f"limit {parameters.add(limit)} offset {parameters.add(offset)}) _pgrst_t"
         )
-        return Statement(sql, parameters.values, offset=offset, read_only=True)
+        return Statement(sql, parameters.values, offset=offset)
 
-    def _call(self, request: Request, catalog: Catalog, name: str) -> Statement:
-        if request.method == "POST":
-            call = calls.by_body(catalog, request.schema, name, request.json(), request.document)
-        elif request.method in _READS:
-            call = calls.by_query(catalog, request.schema, name, request.pairs)
-        else:
-            message = f"Cannot use the {request.method} method on RPC"
-            raise RestError(405, "PGRST101", message)
-        sql, offset = call.statement(request.pairs, self._max_rows, count="count" in request.prefer)
-        return Statement(
-            sql,
-            call.parameters.values,
-            204 if call.routine.returns == "void" else 200,
-            call.routine.returns != "void",
-            offset,
-            call.returns_rows,
-            request.method in _READS,
-        )
+
+def _call(request: Request, catalog: Catalog, name: str) -> Statement:
+    routine, sql, values = calls.call(
+        catalog, request.schema, name, request.json(), request.document
+    )
+    is_void = routine.returns == "void"
+    return Statement(sql, values, 204 if is_void else 200, not is_void, is_rows=False)
 
 
 def _refuse(constant: str) -> Never:
@@ -265,27 +237,6 @@ def _prelude(request: Request, caller: Caller, catalog: Catalog) -> Step:
     return Step("select " + ", ".join(calls), [text for pair in settings.items() for text in pair])
 
 
-def _check(request: Request, statement: Statement) -> Callable[[list[Row]], None] | None:
-    """What is only known once the rows are, and rolls them back."""
-    wants_object = request.wants_object and statement.is_rows
-    most = (
-        request.prefer.get("max-affected") if request.prefer.get("handling") == "strict" else None
-    )
-    if not wants_object and (most is None or request.method in _READS):
-        return None
-
-    def check(rows: list[Row]) -> None:
-        count = int(rows[0][1] or 0)
-        if wants_object and count != 1:
-            message = "Cannot coerce the result to a single JSON object"
-            raise RestError(406, "PGRST116", message, f"The result contains {count} rows")
-        if most is not None and request.method not in _READS and count > int(most):
-            message = "Query result exceeds max-affected preference constraint"
-            raise RestError(400, "PGRST124", message, f"The query affects {count} rows")
-
-    return check
-
-
 def _response(
     request: Request, statement: Statement, body: bytes, count: int, total: int | None
 ) -> web.Response:
@@ -295,21 +246,14 @@ def _response(
         last = statement.offset + count - 1
         of = "*" if total is None else total
         headers["Content-Range"] = f"{statement.offset}-{last}/{of}" if count else f"*/{of}"
-        if total is not None and request.method in _READS:
+        if total is not None and request.method == "GET":
             if statement.offset and statement.offset >= total:
                 details = f"An offset of {statement.offset} was requested, but there are only {total} rows."
                 raise RestError(416, "PGRST103", "Requested range not satisfiable", details)
             status = 206 if count < total else 200
     if not statement.has_body:
         return web.Response(status=status, headers=headers)
-    if request.wants_object and statement.is_rows:
-        body = body[1:-1]  # the one element of the array
-        headers["Content-Type"] = f"{_OBJECT}; charset=utf-8"
-    else:
-        headers["Content-Type"] = _JSON
-    return web.Response(
-        status=status, headers=headers, body=b"" if request.method == "HEAD" else body
-    )
+    return web.Response(status=status, headers={**headers, "Content-Type": _JSON}, body=body)
 
 
 def _error(error: RestError) -> web.Response:
