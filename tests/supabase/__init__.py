@@ -23,8 +23,8 @@ Reproduced, each with a test here:
   JWTs; users' tokens in ES256 or HS256; 401 without a key, PGRST301 and PGRST303.
 - *PostgREST*, as far as ``tests/contracts/rest.py`` asks it, which also runs on a real one: exposed
   schemas, ``rpc`` by POST, ``select`` with casts, comparisons, ``in``, ``is null``, ``not``, ``order``,
-  ``limit``, ``offset``, ``count``, ``max_rows``; insert (duplicates ignored), update and delete with ``return=`` and
-  ``columns=``; the status of every SQLSTATE.
+  ``limit``, ``offset``, ``count``, ``max_rows``; insert (duplicates ignored), update and delete with
+  ``return=`` and ``columns=``; the status of every SQLSTATE.
 - *Its bad days.* 57P01, then PGRST002 until Postgres is back; the empty 400 once per connection after a
   crash; PGRST001; PGRST003; PGRST000; a refused connection (``stop``), or 502 in HTML (``faults.down``).
 - *Storage 1.60.* Upload (form or body, ``x-upsert``), update, download, info, list, delete, signed URLs
@@ -34,8 +34,8 @@ Reproduced, each with a test here:
 
 Not reproduced: whatever no test of the product sends: embedding, patterns, json paths, ``or``, merging
 duplicates, one object, ``rpc`` by GET, HEAD, PUT, safeupdate, hints, CORS; moving and copying files,
-ranges, resumable and signed uploads, image transformations, ``list-v2``; Auth (but for its JWKS), Realtime,
-Functions.
+ranges, resumable and signed uploads, image transformations, ``list-v2``; Auth (but for its JWKS),
+Realtime, Functions.
 PostgREST waits 1, 2, 4 … 32 s between its attempts to reach Postgres, this one 0.2 s; and it looks in
 the catalog once more for what it does not know, where PostgREST waits for ``notify pgrst``.
 """
