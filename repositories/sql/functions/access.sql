@@ -84,7 +84,7 @@ $$;
 -- The grants of this schema are those that its files name. Default privileges of the role that owns it, made
 -- by a team for its own tables ("everything new is readable by analytics"), must not hand out credits and job
 -- functions on the side. So whatever creates something ends with this, which takes back what they gave. What
--- a team grants by hand, to a role without such a default, stays.
+-- a team grants itself, to a role without such a default, stays.
 create or replace function uvian._close() returns void
 language plpgsql
 set search_path = ''

@@ -5,9 +5,9 @@
 -- setting (`_writing`): everything else is a manual edit in the SQL editor, and normalised by the triggers
 -- of manual_edits.sql. Only the outermost function sets and clears it; an error rolls it back with all else.
 --
--- Lock order, everywhere: jobs by id, conversations by id, places by (user, type), accounts by user, then
+-- Lock order, everywhere: jobs by id, conversations by id, slots by (user, type), accounts by user, then
 -- what is remembered of jobs (job_state), and leases. Whoever locks jobs in another order skips those that
--- are locked; a place that is met out of order is tried, not waited for.
+-- are locked; a slot that is met out of order is tried, not waited for.
 --
 -- Plans are cached (plan_cache_mode; PL/pgSQL, since PostgreSQL 17 and older plan a function in SQL
 -- anew for every call), and outlive the growth of their tables until the next analyze: what was cheap
@@ -25,7 +25,7 @@ begin
   perform set_config('uvian.writer', case when by_function then 'function' else '' end, true);
 end $$;
 
--- Jobs by their ids alone, wherever what they are is asked about afterwards.
+-- Jobs by their ids alone, wherever what they are is looked at afterwards.
 create or replace function uvian._jobs(of_ids uuid[]) returns setof uvian.jobs
 language plpgsql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -83,8 +83,8 @@ as $$
     'error_message', message)
 $$;
 
--- What the announcement of an ending needs.
-create or replace function uvian._ending(j uvian.jobs) returns jsonb
+-- The terminal event of a job: what its announcement needs.
+create or replace function uvian._terminal_event(j uvian.jobs) returns jsonb
 language plpgsql stable
 set search_path = ''
 as $$
@@ -97,7 +97,7 @@ begin
     'message', case when j.conversation_id is not null then uvian._answer(j.id, true) end);
 end $$;
 
--- The stored answer of a chat as it is told of; null when there is none.
+-- The stored answer of a chat as it is published; null when there is none.
 create or replace function uvian._answer(of_job uuid, with_text boolean) returns jsonb
 language plpgsql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -128,27 +128,28 @@ begin
   return encode(digest, 'hex')::uuid;
 end $$;
 
--- {jobs: [id]} → {endings: [{…, finished_at}]}: of those that have ended, what was announced of it. For whoever
+-- What was announced of jobs that have ended.
+-- {jobs: [id]} → {terminal_events: [{…, finished_at}]}: of those that have ended, what was announced of it. For whoever
 -- follows a job whose events are gone.
-create or replace function uvian.endings_of(request jsonb) returns jsonb
+create or replace function uvian.terminal_events_of(request jsonb) returns jsonb
 language plpgsql stable security definer
 set search_path = '' set lock_timeout = '1s'
 as $$
 declare
-  asked uuid[] := array(select t.id::uuid from jsonb_array_elements_text(request -> 'jobs') t(id) limit 500);
+  wanted uuid[] := array(select t.id::uuid from jsonb_array_elements_text(request -> 'jobs') t(id) limit 500);
 begin
-  return jsonb_build_object('endings', coalesce((
-    select jsonb_agg(uvian._ending(j) || jsonb_build_object('finished_at', j.finished_at))
-    from uvian._jobs(asked) j where j.status in ('completed', 'failed', 'cancelled')), '[]'));
+  return jsonb_build_object('terminal_events', coalesce((
+    select jsonb_agg(uvian._terminal_event(j) || jsonb_build_object('finished_at', j.finished_at))
+    from uvian._jobs(wanted) j where j.status in ('completed', 'failed', 'cancelled')), '[]'));
 end $$;
 
 revoke all on function
   uvian._writing(boolean), uvian._jobs(uuid[]), uvian._job(uvian.jobs), uvian._dispatch(uvian.jobs),
-  uvian._reason(uvian.jobs), uvian._error(text, text, integer, boolean), uvian._ending(uvian.jobs), uvian._answer(uuid, boolean),
-  uvian._answer_id(uuid), uvian.endings_of(jsonb)
+  uvian._reason(uvian.jobs), uvian._error(text, text, integer, boolean), uvian._terminal_event(uvian.jobs), uvian._answer(uuid, boolean),
+  uvian._answer_id(uuid), uvian.terminal_events_of(jsonb)
   from public, anon, authenticated, service_role;
 grant execute on function
-  uvian.endings_of(jsonb)
+  uvian.terminal_events_of(jsonb)
   to service_role;
 
 select uvian._close();

@@ -2,14 +2,14 @@
 --
 -- One chat of a conversation at a time: the others wait for their turn, in the order in which they came.
 -- A chat has its turn (`its_turn`) from when it may be dispatched to its end, also while it is queued
--- again; a unique index keeps a second from having it. Whoever waits has neither turn nor place. The
--- turn comes first, the place under max_running_per_user after it. The conversation's row is the lock of
+-- again; a unique index keeps a second from having it. Whoever waits has neither turn nor slot. The
+-- turn comes first, the slot under max_running_per_user after it. The conversation's row is the lock of
 -- its turns: who holds it may add a chat and give the turn.
 
 -- A member's message and the chat that answers it. `on_busy` says what becomes of chats of this
 -- conversation that are open: enqueue (it waits behind them), reject, or interrupt (they are cancelled,
 -- it is next). Posts at the same moment are one after the other: the conversation's row is their lock.
--- → {message, job, created, dispatch, cancel: [{id, run}], endings, accounts}, for a user {message, job,
+-- → {message, job, created, dispatch, cancel: [{id, run}], terminal_events, accounts}, for a user {message, job,
 --    created, accounts (their own)}: the sweep does the rest.
 create or replace function uvian.post_message(conversation_id uuid, content text, on_busy text default 'enqueue',
                                    options jsonb default '{}', idempotency_key text default null,
@@ -63,6 +63,7 @@ begin
     'accounts', uvian._accounts(array[caller]));
 end $$;
 
+-- Refuses a message that is too long, empty, or has an option that does not exist.
 create or replace function uvian._check_post(content text, on_busy text, options jsonb) returns void
 language plpgsql immutable
 set search_path = ''
@@ -98,7 +99,7 @@ begin
       detail = 'The key was used for another request, or its message has been changed since.';
   end if;
   return jsonb_build_object('message', to_jsonb(m), 'job', uvian._job(j), 'created', false,
-                            'dispatch', '[]'::jsonb, 'cancel', '[]'::jsonb, 'endings', '[]'::jsonb,
+                            'dispatch', '[]'::jsonb, 'cancel', '[]'::jsonb, 'terminal_events', '[]'::jsonb,
                             'accounts', '[]'::jsonb);
 end $$;
 
@@ -127,11 +128,11 @@ end $$;
 
 -- Stop: the answer that is being written, or about to be, in a conversation. Who waits behind it is next. By
 -- whoever takes part. What it has written so far is kept, as with every cancelled chat. With `job_id`
--- only that chat is stopped, and one that was stopped before is answered as stopped: asked twice (a lost
+-- only that chat is stopped, and one that was stopped before is answered as stopped: requested twice (a lost
 -- reply, a second press), or a moment too late, it must not stop the next one. Without it, whichever has
 -- the turn now.
--- → {stopped: [job id], cancel: [{id, run}], endings, dispatch, accounts}, for a user {stopped}: the
---   renewal of its lease tells the worker, the sweep does the rest.
+-- → {stopped: [job id], cancel: [{id, run}], terminal_events, dispatch, accounts}, for a user {stopped}: the
+--   renewal of its lease cancels the run, the sweep does the rest.
 create or replace function uvian.stop_answer(conversation_id uuid, user_id uuid default null, job_id uuid default null)
 returns jsonb
 language plpgsql security definer
@@ -159,8 +160,8 @@ begin
   return case when uvian._is_service() then answer else jsonb_build_object('stopped', answer -> 'stopped') end;
 end $$;
 
--- Who waits ends, who runs is asked to. The caller holds them, their conversation, places and accounts.
--- → {cancel: [{id, run}], endings: […]}: whose workers are to be told, and what is to be announced.
+-- Who waits ends, who runs is requested to. The caller holds them, their conversation, slots and accounts.
+-- → {cancel: [{id, run}], terminal_events: […]}: whose workers receive it, and what is to be announced.
 create or replace function uvian._cancel_chats(chats uuid[]) returns jsonb
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -177,10 +178,10 @@ begin
   return jsonb_build_object(
     'cancel', coalesce((select jsonb_agg(jsonb_build_object('id', j.id, 'run', j.run))
                         from uvian._jobs(chats) j where j.status = 'processing'), '[]'),
-    'endings', coalesce((select jsonb_agg(uvian._ending(j)) from uvian._jobs(waiting) j), '[]'));
+    'terminal_events', coalesce((select jsonb_agg(uvian._terminal_event(j)) from uvian._jobs(waiting) j), '[]'));
 end $$;
 
--- Everything that is locked before chats are cancelled and, maybe, one is added for a user: places and
+-- Everything that is locked before chats are cancelled and, maybe, one is added for a user: slots and
 -- accounts of all of them at once. Answers whose accounts may change.
 create or replace function uvian._hold_chats(in_conversation uuid, chats uuid[], newcomer uuid) returns uuid[]
 language plpgsql
@@ -194,7 +195,7 @@ declare
     cross join lateral (select o.reserved from uvian.job_state o where o.job_id = j.id offset 0) s
     where s.reserved > 0);
 begin
-  perform uvian._hold_places(array[in_conversation], users, types);
+  perform uvian._hold_slots(array[in_conversation], users, types);
   perform uvian._lock_accounts(payers || newcomer);
   return payers;
 end $$;

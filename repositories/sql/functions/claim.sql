@@ -1,7 +1,8 @@
 -- Who works on what: by id (a queue said so) or the next that is due (polling without a queue).
 --
--- A suspect (job_state.isolated) runs alone: an idle worker takes it and nothing beside it.
+-- A poison job, maybe (job_state.isolated: it crashed several workers), runs alone: an idle worker takes it and nothing beside it.
 
+-- Claims jobs by their ids and runs, which a queue named; a repeat gets the same answer.
 -- {worker, lease_seconds, jobs: [{id, run}]}
 -- → {jobs: [{claimed: true, id, run, user_id, type, attempt, max_attempts, input, checkpoints,
 --            cancel_requested, created_at, parent_id, models, max_tokens, system_prompt}
@@ -17,7 +18,7 @@ declare
   ids uuid[] := array(select (e ->> 'id')::uuid from jsonb_array_elements(request -> 'jobs') e);
   free uuid[];
   waiting uuid[];
-  suspects uuid[];
+  poison uuid[];
   isolating boolean;
   reasons jsonb := '{}';
   held jsonb;
@@ -26,11 +27,11 @@ begin
   perform uvian._lock_worker(by_worker);
   perform 1 from uvian.jobs j where j.id = any (ids) order by j.id for no key update;
 
-  -- One look at all that was asked for: who may start, who waits for a place, who is a suspect.
+  -- One look at all that was requested: who may start, who waits for a slot, who may be poison.
   select coalesce(array_agg(j.id) filter (where j.admitted and not s.isolated), '{}'),
          coalesce(array_agg(j.id) filter (where not j.admitted), '{}'),
          coalesce(array_agg(j.id order by j.score, j.id) filter (where j.admitted and s.isolated), '{}')
-    into free, waiting, suspects
+    into free, waiting, poison
     from (select distinct (e ->> 'id')::uuid as id, (e ->> 'run')::bigint as run
           from jsonb_array_elements(request -> 'jobs') e) a
     cross join lateral (select o.* from uvian.jobs o where o.id = a.id offset 0) j
@@ -39,14 +40,14 @@ begin
   select bool_or(l.isolated) into isolating from uvian.job_leases l where l.worker = by_worker;
 
   if isolating then
-    reasons := uvian._reasons(free || suspects, 'worker_isolating');
+    reasons := uvian._reasons(free || poison, 'worker_isolating');
     free := '{}';
-  elsif cardinality(suspects) > 0 then
-    if isolating is null and cardinality(free) = 0 then  -- idle: the first suspect runs, alone
-      free := suspects[1:1];
-      suspects := suspects[2:];
+  elsif cardinality(poison) > 0 then
+    if isolating is null and cardinality(free) = 0 then  -- idle: the first of them runs, alone
+      free := poison[1:1];
+      poison := poison[2:];
     end if;
-    reasons := uvian._reasons(suspects, 'worker_busy');
+    reasons := uvian._reasons(poison, 'worker_busy');
   end if;
   if cardinality(waiting) > 0 then
     reasons := reasons || uvian._reasons(waiting, 'waiting');
@@ -73,6 +74,7 @@ begin
     left join lateral (select o.id, o.run from uvian.jobs o where o.id = a.id offset 0) j on true));
 end $$;
 
+-- A reason for each of these jobs.
 create or replace function uvian._reasons(of_jobs uuid[], reason text) returns jsonb
 language sql immutable
 set search_path = ''
@@ -94,7 +96,7 @@ declare
   seconds double precision := coalesce((request ->> 'lease_seconds')::double precision, 15);
   held integer;
   isolating boolean;
-  suspects boolean[];
+  poison boolean[];
   ids uuid[];
 begin
   if by_nonce is null then
@@ -110,21 +112,21 @@ begin
     perform uvian._writing(true);
     select array_agg(due.id order by due.score, due.id),
            array_agg(due.isolated order by due.score, due.id)
-      into ids, suspects
+      into ids, poison
       from (
-        select d.* from (select distinct t.type from jsonb_array_elements_text(request -> 'types') t (type)) asked
+        select d.* from (select distinct t.type from jsonb_array_elements_text(request -> 'types') t (type)) wanted
         cross join lateral (
           select j.id, j.score, s.isolated from uvian.jobs j
           cross join lateral (select o.isolated from uvian.job_state o where o.job_id = j.id offset 0) s
-          where j.type = asked.type and j.status = 'queued' and j.admitted and j.run_at <= now()
+          where j.type = wanted.type and j.status = 'queued' and j.admitted and j.run_at <= now()
             and (held = 0 or not s.isolated)
           order by j.score limit most
           for no key update of j skip locked) d
         order by d.score, d.id limit most) due;
-    if suspects[1] then
+    if poison[1] then
       ids := ids[1:1];
     else
-      ids := array(select x.id from unnest(ids, suspects) x (id, isolated) where not x.isolated);
+      ids := array(select x.id from unnest(ids, poison) x (id, isolated) where not x.isolated);
     end if;
     if cardinality(ids) > 0 then
       perform uvian._start(ids, by_worker, seconds, by_nonce);
@@ -167,7 +169,7 @@ begin
 end $$;
 
 -- A claim refused: arq has forgotten the id, so the run is bumped and offered again, later each time. A
--- waiting job that is claimed all the same will be offered when its turn or place comes: when it is
+-- waiting job that is claimed all the same will be offered when its turn or slot comes: when it is
 -- to be looked at again stays as it is.
 create or replace function uvian._refuse(these uuid[]) returns void
 language plpgsql
@@ -195,8 +197,8 @@ begin
     'checkpoints', s.checkpoints, 'cancel_requested', l.cancel_requested,
     'created_at', j.created_at, 'parent_id', j.parent_id,
     'models', t.models, 'max_tokens', t.max_tokens, 'system_prompt', t.system_prompt)
-  from unnest(of_jobs) asked (id)
-  cross join lateral (select o.* from uvian.jobs o where o.id = asked.id offset 0) j
+  from unnest(of_jobs) wanted (id)
+  cross join lateral (select o.* from uvian.jobs o where o.id = wanted.id offset 0) j
   cross join lateral (select o.* from uvian.job_leases o where o.job_id = j.id offset 0) l
   cross join lateral (select o.* from uvian.job_state o where o.job_id = j.id offset 0) s
   left join uvian.job_types t on t.type = j.type

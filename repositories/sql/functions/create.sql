@@ -1,5 +1,6 @@
 -- New jobs: checked, counted, paid for and inserted in one transaction, once per id and key.
 
+-- What each type takes, as the newest worker says it.
 -- {} → {types: {type: input_schema}}: what the newest worker takes, for whoever checks an input before.
 create or replace function uvian.type_schemas(request jsonb) returns jsonb
 language sql stable security definer
@@ -8,6 +9,7 @@ as $$
   select jsonb_build_object('types', coalesce(jsonb_object_agg(t.type, t.input_schema), '{}')) from uvian.job_types t
 $$;
 
+-- Creates jobs for users: checked, counted, paid for.
 -- {jobs: [{id?, user_id, type, input, priority?, run_at?, idempotency_key?, parent_id?, max_cost?}]}
 -- → {jobs: [{job, created, dispatch, delayed?} | {code, …}], accounts}; the caller dispatches.
 create or replace function uvian.create_jobs(request jsonb) returns jsonb
@@ -23,6 +25,7 @@ begin
   return answer;
 end $$;
 
+-- Creates jobs, and those alone that a batch could not decide.
 create or replace function uvian._create_jobs(items jsonb, redispatch_in interval) returns jsonb
 language plpgsql
 set search_path = ''
@@ -40,7 +43,7 @@ begin
     from (select distinct (e ->> 'user_id')::uuid as user_id, e ->> 'type' as type,
                  uvian._conversation_of(e ->> 'type', e -> 'input') as conversation_id
           from jsonb_array_elements(items) e) a;
-  perform uvian._hold_places(conversations, users, types);
+  perform uvian._hold_slots(conversations, users, types);
   if exists (select from uvian.job_prices) then
     perform uvian._lock_accounts(array(
       select distinct (e ->> 'user_id')::uuid
@@ -58,7 +61,7 @@ begin
       where (a ->> 'created')::boolean and (a -> 'job' ->> 'cost')::numeric > 0)));
 end $$;
 
--- One answer per item, in order; null where the item must be asked again, alone: its request was
+-- One answer per item, in order; null where the item must be requested again, alone: its request was
 -- made by another in this moment, or what came before it in the batch stood in its way.
 create or replace function uvian._create_batch(items jsonb, redispatch_in interval) returns jsonb[]
 language plpgsql
@@ -121,13 +124,14 @@ begin
     order by v.n);
 end $$;
 
+-- What each item of a request comes to, before anything is written.
 create or replace function uvian._judge(items jsonb) returns setof uvian._judgement
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query
-  with asked as (
+  with requested as (
     select x.n, coalesce(x.id, gen_random_uuid()) as id, x.user_id, x.type, x.input,
            coalesce(x.priority, 0) as priority,
            case when uvian._is_moment(x.run_at) then x.run_at::timestamptz else now() end as run_at,
@@ -146,7 +150,7 @@ begin
            i.id <> k.id or coalesce(k.user_id, i.user_id) <> a.user_id
              or coalesce(k.type, i.type) <> a.type
              or coalesce(k.input, i.input) is distinct from a.input as differs
-    from asked a
+    from requested a
     left join uvian.job_types t on t.type = a.type
     left join uvian.job_prices p on p.type = a.type
     left join lateral (select o.* from uvian.jobs o where o.id = a.id offset 0) i on true
@@ -168,12 +172,12 @@ begin
       end as code
     from weighed k
   ), counted as (
-    -- As if all items before it were made; who is refused for their sake is asked again alone.
+    -- As if all items before it were made; who is refused for their sake is requested again alone.
     select c.*, coalesce(a.balance, 0) as balance,
            sum(c.price) filter (where c.code is null and c.existing is null)
              over (partition by c.user_id order by c.n) as spent,
            count(*) filter (where c.code is null and c.existing is null)
-             over (partition by c.user_id, c.type order by c.n) as asked,
+             over (partition by c.user_id, c.type order by c.n) as in_line,
            count(*) filter (where c.code is null and c.existing is null)
              over (partition by c.user_id, c.type order by c.n)
            + case when c.max_queued_per_user is null then 0 else (
@@ -190,10 +194,10 @@ begin
   )
   select j.n, j.id, j.user_id, j.type, j.input, j.priority, j.run_at, j.idempotency_key, j.parent_id,
          j.price,
-         -- Who waits to be let in. Where places are free and nobody waits for one, nobody need be asked.
+         -- Who waits to be let in. Where slots are free and nobody waits for one, nobody is looked for.
          j.max_running_per_user is not null and (
            j.run_at > now()
-           or j.asked > uvian._places_free(j.user_id, j.type)
+           or j.in_line > uvian._slots_free(j.user_id, j.type)
            or exists (select from uvian.jobs w
                       where w.user_id = j.user_id and w.type = j.type and w.status = 'queued'
                         and not w.admitted and w.its_turn)),
@@ -213,7 +217,7 @@ begin
 end $$;
 
 -- What the operator's settings have against such a job; null: nothing. Every door asks it: whatever makes a
--- job, or queues one that had ended. `door` is null for the service and for hands; `browser` is a signed-in
+-- job, or queues one that had ended. `door` is null for the service and for manual edits; `browser` is a signed-in
 -- user, anything else an anonymous one.
 create or replace function uvian._against(of_type text, input jsonb, door text) returns jsonb
 language plpgsql stable

@@ -1,5 +1,6 @@
 -- Credits: reserve with the row, charge and release with the settlement, never more than reserved.
 
+-- What a job of this type costs: the only place that applies a price.
 create or replace function uvian.calculate_cost(type text, input jsonb default '{}') returns numeric
 language sql stable security definer
 set search_path = ''
@@ -47,6 +48,7 @@ begin
   return uvian._account(grant_credits.user_id);
 end $$;
 
+-- A user's account as it is published: amounts as text, zero where there is no row.
 create or replace function uvian._account(of_user uuid) returns jsonb
 language sql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -58,6 +60,7 @@ as $$
   from uvian.credit_accounts a where a.user_id = of_user
 $$;
 
+-- The accounts of these users, each once.
 create or replace function uvian._accounts(of_users uuid[]) returns jsonb
 language sql stable
 set search_path = ''
@@ -66,6 +69,7 @@ as $$
   from (select distinct u from unnest(of_users) u where u is not null) users
 $$;
 
+-- Holds the accounts of these users, in order.
 create or replace function uvian._lock_accounts(of_users uuid[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -184,7 +188,8 @@ as $$
     coalesce(operator_limit, 500))))), 6)
 $$;
 
-create or replace function uvian._books_are_append_only() returns trigger
+-- Refuses to change or delete an entry of the credit ledger.
+create or replace function uvian._credit_ledger_is_append_only() returns trigger
 language plpgsql
 set search_path = ''
 as $$
@@ -197,7 +202,7 @@ revoke all on function
   uvian._accounts(uuid[]), uvian._lock_accounts(uuid[]), uvian._lock_payers(uuid[]),
   uvian._reserve(uuid, uuid, numeric), uvian._release(uuid, uuid), uvian._paid_before(uuid, integer),
   uvian._share_of_pictures(uvian._verdict), uvian._share_of_answer(text, jsonb, integer),
-  uvian._books_are_append_only()
+  uvian._credit_ledger_is_append_only()
   from public, anon, authenticated, service_role;
 grant execute on function
   uvian.calculate_cost(text, jsonb)

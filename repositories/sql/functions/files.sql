@@ -64,17 +64,18 @@ begin
     from jsonb_populate_recordset(null::uvian.concept_variations, made -> 'variations') v;
 end $$;
 
+-- Holds the files of these users, in order.
 create or replace function uvian._lock_files(of_users uuid[]) returns void
 language plpgsql
 set search_path = ''
 as $$
 declare
-  place bigint;
+  lock bigint;
 begin
-  for place in
+  for lock in
     select distinct hashtextextended('uvian files ' || u, 0) as key from unnest(of_users) u order by key
   loop
-    perform pg_advisory_xact_lock(place);
+    perform pg_advisory_xact_lock(lock);
   end loop;
 end $$;
 
@@ -108,8 +109,9 @@ begin
                  where f.path = file and j.status in ('queued', 'processing'));
 end $$;
 
+-- Chooses files of one user that nothing names, to be removed.
 -- {id, limit?} → {files: [path], more}: files of one user that nothing names, to be removed now and then
--- forgotten (forget_files). Each is handed out to one call; to another only when it has not been forgotten
+-- forgotten (forget_files). Each is given to one call; to another only when it has not been forgotten
 -- in two minutes. `id` is the call's own: repeated after a lost reply, it gets the same answer.
 create or replace function uvian.choose_unnamed_files(request jsonb) returns jsonb
 language plpgsql security definer
@@ -149,7 +151,8 @@ begin
   return jsonb_build_object('files', to_jsonb(unnamed), 'more', true);
 end $$;
 
--- {files: [path]} → {}: they were removed. Who registered one meanwhile is told so and registers it again.
+-- Forgets files that were removed.
+-- {files: [path]} → {}: they were removed. Who registered one meanwhile learns it and registers it again.
 create or replace function uvian.forget_files(request jsonb) returns jsonb
 language sql security definer
 set search_path = '' set lock_timeout = '1s'
@@ -159,6 +162,7 @@ as $$
   select '{}'::jsonb
 $$;
 
+-- Which of these files a user may see.
 -- {user_id, paths: [path]} → {paths}: those that are this user's to see. What no result names and no open
 -- job has stored is not, also before it has been removed.
 create or replace function uvian.served_files(request jsonb) returns jsonb

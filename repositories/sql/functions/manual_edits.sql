@@ -2,7 +2,8 @@
 -- insert (user_id, type, input), and it runs; a chat gets in line. The lifecycle functions mark themselves
 -- (`_writing`) and pass through.
 
-create or replace function uvian._before_hand() returns trigger
+-- Refuses what only workers do, and keeps what nobody may set by a manual edit.
+create or replace function uvian._before_manual_edit() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -43,7 +44,8 @@ begin
   return new;
 end $$;
 
-create or replace function uvian._after_hand() returns trigger
+-- Does what a manual edit means: queue the job, or end it.
+create or replace function uvian._after_manual_edit() returns trigger
 language plpgsql security definer
 set search_path = ''
 as $$
@@ -56,10 +58,10 @@ begin
     perform pg_notify('uvian_jobs', '');
   elsif tg_op = 'UPDATE' and old.status in ('queued', 'processing')
         and new.status in ('completed', 'failed', 'cancelled') then
-    perform uvian._lock_places(array[new.id]);
+    perform uvian._lock_slots(array[new.id]);
     perform uvian._lock_payers(array[new.id]);
     perform uvian._end(array[(
-      new.id, new.run, 'by_hand', null, new.status, new.attempt, 0, (new.status = 'completed')::integer,
+      new.id, new.run, 'manual_edit', null, new.status, new.attempt, 0, (new.status = 'completed')::integer,
       jsonb_build_object('output', new.output, 'result_id', new.result_id, 'error', new.error,
                          'error_message', new.error_message))::uvian._verdict]);
     perform uvian._reconsider(new.user_id, new.type, interval '0');
@@ -71,6 +73,7 @@ begin
   return null;
 end $$;
 
+-- Gives back what a deleted job holds, and lets in who waited for it.
 create or replace function uvian._before_delete() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -86,7 +89,7 @@ begin
 end $$;
 
 revoke all on function
-  uvian._before_hand(), uvian._after_hand(), uvian._before_delete()
+  uvian._before_manual_edit(), uvian._after_manual_edit(), uvian._before_delete()
   from public, anon, authenticated, service_role;
 
 select uvian._close();

@@ -1,9 +1,10 @@
--- What the platform owns and we need a place in: the private bucket of the pictures, who reads in it with a
+-- What the platform owns and we use: the private bucket of the pictures, who reads in it with a
 -- token of their own, and the publication of Realtime. What the platform refuses becomes a notice with the
 -- dashboard's steps, and everything else works. The steps stand in the message, because nobody shows hints.
--- Each part stands alone: it may be there already, or be made by hand at any time. `uvian migrate` calls
+-- Each part stands alone: it may be there already, or be made in the dashboard at any time. `uvian migrate` calls
 -- _set_up_platform() whenever it runs; platform_state() says what is missing.
 
+-- The steps in the dashboard that make a part.
 create or replace function uvian._platform_step(part text) returns text
 language sql immutable
 set search_path = ''
@@ -17,6 +18,7 @@ as $$
   end
 $$;
 
+-- Makes the bucket and its policy, or says in a notice what was refused.
 create or replace function uvian._set_up_storage() returns void
 language plpgsql
 set search_path = ''
@@ -72,6 +74,7 @@ as $$
   order by t.place
 $$;
 
+-- Adds our tables to the publication of Realtime, or says in a notice what was refused.
 create or replace function uvian._publish(wanted text default null) returns void
 language plpgsql
 set search_path = ''
@@ -88,6 +91,7 @@ begin
   end loop;
 end $$;
 
+-- Makes whatever is missing beside the schema.
 create or replace function uvian._set_up_platform() returns void
 language plpgsql
 set search_path = ''
@@ -136,7 +140,7 @@ begin
   end if;
   for missing in select uvian._unpublished() loop
     found := found || jsonb_build_object('part', missing, 'message',
-      format('uvian.%s is not in the publication supabase_realtime: nothing of it is heard over Supabase Realtime. ', missing)
+      format('uvian.%s is not in the publication supabase_realtime: nothing of it is received over Supabase Realtime. ', missing)
       || uvian._platform_step(missing));
   end loop;
   -- Where PostgREST reads its settings from the database; elsewhere nobody sees them from here.

@@ -1,7 +1,7 @@
 -- What a user may do with a job of their own, and the service for one: cancel it, run it again.
 
--- Queued: ends at once. Processing: asks its worker. Ended: answers how.
--- → {job, cancelled, requested, ending?, dispatch, accounts}
+-- Queued: ends at once. Processing: its worker is requested to. Ended: answers how.
+-- → {job, cancelled, requested, terminal_event?, dispatch, accounts}
 create or replace function uvian.cancel_job(job_id uuid, user_id uuid default null) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
@@ -14,7 +14,7 @@ declare
 begin
   perform uvian._writing(true);
   if j.status = 'queued' then
-    perform uvian._lock_places(array[j.id]);
+    perform uvian._lock_slots(array[j.id]);
     perform uvian._lock_payers(array[j.id]);
     perform uvian._end(array[(j.id, j.run, 'cancelled', null, 'cancelled', j.attempt, 0, 0, '{}')::uvian._verdict]);
     select * into j from uvian.jobs x where x.id = j.id;
@@ -24,7 +24,7 @@ begin
   end if;
   answer := jsonb_build_object(
     'job', uvian._job(j), 'cancelled', j.status = 'cancelled', 'requested', requested,
-    'ending', case when j.status <> was.status then uvian._ending(j) end,
+    'terminal_event', case when j.status <> was.status then uvian._terminal_event(j) end,
     'dispatch', case when j.status <> was.status then uvian._next(array[j.id]) else '[]' end,
     'accounts', case when was.cost > 0 and j.status <> was.status
                      then uvian._accounts(array[j.user_id]) else '[]' end);
@@ -93,7 +93,7 @@ begin
       detail = format('The job is %s (run %s); only failed and cancelled jobs are retried.', j.status, j.run);
   end if;
   perform uvian._require_allowed(j.type, j.input, door);
-  perform uvian._lock_places(array[j.id]);
+  perform uvian._lock_slots(array[j.id]);
   if j.conversation_id is not null and not uvian._may_speak(j.type, j.conversation_id, j.user_id) then
     raise exception using errcode = 'PT404', message = 'not_found', detail = 'There is no such conversation.';
   end if;
@@ -122,10 +122,10 @@ declare
   held numeric;
   is_new boolean;
 begin
-  perform uvian._lock_places(array[j.id]);
+  perform uvian._lock_slots(array[j.id]);
   perform uvian._lock_accounts(array[j.user_id]);
   insert into uvian.job_state (job_id) values (j.id) on conflict do nothing;
-  is_new := found;  -- inserted by hand
+  is_new := found;  -- inserted by a manual edit
   select s.reserved into held from uvian.job_state s where s.job_id = j.id;
   update uvian.jobs w
     set status = 'queued', run = w.run + (not is_new)::integer, attempt = 0,

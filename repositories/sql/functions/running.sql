@@ -1,5 +1,6 @@
 -- While a job runs: its lease, its progress, marks and checkpoints.
 
+-- Renews the leases of running jobs, and shows their progress.
 -- {worker, lease_seconds, jobs: [{id, run, stage?, progress?, message?, stages?}]}
 -- → {lost: [id], cancel: [id]}. A lease that expired but was not swept is renewed.
 create or replace function uvian.renew_leases(request jsonb) returns jsonb
@@ -20,7 +21,7 @@ begin
     select l.job_id from jsonb_array_elements(items) e
     cross join lateral (select o.* from uvian.job_leases o where o.job_id = (e ->> 'id')::uuid offset 0) l
     where l.run = (e ->> 'run')::bigint and l.worker = by_worker);
-  -- Who holds a lease is ending it, or asks to cancel for a moment: neither is waited for.
+  -- Who holds a lease is ending it, or requests its cancel for a moment: neither is waited for.
   mine := array(select l.job_id from uvian.job_leases l where l.job_id = any (mine)
                 for no key update skip locked);
   update uvian.job_leases l set expires_at = clock_timestamp() + make_interval(secs => seconds)
@@ -56,16 +57,17 @@ begin
   end if;
   held := array(select j.id from uvian.jobs j where j.id = any (held) for no key update skip locked);
   update uvian.jobs j
-    set stage = told.e ->> 'stage', progress = least(greatest((told.e ->> 'progress')::real, 0), 1),
-        progress_message = told.e ->> 'message', stages = coalesce(nullif(told.e -> 'stages', 'null'), j.stages),
+    set stage = reported.e ->> 'stage', progress = least(greatest((reported.e ->> 'progress')::real, 0), 1),
+        progress_message = reported.e ->> 'message', stages = coalesce(nullif(reported.e -> 'stages', 'null'), j.stages),
         updated_at = now()
     from (select item.e, o.id from jsonb_array_elements(items) item (e)
           cross join lateral (
             select x.* from uvian.jobs x where x.id = (item.e ->> 'id')::uuid offset 0) o
-          where o.id = any (held) and o.run = (item.e ->> 'run')::bigint and o.status = 'processing') told
-    where j.id = told.id;
+          where o.id = any (held) and o.run = (item.e ->> 'run')::bigint and o.status = 'processing') reported
+    where j.id = reported.id;
 end $$;
 
+-- Marks what was dispatched and what was announced.
 -- {dispatched: [{id, run}], announced: [{id, run}]} → {}. Lost marks cost a repeated no-op.
 create or replace function uvian.mark_jobs(request jsonb) returns jsonb
 language plpgsql security definer
@@ -87,22 +89,23 @@ begin
     set dispatched_at = clock_timestamp(), dispatches = least(s.dispatches + 1, 6),
         -- What waits for its time in Redis is not offered again before it.
         redispatch_at = greatest(
-          told.run_at, now() + least(interval '30 s' * power(2, s.dispatches), interval '10 min'))
+          reported.run_at, now() + least(interval '30 s' * power(2, s.dispatches), interval '10 min'))
     from (select j.id, j.run_at from jsonb_array_elements(dispatched) e
           cross join lateral (select o.* from uvian.jobs o where o.id = (e ->> 'id')::uuid offset 0) j
-          where j.id = any (held) and j.run = (e ->> 'run')::bigint and j.status = 'queued' and j.admitted) told
-    where s.job_id = told.id;
+          where j.id = any (held) and j.run = (e ->> 'run')::bigint and j.status = 'queued' and j.admitted) reported
+    where s.job_id = reported.id;
   update uvian.job_state s set announce_at = null
     from (select j.id from jsonb_array_elements(announced) e
           cross join lateral (select o.id, o.run from uvian.jobs o where o.id = (e ->> 'id')::uuid offset 0) j
-          where j.id = any (held) and j.run = (e ->> 'run')::bigint) told
-    where s.job_id = told.id;
+          where j.id = any (held) and j.run = (e ->> 'run')::bigint) reported
+    where s.job_id = reported.id;
   return '{}';
 end $$;
 
+-- Keeps what finished stages need not do again, and registers files before they are stored.
 -- {worker, jobs: [{id, run, checkpoints: {…}, files?: [path]}]} → {jobs: [{saved: bool, busy: bool}]}
 -- Checkpoints are merged into what is there. `files` are about to be stored; busy: one of them is being
--- removed at this moment, so ask again before it is stored.
+-- removed at this moment, so request again before it is stored.
 create or replace function uvian.save_checkpoints(request jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan

@@ -1,5 +1,6 @@
 -- How a run ends: outcome, result, answer and credits in one transaction, the same answer for ever.
 
+-- Settles runs: outcome, result and credits; the same call twice is the same answer.
 -- {worker, jobs: [{id, run, outcome, output?, result_id?, error?, error_message?, stages?,
 --   message? {content, usage?, reply_to?}, delay? (seconds), burn? (an attempt; default true),
 --   charge? (fraction of the reservation; of a stopped chat by default what was delivered of it),
@@ -27,7 +28,7 @@ begin
   end if;
   perform uvian._writing(true);
   perform 1 from uvian.jobs j where j.id = any (ids) order by j.id for no key update;
-  perform uvian._lock_places(ids);
+  perform uvian._lock_slots(ids);
   paying := uvian._lock_payers(ids);
   perform uvian._carry_out(array(select v from uvian._verdicts(items, by_worker) v));
 
@@ -66,7 +67,7 @@ set search_path = '' set jit = off set enable_seqscan = off
 as $$
 begin
   return query
-  with told as (
+  with reported as (
     select distinct on (j.id)
            j.id as job_id, j.run, j.conversation_id, e as item, e ->> 'outcome' as outcome, l.cancel_requested,
            j.attempt, t.max_attempts, t.max_tokens, j.input -> 'max_tokens' as user_limit, s.refusals,
@@ -85,7 +86,7 @@ begin
         when t.cancel_requested then 'cancelled'
         when t.burns = 1 and t.attempt + 1 >= coalesce(t.max_attempts, 1) then 'failed'
         else 'queued' end as status
-    from told t
+    from reported t
   )
   select d.job_id, d.run, d.outcome, by_worker, d.status,
          d.attempt + case when d.status = 'cancelled' then 0 else d.burns end,
@@ -103,6 +104,7 @@ begin
   from decided d;
 end $$;
 
+-- Carries out verdicts: ends jobs, or queues them again.
 create or replace function uvian._carry_out(verdicts uvian._verdict[]) returns void
 language plpgsql
 set search_path = ''
@@ -145,7 +147,7 @@ begin
           updated_at = now(), progress = case when v.status = 'completed' then 1 else j.progress end,
           stage = null, progress_message = null, its_turn = j.conversation_id is null,
           output = nullif(v.result -> 'output', 'null'),
-          result_id = case when j.conversation_id is null or v.outcome = 'by_hand'
+          result_id = case when j.conversation_id is null or v.outcome = 'manual_edit'
                              then (v.result ->> 'result_id')::uuid
                            when j.id = any (answered) then uvian._answer_id(j.id) end,
           error = nullif(v.result -> 'error', 'null'), error_message = v.result ->> 'error_message',
@@ -181,7 +183,7 @@ begin
   perform uvian._keep_results(verdicts);
 end $$;
 
--- Back to the queue as a new run. A job that will not be due at once gives its place to the next;
+-- Back to the queue as a new run. A job that will not be due at once gives its slot to the next;
 -- one that the worker could not run keeps it, and its age: no_executor counts from there.
 create or replace function uvian._requeue(verdicts uvian._verdict[]) returns void
 language plpgsql
@@ -237,7 +239,7 @@ begin
   if cardinality(speaking) = 0 then
     return '{}';
   end if;
-  with told as (
+  with reported as (
     select j.id as job_id, j.conversation_id, v.status, v.result -> 'message' as message,
            uvian._answer_id(j.id) as id, q.id as reply_to
     from unnest(verdicts) v
@@ -252,17 +254,17 @@ begin
     update uvian.messages m
       set content = t.message ->> 'content', status = t.status, usage = nullif(t.message -> 'usage', 'null'),
           reply_to = t.reply_to
-      from told t where m.id = t.id
+      from reported t where m.id = t.id
       returning m.id
   ), inserted as (
     insert into uvian.messages (id, conversation_id, role, status, content, job_id, reply_to, usage)
       select t.id, t.conversation_id, 'assistant', t.status, t.message ->> 'content', t.job_id, t.reply_to,
              nullif(t.message -> 'usage', 'null')
-      from told t
+      from reported t
       where not exists (select from uvian.messages m where m.id = t.id)
       order by t.conversation_id
   )
-  select coalesce(array_agg(t.job_id), '{}') into stored from told t;
+  select coalesce(array_agg(t.job_id), '{}') into stored from reported t;
   return stored;
 end $$;
 
@@ -310,7 +312,7 @@ begin
     delete from uvian.concept_variations o where o.concept_id = any (theirs) and not o.kept;
     delete from uvian.concepts c where c.id = any (theirs) and not c.kept;
   end if;
-  -- A job that failed may be asked for again: its picture from the model waits for that, unseen.
+  -- A job that failed may be requested again: its picture from the model waits for that, unseen.
   update uvian.files f
     set check_at = now() + case when v.status = 'failed' then interval '1 hour' else interval '0' end
     from unnest(verdicts) v where f.job_id = v.job_id;

@@ -69,7 +69,7 @@ begin
 end $$;
 
 -- By the owner. Its open chats are cancelled; its messages go with it.
--- → {deleted, endings, cancel, dispatch, accounts}, for a user {deleted}
+-- → {deleted, terminal_events, cancel, dispatch, accounts}, for a user {deleted}
 create or replace function uvian.delete_conversation(conversation_id uuid, user_id uuid default null) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
@@ -92,6 +92,7 @@ begin
   return case when uvian._is_service() then answer else jsonb_build_object('deleted', true) end;
 end $$;
 
+-- The conversations that a user takes part in, the latest message first.
 -- {user_id, limit?, before?: {last_message_at, id}} → {conversations: [row]}: those this user takes part
 -- in, the latest message first.
 create or replace function uvian.list_conversations(request jsonb) returns jsonb
@@ -113,6 +114,7 @@ begin
       limit least(coalesce((request ->> 'limit')::integer, 20), 500)) c));
 end $$;
 
+-- Who takes part in a conversation.
 create or replace function uvian._members(of_conversation uuid) returns jsonb
 language plpgsql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -122,6 +124,7 @@ begin
           from uvian.conversation_members m where m.conversation_id = of_conversation);
 end $$;
 
+-- Who is invited to a conversation and has not answered.
 create or replace function uvian._invitations(of_conversation uuid) returns jsonb
 language plpgsql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -131,7 +134,7 @@ begin
           from uvian.conversation_invitations i where i.conversation_id = of_conversation);
 end $$;
 
--- The operator's: nobody is asked. `members` is a list of user ids. → {members: [all, as rows]}
+-- The operator's: nobody has to accept. `members` is a list of user ids. → {members: [all, as rows]}
 create or replace function uvian.add_members(conversation_id uuid, members jsonb) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
@@ -154,7 +157,7 @@ begin
 end $$;
 
 -- By the owner: `members` is a list of user ids, who then see an invitation and take part when they accept.
--- Whether there are such users is not looked at; who takes part, or was asked before, is fine.
+-- Whether there are such users is not looked at; who takes part, or was invited before, is fine.
 -- → {invitations: [all that are open, as rows]}
 create or replace function uvian.invite_members(conversation_id uuid, members jsonb, user_id uuid default null,
                                      door text default null) returns jsonb
@@ -211,6 +214,7 @@ begin
   return jsonb_build_object('accepted', coalesce(answer_invitation.accept, false));
 end $$;
 
+-- The invitations that a user has not answered, the latest first.
 -- {user_id, limit?} → {invitations: [row]}: those that this user has not answered, the latest first.
 create or replace function uvian.list_invitations(request jsonb) returns jsonb
 language plpgsql stable security definer
@@ -226,7 +230,7 @@ begin
 end $$;
 
 -- By the owner, and by members themselves; their open chats are cancelled. An invitation is withdrawn.
--- → {removed, endings, cancel, dispatch, accounts}, for a user {removed}
+-- → {removed, terminal_events, cancel, dispatch, accounts}, for a user {removed}
 create or replace function uvian.remove_member(conversation_id uuid, member uuid, user_id uuid default null) returns jsonb
 language plpgsql security definer
 set search_path = '' set lock_timeout = '1s' set plan_cache_mode = force_generic_plan
@@ -260,7 +264,7 @@ begin
   return case when uvian._is_service() then answer else jsonb_build_object('removed', answer -> 'removed') end;
 end $$;
 
--- Refuses who takes no part in the conversation, and who is not its owner where that is asked.
+-- Refuses who takes no part in the conversation, and who is not its owner where only the owner may.
 create or replace function uvian._require_member(in_conversation uuid, caller uuid, as_owner boolean) returns void
 language plpgsql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -309,6 +313,7 @@ begin
   end if;
 end $$;
 
+-- Refuses a title or metadata that is too long.
 create or replace function uvian._check_conversation(title text, metadata jsonb) returns void
 language plpgsql immutable
 set search_path = ''
@@ -320,6 +325,7 @@ begin
   end if;
 end $$;
 
+-- Makes the owner of a new conversation its first member.
 create or replace function uvian._after_conversation() returns trigger
 language plpgsql security definer
 set search_path = ''
@@ -330,7 +336,7 @@ begin
   return null;
 end $$;
 
--- Deleted by hand, or with its owner: what is open in it and not held by another is cancelled as well.
+-- Deleted by a manual edit, or with its owner: what is open in it and not held by another is cancelled as well.
 -- (What is held runs, and finds no conversation.)
 create or replace function uvian._before_conversation_delete() returns trigger
 language plpgsql security definer
@@ -352,7 +358,7 @@ end $$;
 
 -- Who is removed from a conversation receives no more of it at once: gateways listen to `uvian_members`, and
 -- look again at who takes part in the conversation that it names.
--- Once per conversation, however many rows a statement deletes: with its conversations, with users, by hand.
+-- Once per conversation, however many rows a statement deletes: with its conversations, with users, by manual edits.
 create or replace function uvian._after_members_gone() returns trigger
 language plpgsql security definer
 set search_path = ''

@@ -1,15 +1,16 @@
 -- Slots under max_running_per_user: who holds one, who waits, who is let in next.
 
-create or replace function uvian._place(of_user uuid, of_type text) returns bigint
+-- The lock of the slots of a user and a type.
+create or replace function uvian._slot(of_user uuid, of_type text) returns bigint
 language plpgsql immutable
 set search_path = ''
 as $$
 begin
-  return hashtextextended('uvian place ' || of_user || ' ' || of_type, 0);
+  return hashtextextended('uvian slot ' || of_user || ' ' || of_type, 0);
 end $$;
 
 -- Who holds the locks may count, admit and give turns: the limits are exact.
-create or replace function uvian._lock_places(of_jobs uuid[]) returns void
+create or replace function uvian._lock_slots(of_jobs uuid[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
 as $$
@@ -22,15 +23,16 @@ begin
          array_agg(j.user_id), array_agg(j.type)
     into conversations, users, types
     from uvian._jobs(of_jobs) j;
-  perform uvian._hold_places(conversations, users, types);
+  perform uvian._hold_slots(conversations, users, types);
 end $$;
 
-create or replace function uvian._hold_places(of_conversations uuid[], of_users uuid[], of_types text[]) returns void
+-- Holds conversations, then slots, each in order.
+create or replace function uvian._hold_slots(of_conversations uuid[], of_users uuid[], of_types text[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
 as $$
 declare
-  place bigint;
+  slot bigint;
 begin
   if cardinality(of_conversations) > 0 then
     perform 1 from uvian.conversations c where c.id = any (of_conversations) order by c.id for no key update;
@@ -39,19 +41,19 @@ begin
                  or t.max_queued_per_user is not null) then
     return;
   end if;
-  for place in
-    select uvian._place(p.user_id, p.type) as key
+  for slot in
+    select uvian._slot(p.user_id, p.type) as key
     from (select distinct u.user_id, t.type
           from unnest(of_users, of_types) u (user_id, type) join uvian.job_types t on t.type = u.type
           where t.max_running_per_user is not null or t.max_queued_per_user is not null) p
     order by key
   loop
-    perform pg_advisory_xact_lock(place);
+    perform pg_advisory_xact_lock(slot);
   end loop;
 end $$;
 
 -- A limit that is not there is not counted for.
-create or replace function uvian._places_free(of_user uuid, of_type text) returns integer
+create or replace function uvian._slots_free(of_user uuid, of_type text) returns integer
 language sql stable
 set search_path = ''
 as $$
@@ -64,7 +66,7 @@ as $$
     2147483647)
 $$;
 
--- Who may go next where these jobs have left a place, or wait for one. The caller holds the places.
+-- Who may go next where these jobs have left a slot, or wait for one. The caller holds the slots.
 create or replace function uvian._next(after_jobs uuid[]) returns jsonb
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -79,8 +81,8 @@ begin
                    from uvian._jobs(admitted_now) j), '[]');
 end $$;
 
--- Who may go now that these jobs are there, have left a turn or a place, or wait for one. The caller
--- holds their conversations and places. The turn may go to a chat of another user, whose place is not
+-- Who may go now that these jobs are there, have left a turn or a slot, or wait for one. The caller
+-- holds their conversations and slots. The turn may go to a chat of another user, whose slot is not
 -- held: it is tried, and left to the next sweep where another has it.
 create or replace function uvian._let_in(because_of uuid[], redispatch_in interval) returns uuid[]
 language plpgsql
@@ -90,36 +92,36 @@ declare
   conversations uuid[] := array(select distinct j.conversation_id from uvian._jobs(because_of) j
                                 where j.conversation_id is not null);
   has_turn uuid[] := '{}';
-  place record;
+  slot record;
   admitted uuid[];
   admitted_now uuid[] := '{}';
 begin
   if cardinality(conversations) > 0 then
     has_turn := uvian._give_turns(conversations);
   end if;
-  for place in
+  for slot in
     select distinct j.user_id, j.type from uvian.jobs j join uvian.job_types t on t.type = j.type
     where j.id = any (because_of || has_turn)
       and (t.max_running_per_user is not null
            or (j.status = 'queued' and not j.admitted and j.its_turn))
-      and exists (select from uvian.jobs w  -- somebody waits for such a place
+      and exists (select from uvian.jobs w  -- somebody waits for such a slot
                   where w.user_id = j.user_id and w.type = j.type and w.status = 'queued'
                     and not w.admitted and w.its_turn)
   loop
-    admitted := uvian._admit(place.user_id, place.type, redispatch_in);
+    admitted := uvian._admit(slot.user_id, slot.type, redispatch_in);
     if admitted is null then
       update uvian.job_state s set redispatch_at = now() + interval '1 s'
         from uvian.jobs j
         where s.job_id = any (has_turn) and j.id = s.job_id
-          and j.user_id = place.user_id and j.type = place.type;
+          and j.user_id = slot.user_id and j.type = slot.type;
     end if;
     admitted_now := admitted_now || admitted;
   end loop;
   return admitted_now;
 end $$;
 
--- Admits those who wait and are due, oldest first, as far as there are places; answers them for
--- dispatch. A row that somebody holds is left to the next sweep. Null: another holds the place.
+-- Admits those who wait and are due, oldest first, as far as there are slots; answers them for
+-- dispatch. A row that somebody holds is left to the next sweep. Null: another holds the slot.
 create or replace function uvian._admit(of_user uuid, of_type text, redispatch_in interval) returns uuid[]
 language plpgsql
 set search_path = ''
@@ -129,10 +131,10 @@ declare
   admitted_now uuid[];
 begin
   if exists (select from uvian.job_types t where t.type = of_type and t.max_running_per_user is not null)
-     and not pg_try_advisory_xact_lock(uvian._place(of_user, of_type)) then
+     and not pg_try_advisory_xact_lock(uvian._slot(of_user, of_type)) then
     return null;
   end if;
-  free := least(uvian._places_free(of_user, of_type), 500);
+  free := least(uvian._slots_free(of_user, of_type), 500);
   if free <= 0 then
     return '{}';
   end if;
@@ -150,7 +152,7 @@ begin
   return admitted_now;
 end $$;
 
--- The next sweep admits who waits for a place of this user and type: it is enough to wake the first.
+-- The next sweep admits who waits for a slot of this user and type: it is enough to wake the first.
 -- Who is not due yet wakes on its own: its redispatch_at is its run_at.
 create or replace function uvian._reconsider(of_user uuid, of_type text, after interval) returns void
 language sql
@@ -191,8 +193,8 @@ begin
 end $$;
 
 revoke all on function
-  uvian._place(uuid, text), uvian._lock_places(uuid[]), uvian._hold_places(uuid[], uuid[], text[]),
-  uvian._places_free(uuid, text), uvian._next(uuid[]), uvian._let_in(uuid[], interval),
+  uvian._slot(uuid, text), uvian._lock_slots(uuid[]), uvian._hold_slots(uuid[], uuid[], text[]),
+  uvian._slots_free(uuid, text), uvian._next(uuid[]), uvian._let_in(uuid[], interval),
   uvian._admit(uuid, text, interval), uvian._reconsider(uuid, text, interval), uvian._consider(uuid[]),
   uvian._limit_changed()
   from public, anon, authenticated, service_role;

@@ -1,6 +1,7 @@
--- What workers leave behind is picked up: expired leases, types that nobody has, rows to dispatch, endings
--- to announce. One sweep at a time; each `_choose` locks what it chooses, and waits for nobody.
+-- What workers leave behind is picked up: expired leases, types that nobody has, rows to dispatch, terminal
+-- events to announce. One sweep at a time; each `_choose` locks what it chooses, and waits for nobody.
 
+-- Picks up what was left behind; one sweep at a time, and a repeat gets the last answer.
 -- {id?, limit, lease_seconds, claiming: [{id, run}], redis_lost_at?} →
 -- {swept: false} when another sweep is running, else {swept, expired, dispatch, announce, accounts,
 --  forwarded, more, now}
@@ -19,10 +20,10 @@ begin
   if not pg_try_advisory_xact_lock(hashtextextended('uvian sweep', 0)) then
     return jsonb_build_object('swept', false);
   end if;
-  select s.answer into known from uvian.sweeps s where s.asked = this;
+  select s.answer into known from uvian.sweeps s where s.request_id = this;
   if known is null then
     known := uvian._sweep(request);
-    update uvian.sweeps s set asked = this, answer = known where this is not null;
+    update uvian.sweeps s set request_id = this, answer = known where this is not null;
   end if;
   return known;
 end $$;
@@ -65,11 +66,11 @@ begin
   forwarded := uvian._bring_forward(request -> 'claiming', (request ->> 'redis_lost_at')::timestamptz, most);
   select c.due, c.waiting into due, waiting from uvian._choose_due(most) c;
 
-  perform uvian._lock_places(lost || orphans || waiting);
+  perform uvian._lock_slots(lost || orphans || waiting);
   payers := uvian._lock_payers(lost || orphans);
 
   if cardinality(lost) > 0 then
-    perform uvian._bury(lost);
+    perform uvian._reap(lost);
   end if;
   if cardinality(orphans) > 0 then
     perform uvian._give_up(orphans);
@@ -90,7 +91,7 @@ begin
   return jsonb_build_object(
     'swept', true, 'now', clock_timestamp(), 'expired', cardinality(lost), 'forwarded', forwarded,
     'dispatch', dispatch,
-    'announce', coalesce((select jsonb_agg(uvian._ending(j)) from uvian._jobs(announced) j
+    'announce', coalesce((select jsonb_agg(uvian._terminal_event(j)) from uvian._jobs(announced) j
                           where j.status in ('completed', 'failed', 'cancelled')), '[]'),
     'accounts', uvian._accounts(array(
       select j.user_id from uvian._jobs(ended) j where j.user_id = any (payers))),
@@ -109,6 +110,7 @@ begin
                for no key update skip locked);
 end $$;
 
+-- Jobs whose leases have expired.
 create or replace function uvian._choose_lost(most integer) returns uuid[]
 language plpgsql
 set search_path = ''
@@ -177,6 +179,7 @@ begin
   return cardinality(page);
 end $$;
 
+-- Queued jobs that are due for dispatch, and jobs that wait and may be let in.
 create or replace function uvian._choose_due(most integer, out due uuid[], out waiting uuid[])
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -192,9 +195,9 @@ begin
 end $$;
 
 -- Jobs whose leases have expired. A crash burns an attempt only where the job ran alone; a job that
--- crashed often in company is a suspect, and must run alone before it may be given up. A crash of its
+-- crashed often in company may be a poison job, and must run alone before it may be given up. A crash of its
 -- worker is not the job's error: it waits before the next run only from the third on.
-create or replace function uvian._bury(lost uuid[]) returns void
+create or replace function uvian._reap(lost uuid[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
@@ -224,6 +227,7 @@ begin
       where j.run = l.run and j.status = 'processing') b));
 end $$;
 
+-- Fails jobs of a type that no worker knows.
 create or replace function uvian._give_up(orphans uuid[]) returns void
 language plpgsql
 set search_path = ''
@@ -255,7 +259,7 @@ end $$;
 revoke all on function
   uvian.sweep_jobs(jsonb), uvian._sweep(jsonb), uvian._hold(uuid[]), uvian._choose_lost(integer),
   uvian._choose_orphans(integer), uvian._bring_forward(jsonb, timestamptz, integer), uvian._choose_due(integer),
-  uvian._bury(uuid[]), uvian._give_up(uuid[]), uvian._offer(uuid[])
+  uvian._reap(uuid[]), uvian._give_up(uuid[]), uvian._offer(uuid[])
   from public, anon, authenticated, service_role;
 grant execute on function
   uvian.sweep_jobs(jsonb)

@@ -1,5 +1,6 @@
 -- What the types are (the newest release says it), what the operator says of them, and which workers there are.
 
+-- Makes a worker and its types known; the newest release says what a type is.
 -- {worker, release, types: [{type, input_schema?, timeout_seconds?, max_attempts?}]} → {}
 -- The newest release says what a type is; what the operator says of it stays.
 create or replace function uvian.register_worker(request jsonb) returns jsonb
@@ -27,6 +28,7 @@ begin
   return '{}';
 end $$;
 
+-- Forgets a worker that stops in good order.
 -- {worker} → {}: it stops in good order and will not be waited for.
 create or replace function uvian.retire_worker(request jsonb) returns jsonb
 language sql security definer
@@ -36,6 +38,7 @@ as $$
   select '{}'::jsonb
 $$;
 
+-- A release as numbers that compare.
 create or replace function uvian._release_number(of_release text) returns integer[]
 language sql immutable
 set search_path = ''
@@ -43,6 +46,7 @@ as $$
   select coalesce(string_to_array((regexp_match(of_release, '\d{1,9}(?:\.\d{1,9})*'))[1], '.')::integer[], '{0}')
 $$;
 
+-- Sets what the operator says of types; all or nothing.
 -- {types: [{type, enabled?, browser?, anonymous?, max_input_bytes?, max_queued_per_user?, max_running_per_user?,
 --           models?, max_tokens?, system_prompt?, price?}]} → {types: [the same, whole]}
 -- What the operator says of types: what is named is set, null lifts a limit or takes a price away, everything
@@ -84,6 +88,7 @@ begin
     where t.type in (select e ->> 'type' from jsonb_array_elements(request -> 'types') e)));
 end $$;
 
+-- What the operator says of every type.
 -- {} → {types: [as configure_types answers]}: all of them.
 create or replace function uvian.list_types(request jsonb) returns jsonb
 language plpgsql stable security definer

@@ -70,7 +70,7 @@ create unique index jobs_one_chat on uvian.jobs (conversation_id)
 create index jobs_waiting on uvian.jobs (user_id, type, score)
   where status = 'queued' and not admitted and its_turn;
 
--- What the types are. Written at start by the newest release …
+-- What the types are: written at start by the newest release …
 create table uvian.job_types (
   type text primary key check (type ~ '^[a-z][a-z0-9_.-]{0,62}$'),
   input_schema jsonb not null default '{}',
@@ -92,7 +92,7 @@ create table uvian.job_types (
 -- The built-in types, closed as every type is. What they take stands in built_in_types.sql.
 insert into uvian.job_types (type) values ('generation'), ('refinement'), ('chat');
 
--- A type without a price is free.
+-- What a job of a type costs. A type without a price is free.
 create table uvian.job_prices (
   type text primary key references uvian.job_types (type) on delete cascade,
   amount numeric(20, 6) not null check (amount >= 0)
@@ -149,6 +149,7 @@ create table uvian.job_runs (
   primary key (job_id, run)
 );
 
+-- Which workers there are, what they have, and when they were last seen.
 create table uvian.workers (
   name text primary key,
   types text[] not null,
@@ -163,12 +164,12 @@ create table uvian.sweeps (
   one boolean primary key default true check (one),
   last_at timestamptz not null default now(),
   hold_until timestamptz not null default now(),
-  asked uuid,   -- the last sweep that had an id
-  answer jsonb  -- what it was answered
+  request_id uuid,  -- of the last sweep that had one
+  answer jsonb      -- what it was answered
 );
 insert into uvian.sweeps default values;
 
--- What the functions hand to each other ------------------------------------------------------------
+-- What functions pass to each other ------------------------------------------------------------
 
 -- What an item of a request for new jobs comes to, before anything is written (create.sql).
 create type uvian._judgement as (
@@ -186,7 +187,7 @@ create type uvian._judgement as (
   existing uuid,            -- the job this request made before
   code text,                -- why not
   explanation jsonb,        -- what goes with the code
-  relative boolean,         -- … and would be otherwise, were it asked alone
+  relative boolean,         -- … and would be otherwise, were it requested alone
   conversation_id uuid
 );
 
@@ -194,7 +195,7 @@ create type uvian._judgement as (
 create type uvian._verdict as (
   job_id uuid,
   run bigint,
-  outcome text,            -- as reported by the worker, or worker_lost, no_executor, by_hand
+  outcome text,            -- as reported by the worker, or worker_lost, no_executor, manual_edit
   worker text,             -- who reported it and will be answered the same again; null: nobody
   status text,             -- queued, completed, failed, cancelled
   attempt integer,

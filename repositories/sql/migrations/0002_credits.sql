@@ -1,7 +1,7 @@
 -- min_code: 0.1.0
 -- Credits: what may be spent, what open jobs hold, and the ledger of both.
 
--- A user without a row has a balance of 0.
+-- What a user has. A user without a row has a balance of 0.
 create table uvian.credit_accounts (
   user_id uuid primary key references auth.users (id) on delete cascade,
   balance numeric(20, 6) not null default 0 check (balance >= 0),    -- what may still be spent

@@ -1,6 +1,7 @@
 -- min_code: 0.1.0
 -- Conversations: who takes part in them, who is invited, and their messages in order.
 
+-- A conversation, its owner, and how far its messages go.
 create table uvian.conversations (
   id uuid primary key default gen_random_uuid(),
   user_id uuid not null references auth.users (id) on delete cascade,  -- its owner
@@ -14,7 +15,7 @@ create table uvian.conversations (
 ) with (fillfactor = 80);
 create index conversations_by_user on uvian.conversations (user_id);
 
--- The owner is a member too.
+-- Who takes part in a conversation. The owner is a member too.
 create table uvian.conversation_members (
   conversation_id uuid not null references uvian.conversations (id) on delete cascade,
   user_id uuid not null references auth.users (id) on delete cascade,
@@ -26,6 +27,7 @@ create index conversation_members_by_user on uvian.conversation_members (user_id
 create unique index conversation_members_owner on uvian.conversation_members (conversation_id)
   where role = 'owner';
 
+-- What was said in a conversation, in one strict order.
 create table uvian.messages (
   id uuid primary key default gen_random_uuid(),
   conversation_id uuid not null references uvian.conversations (id) on delete cascade,
@@ -48,7 +50,7 @@ create index messages_by_user on uvian.messages (user_id) where user_id is not n
 create index messages_by_job on uvian.messages (job_id) where job_id is not null;
 create index messages_by_reply on uvian.messages (reply_to) where reply_to is not null;
 
--- Who was asked to take part and has not answered. The user's id has no foreign key, and nothing else looks
+-- Who was invited to take part and has not answered. The user's id has no foreign key, and nothing else looks
 -- whether there is such a user: an invitation is no way to find out.
 create table uvian.conversation_invitations (
   conversation_id uuid not null references uvian.conversations (id) on delete cascade,

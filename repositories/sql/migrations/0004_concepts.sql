@@ -1,6 +1,7 @@
 -- min_code: 0.1.0
 -- Concepts and their variations, and the files that they name.
 
+-- What a generation or a refinement has made: the image, and where it comes from.
 create table uvian.concepts (
   id uuid primary key,
   user_id uuid not null references auth.users (id) on delete cascade,
@@ -21,6 +22,7 @@ create index concepts_by_user on uvian.concepts (user_id, created_at desc, id);
 create index concepts_by_job on uvian.concepts (job_id) where job_id is not null;
 create index concepts_by_parent on uvian.concepts (parent_id) where parent_id is not null;
 
+-- The same image in another palette.
 create table uvian.concept_variations (
   id uuid primary key,
   concept_id uuid not null references uvian.concepts (id) on delete cascade,

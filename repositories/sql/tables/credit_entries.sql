@@ -10,6 +10,6 @@ create policy credit_entries_owner on uvian.credit_entries for select to authent
   using (user_id = (select auth.uid()));
 
 create or replace trigger append_only before update or delete on uvian.credit_entries
-  for each row execute function uvian._books_are_append_only();
+  for each row execute function uvian._credit_ledger_is_append_only();
 
 notify pgrst, 'reload schema';

@@ -10,13 +10,13 @@ drop policy if exists jobs_owner on uvian.jobs;
 create policy jobs_owner on uvian.jobs for select to authenticated
   using (user_id = (select auth.uid()));
 
-create or replace trigger by_hand
+create or replace trigger manual_edit
   before insert or update of id, user_id, type, input, status, run, attempt, cost, admitted,
                              conversation_id, turn, its_turn on uvian.jobs
-  for each row when (coalesce(current_setting('uvian.writer', true), '') <> 'function') execute function uvian._before_hand();
+  for each row when (coalesce(current_setting('uvian.writer', true), '') <> 'function') execute function uvian._before_manual_edit();
 
-create or replace trigger by_hand_after after insert or update of status on uvian.jobs
-  for each row when (coalesce(current_setting('uvian.writer', true), '') <> 'function') execute function uvian._after_hand();
+create or replace trigger manual_edit_after after insert or update of status on uvian.jobs
+  for each row when (coalesce(current_setting('uvian.writer', true), '') <> 'function') execute function uvian._after_manual_edit();
 
 create or replace trigger deleted before delete on uvian.jobs
   for each row when (old.status in ('queued', 'processing')) execute function uvian._before_delete();
