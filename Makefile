@@ -94,6 +94,7 @@ docs: setup  ## write the generated pages again
 	@$(VENV)/python scripts/generate_typescript.py
 	@$(VENV)/python scripts/compile_page_client.py
 	@$(VENV)/python scripts/generate_types.py
+	@$(VENV)/python scripts/generate_schema.py
 
 dump-release: setup  ## keep a dump of this release's schema, once, when it is tagged
 	@$(VENV)/python -m tests.migrations.dumps

@@ -53,7 +53,6 @@ Function = Literal[
     "create_conversation",
     "create_jobs",
     "delete_conversation",
-    "endings_of",
     "forget_files",
     "grant_credits",
     "invite_members",
@@ -75,6 +74,7 @@ Function = Literal[
     "store_concept",
     "submit_job",
     "sweep_jobs",
+    "terminal_events_of",
     "type_schemas",
     "update_conversation",
 ]
@@ -129,7 +129,6 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
         "user_id": "uuid",
         "door": "text",
     },
-    "endings_of": _REQUEST,
     "list_conversations": _REQUEST,
     "list_invitations": _REQUEST,
     "list_types": _REQUEST,
@@ -162,6 +161,7 @@ SIGNATURES: Final[Mapping[Function, Mapping[str, str]]] = {
         "max_cost": "numeric",
     },
     "sweep_jobs": _REQUEST,
+    "terminal_events_of": _REQUEST,
     "type_schemas": _REQUEST,
     "update_conversation": {
         "conversation_id": "uuid",

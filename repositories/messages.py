@@ -223,7 +223,7 @@ class MessageRepository:
             created=answer["created"],
             dispatch=answer["dispatch"],
             cancel=answer["cancel"],
-            endings=answer["endings"],
+            endings=answer["terminal_events"],
             accounts=answer["accounts"],
         )
 

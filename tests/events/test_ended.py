@@ -96,8 +96,8 @@ async def test_a_client_hears_the_ending_as_the_last_event(backend: Backend) -> 
     rows.end(ref)
 
     async def call(function: str, arguments: dict[str, Any]) -> Any:
-        assert function == "endings_of"
-        return {"endings": await rows(arguments["request"]["jobs"])}
+        assert function == "terminal_events_of"
+        return {"terminal_events": await rows(arguments["request"]["jobs"])}
 
     async with Client(call, backend.client()) as client, asyncio.timeout(20):
         expired, ending = [event async for event in client.follow(ref.id)]

@@ -200,7 +200,7 @@ async def test_who_is_removed_is_answered_no_more(world: World) -> None:
         conversation, member, user_id=owner
     )
     assert answer["cancel"] == [{"id": running["id"], "run": 1}]
-    assert [(e["id"], e["status"], e["message"]) for e in answer["endings"]] == [
+    assert [(e["id"], e["status"], e["message"]) for e in answer["terminal_events"]] == [
         (waiting["id"], "cancelled", None)
     ]
     assert [a["user_id"] for a in answer["accounts"]] == [member]
@@ -248,7 +248,7 @@ async def test_a_deleted_conversation_ends_what_is_open_in_it(world: World) -> N
     answer = await ConversationRepository(world.service).delete(conversation, user_id=owner)
     assert answer["deleted"]
     assert answer["cancel"] == [{"id": running["id"], "run": 1}]
-    assert [e["id"] for e in answer["endings"]] == [waiting["id"]]
+    assert [e["id"] for e in answer["terminal_events"]] == [waiting["id"]]
     assert await world.messages(conversation) == []
     assert await world.account(member) == (Decimal(10), Decimal(0))
     assert (await world.renew(running))["cancel"] == [running["id"]]

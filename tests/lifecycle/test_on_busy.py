@@ -76,7 +76,9 @@ async def test_an_interruption_cancels_what_waits_and_what_runs(world: World) ->
     claim = await world.claim(running)
     posted = await world.post(conversation, user, "No: how?", "interrupt")
     assert posted["cancel"] == [{"id": running["id"], "run": 1}]
-    assert [(e["id"], e["status"]) for e in posted["endings"]] == [(waiting["id"], "cancelled")]
+    assert [(e["id"], e["status"]) for e in posted["terminal_events"]] == [
+        (waiting["id"], "cancelled")
+    ]
     assert posted["dispatch"] == []
     assert [a["balance"] for a in posted["accounts"]] == ["6.000000"]
     assert (await world.renew(claim))["cancel"] == [running["id"]]
@@ -100,9 +102,9 @@ async def test_an_interruption_of_nobody_is_a_post(world: World) -> None:
     user = await world.user()
     conversation = await world.conversation(user)
     first = await world.post(conversation, user, on_busy="interrupt")
-    assert (first["cancel"], first["endings"], len(first["dispatch"])) == ([], [], 1)
+    assert (first["cancel"], first["terminal_events"], len(first["dispatch"])) == ([], [], 1)
     second = await world.post(conversation, user, on_busy="interrupt")
-    assert [e["id"] for e in second["endings"]] == [first["job"]["id"]]
+    assert [e["id"] for e in second["terminal_events"]] == [first["job"]["id"]]
     assert [d["id"] for d in second["dispatch"]] == [second["job"]["id"]]
 
 
@@ -145,7 +147,7 @@ async def test_an_interruption_locks_accounts_in_their_order(world: World) -> No
         while not posting.done() and not await world.hand.fetchval(waits):
             await asyncio.sleep(0)
         assert await world.hand.fetchval(account + " skip locked", newcomer) == newcomer
-    assert len((await posting)["endings"]) == 1
+    assert len((await posting)["terminal_events"]) == 1
 
 
 async def test_of_interruptions_at_once_the_last_one_stands(world: World) -> None:

@@ -22,7 +22,7 @@ async def test_who_runs_is_asked_and_who_waits_goes_on(world: World) -> None:
     answer = await world.service.call("stop_answer", conversation_id=conversation, user_id=user)
     assert answer["stopped"] == [running["id"]]
     assert answer["cancel"] == [{"id": running["id"], "run": 1}]
-    assert (answer["endings"], answer["dispatch"]) == ([], [])
+    assert (answer["terminal_events"], answer["dispatch"]) == ([], [])
     assert (await world.renew(claim))["cancel"] == [running["id"]]
     settled = await world.settlement(running, "cancelled", message={"content": "Because th"})
     assert [d["id"] for d in settled["dispatch"]] == [waiting["id"]]
@@ -36,7 +36,9 @@ async def test_an_answer_that_has_not_begun_ends_at_once(world: World) -> None:
     conversation = await world.conversation(user)
     first, second = [(await world.post(conversation, user))["job"] for _ in range(2)]
     answer = await world.service.call("stop_answer", conversation_id=conversation)
-    assert [(e["id"], e["status"]) for e in answer["endings"]] == [(first["id"], "cancelled")]
+    assert [(e["id"], e["status"]) for e in answer["terminal_events"]] == [
+        (first["id"], "cancelled")
+    ]
     assert [d["id"] for d in answer["dispatch"]] == [second["id"]]
     assert [a["balance"] for a in answer["accounts"]] == ["8.000000"]
     assert await broken(world) == {}
@@ -49,7 +51,7 @@ async def test_stopping_nothing_is_fine(world: World) -> None:
     nothing: dict[str, list[object]] = {
         "stopped": [],
         "cancel": [],
-        "endings": [],
+        "terminal_events": [],
         "dispatch": [],
         "accounts": [],
     }

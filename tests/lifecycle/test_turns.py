@@ -252,9 +252,7 @@ async def test_a_place_that_another_holds_is_tried_again(world: World) -> None:
     second = (await chats(world, two, shared, 1))[0]["job"]
     await world.claim(first)
     async with opened(world.adapter) as other, other.hand.transaction():
-        await other.hand.execute(
-            "select pg_advisory_xact_lock(uvian._place($1::uuid, 'chat'))", two
-        )
+        await other.hand.execute("select pg_advisory_xact_lock(uvian._slot($1::uuid, 'chat'))", two)
         assert (await world.settlement(first))["dispatch"] == []
         assert await broken(world) == {}
     await world.hand.execute(

@@ -61,7 +61,7 @@ async def test_a_queued_job_is_cancelled_at_once(world: World) -> None:
     job = await world.create(user)
     answer = await world.cancel(job)
     assert (answer["cancelled"], answer["requested"]) == (True, False)
-    assert answer["ending"]["status"] == "cancelled"
+    assert answer["terminal_event"]["status"] == "cancelled"
     assert answer["accounts"][0]["balance"] == "100.000000"
     assert await world.account(user) == (Decimal(100), Decimal(0))
     assert (await world.claim(job))["reason"] == "stale"
@@ -74,7 +74,7 @@ async def test_a_running_job_is_asked_to_stop(world: World) -> None:
     job = await world.started(user)
     answer = await world.cancel(job)
     assert (answer["cancelled"], answer["requested"]) == (False, True)
-    assert answer["ending"] is None
+    assert answer["terminal_event"] is None
     assert await world.account(user) == (Decimal(90), Decimal(10))
 
 
@@ -85,7 +85,7 @@ async def test_cancelling_again_is_answered_as_it_is(world: World) -> None:
     job, running = await world.create(user), await world.started(user)
     await world.cancel(job)
     again = await world.cancel(job)
-    assert (again["cancelled"], again["ending"], again["accounts"]) == (True, None, [])
+    assert (again["cancelled"], again["terminal_event"], again["accounts"]) == (True, None, [])
     await world.cancel(running)
     assert (await world.cancel(running))["requested"]
     await world.settle(running)

@@ -20,9 +20,25 @@ pytestmark = pytest.mark.database
 
 BEFORE = Path(__file__).with_name("catalog_before.txt")
 
+#: Objects that have another name now, and no other meaning.
+RENAMED = {
+    r"\b_bury\b": "_reap",
+    r"\b_books_are_append_only\b": "_credit_ledger_is_append_only",
+    r"\b_place\b": "_slot",
+    r"\b_(lock|hold)_places\b": r"_\1_slots",
+    r"\b_places_free\b": "_slots_free",
+    r"\b_(before|after)_hand\b": r"_\1_manual_edit",
+    r"\bby_hand(_after)?\b": r"manual_edit\1",
+    r"\b_ending\b": "_terminal_event",
+    r"\bendings_of\b": "terminal_events_of",
+    r"'ending(s?)'": r"'terminal_event\1'",
+    r"'uvian place '": "'uvian slot '",
+}
+
 #: What is meant to differ, and why: an object that was added, removed or changed.
 _FILES = "the history knows repeatable files by their names, and which release applied a file"
 _RUNS = "the history: how each run waited, ran and ended"
+_WORDS = "a variable, a column or a sentence has a plainer name"
 CHANGED: dict[str, str] = {
     "column uvian jobs queued_at": "when the latest run began to wait",
     **{
@@ -46,7 +62,7 @@ CHANGED: dict[str, str] = {
     "function uvian.settle_jobs(jsonb)": "answers with the next run as dispatch needs it",
     "function uvian._end(uvian._verdict[])": _RUNS,
     "function uvian._requeue(uvian._verdict[])": _RUNS,
-    "function uvian._bury(uuid[])": "a lost run keeps its error, also when the job runs again",
+    "function uvian._reap(uuid[])": "a lost run keeps its error, also when the job runs again",
     "function uvian.retry_job(uuid,bigint,uuid,text)": "a retried run stays what it ended as",
     "function uvian._restart(uvian.jobs,boolean,timestamp with time zone,interval)": "queued_at",
     "column uvian schema_migrations min_code": _FILES,
@@ -58,6 +74,22 @@ CHANGED: dict[str, str] = {
     "constraint uvian.schema_migrations schema_migrations_check": _FILES,
     "constraint uvian.schema_migrations schema_migrations_pkey": _FILES,
     "constraint uvian.schema_migrations schema_migrations_version_key": _FILES,
+    "column uvian sweeps asked": _WORDS,
+    "column uvian sweeps request_id": _WORDS,
+    "function uvian._claimed(uuid[],text)": _WORDS,
+    "function uvian._hold_slots(uuid[],uuid[],text[])": _WORDS,
+    "function uvian._judge(jsonb)": _WORDS,
+    "function uvian._let_in(uuid[],interval)": _WORDS,
+    "function uvian._lock_files(uuid[])": _WORDS,
+    "function uvian._show_progress(jsonb,uuid[])": _WORDS,
+    "function uvian._store_answers(uvian._verdict[])": _WORDS,
+    "function uvian._verdicts(jsonb,text)": _WORDS,
+    "function uvian.claim_jobs(jsonb)": _WORDS,
+    "function uvian.claim_next_jobs(jsonb)": _WORDS,
+    "function uvian.mark_jobs(jsonb)": _WORDS,
+    "function uvian.platform_state(jsonb)": _WORDS,
+    "function uvian.sweep_jobs(jsonb)": _WORDS,
+    "function uvian.terminal_events_of(jsonb)": _WORDS,
     "index uvian schema_migrations_pkey": _FILES,
     "index uvian schema_migrations_version_key": _FILES,
 }

@@ -125,9 +125,9 @@ def life(user: str) -> list[Step]:
             lambda answer: answer == {},
         ),
         (
-            "endings_of",
+            "terminal_events_of",
             {"request": {"jobs": [first]}},
-            lambda answer: [ending["id"] for ending in answer["endings"]] == [first],
+            lambda answer: [ending["id"] for ending in answer["terminal_events"]] == [first],
         ),
         (
             "type_schemas",

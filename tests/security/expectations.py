@@ -69,7 +69,7 @@ FUNCTIONS: dict[str, frozenset[str]] = {
     "create_conversation": frozenset({"authenticated", "service_role"}),
     "create_jobs": frozenset({"service_role"}),
     "delete_conversation": frozenset({"authenticated", "service_role"}),
-    "endings_of": frozenset({"service_role"}),
+    "terminal_events_of": frozenset({"service_role"}),
     "forget_files": frozenset({"service_role"}),
     "grant_credits": frozenset({"service_role"}),
     "invite_members": frozenset({"authenticated", "service_role"}),

@@ -34,7 +34,7 @@ _TOO_FAR = "-"  #: a cursor that nobody issued: it is answered with the state so
 _RUN_SCOPED = ("progress", "stage:")
 _DOUBT_SECONDS = 60.0  #: of a silent job, until its row is asked whether it has ended
 
-#: Answers the endings of those of these jobs that have ended, as ``endings_of`` in SQL.
+#: Answers the endings of those of these jobs that have ended, as ``terminal_events_of`` in SQL.
 EndingsOf = Callable[[list[str]], Awaitable[Sequence[Mapping[str, Any]]]]
 
 

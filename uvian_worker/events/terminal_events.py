@@ -16,7 +16,7 @@ from uvian_worker.events.envelope import Cursor, Envelope, time_text
 
 
 def terminal_appends(row: Mapping[str, Any]) -> list[Append]:
-    """What to append for a job that has ended; ``row`` is what ``_ending`` in SQL returns."""
+    """What to append for a job that has ended; ``row`` is what ``_terminal_event`` in SQL returns."""
     job = (row["id"], row["user_id"], row["run"], row["attempt"], row["conversation_id"])
     return [append_of(job, type_, data) for type_, data in terminal_events_of(row)]
 

@@ -154,8 +154,8 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
 
 def _endings(database: Database) -> EndingsOf:
     async def endings(job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
-        answer = await database.call("endings_of", request={"jobs": job_ids})
-        return list(answer["endings"])
+        answer = await database.call("terminal_events_of", request={"jobs": job_ids})
+        return list(answer["terminal_events"])
 
     return endings
 

@@ -63,7 +63,7 @@ class Outbox:
         """All that an answer asks for; it waits about a second for Redis, once for each kind."""
         for running in answer.get("cancel", ()):
             await self.cancel(running)
-        self.announce(answer.get("endings", ()))
+        self.announce(answer.get("terminal_events", ()))
         self.publish_balances(answer["accounts"])
         await self.dispatch_patiently(answer["dispatch"])
 
