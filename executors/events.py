@@ -96,7 +96,7 @@ class JobRequeued(Event):
     priority: int = 0
     run_at: str | None = None  #: when the next run may start, ISO 8601, UTC; null is now
     #: How the last run ended: `{outcome, attempt, error}`; null where no run did (a claim was refused).
-    #: `outcome` is `retry`, `interrupted`, `not_mine`, `worker_lost`, `retried` (by the user) or `manual_edit`.
+    #: `outcome` is `retry`, `interrupted`, `not_mine`, `worker_lost`, `retried` (by a user) or `manual_edit`.
     reason: dict[str, Any] | None = None
 
 

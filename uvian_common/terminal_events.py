@@ -1,7 +1,7 @@
 """The terminal events of a job, from its row: what became of its answer first, the job's own last.
 
-A row is what ``uvian._terminal_event`` in SQL returns: id, user_id, run, attempt, status, stages, cost, output,
-result_id, error, error_message, conversation_id and message (the stored answer).
+A row is what ``uvian._terminal_event`` in SQL returns: id, user_id, run, attempt, status, stages, cost,
+output, result_id, error, error_message, conversation_id and message (the stored answer).
 """
 
 from __future__ import annotations

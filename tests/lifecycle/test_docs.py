@@ -20,9 +20,13 @@ PAGE = (ROOT.parent / "docs" / "database.md").read_text(encoding="utf-8")
 def test_every_table_function_and_code_is_described() -> None:
     """What is added to the schema is added to the page."""
     described = set(re.findall(r"`([a-z_]+)[`(]", PAGE))
-    sql = "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "sql").rglob("*.sql")))
+    sql = "".join(
+        path.read_text(encoding="utf-8") for path in sorted((ROOT / "sql").rglob("*.sql"))
+    )
     raised = set(re.findall(r"message = '([a-z_]+)'", sql))
-    refused = set(re.findall(r"then '([a-z_]+)'\n", (ROOT / "sql/functions/create.sql").read_text()))
+    refused = set(
+        re.findall(r"then '([a-z_]+)'\n", (ROOT / "sql/functions/create.sql").read_text())
+    )
     assert {"not_found", "type_in_use"} <= raised
     assert {"unknown_type", "too_many_queued"} <= refused
     assert described >= set(SIGNATURES) | set(get_args(Table)) | raised | refused

@@ -195,7 +195,9 @@ class Client:
         answer = await self._database.call("cancel_job", {"job_id": job_id, "user_id": user_id})
         asks = {
             "cancel": [answer["job"]] if answer["requested"] else [],
-            "terminal_events": [answer["terminal_event"]] if answer["terminal_event"] is not None else [],
+            "terminal_events": [answer["terminal_event"]]
+            if answer["terminal_event"] is not None
+            else [],
         }
         await self._outbox.deliver({**answer, **asks})
         return handle_of(answer["job"])
@@ -239,7 +241,9 @@ class Client:
                 yield event
 
     async def _endings(self, job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
-        answer = await self._database.call_once("terminal_events_of", {"request": {"jobs": job_ids}})
+        answer = await self._database.call_once(
+            "terminal_events_of", {"request": {"jobs": job_ids}}
+        )
         return list(answer["terminal_events"])
 
     async def _schemas(self) -> Mapping[str, Any]:
