@@ -1,7 +1,7 @@
-"""Files from addresses that somebody else wrote: fetched from the public internet, and nowhere else.
+"""Files at URLs that a user or a vendor wrote: fetched from the public internet, and from nowhere else.
 
 addresses.py  which addresses are public, whatever notation hides them
-urls.py       which URLs are looked at at all
+urls.py       which URLs may be fetched at all
 fetcher.py    the one way out: look up, check, connect to what was checked, read within limits
 """
 

@@ -105,7 +105,7 @@ class Fetcher:
 
     async def _follow(self, url: URL, max_bytes: int) -> bytes:
         for _ in range(_MOST_REDIRECTS + 1):
-            # Redirects by hand: the client would follow them past the rules.
+            # Redirects are followed here: the client would follow them past the rules.
             async with self._session.get(url, allow_redirects=False) as response:
                 if response.status not in _REDIRECTS:
                     _check_status(response.status)
@@ -147,7 +147,7 @@ class _CheckedResolver(AbstractResolver):
         ]
 
     async def close(self) -> None:
-        """Nothing is open."""
+        """It holds nothing that must be closed."""
 
 
 def _addresses(host: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which URLs are looked at at all.
+"""Which URLs may be fetched at all.
 
 One parser reads them, the one that the HTTP client connects by: where two parsers disagree about
 the host, one of them is deceived.

@@ -38,7 +38,7 @@ PNG_LEVEL: Final = 1
 #: … and where it is flat: level 6 costs what level 1 costs (0.08 s) and halves the file.
 PNG_LEVEL_FLAT: Final = 6
 
-_PREVIEW_SIDE = 24  # pixels; blurred up by the page, so detail would be wasted bytes
+_PREVIEW_SIDE = 24  # pixels; the page shows it blurred, so detail would be wasted bytes
 _PREVIEW_QUALITY = 40
 
 

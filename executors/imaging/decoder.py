@@ -59,7 +59,9 @@ class Decoder:
     def __init__(self) -> None:
         self._file = _file_in_memory()
         its_end, self._lifeline = os.pipe()
-        self._lock = threading.Lock()  # a number that has been given away is never killed
+        self._lock = (
+            threading.Lock()
+        )  # a process id that the system may have given to another is never killed
         try:
             self._process = subprocess.Popen(  # noqa: S603 - ourselves
                 [sys.executable, "-I", "-S", "-c", _PROGRAM, f"{self._file},{its_end}", *_PATHS],
@@ -119,7 +121,7 @@ class Decoder:
                 self._lock.release()
 
     def end(self) -> int:
-        """Kill it and let go of what it had; how it ended. Ending it twice is fine."""
+        """Kill it and release what it had; its return code. Ending it twice is fine."""
         with self._lock:
             self._process.kill()
             code = self._process.wait()

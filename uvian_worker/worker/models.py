@@ -1,4 +1,4 @@
-"""The models of a worker, as its settings choose them: one wire per vendor, one session for all."""
+"""The models of a worker, as its settings choose them: one client per vendor, one session for all."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ from executors.providers.base import ChatModel, ImageModel
 from executors.providers.fal import FalImageModel, fal_vendor
 from executors.providers.fallback import FallbackChatModel, FallbackImageModel
 from executors.providers.jigsawstack import JigsawStackImageModel, jigsawstack_vendor
-from executors.providers.offline.chat import LocalChatModel
-from executors.providers.offline.images import LocalImageModel
+from executors.providers.offline import LocalChatModel, LocalImageModel
 from executors.providers.openai import OPENAI_URL, OpenAIChatModel, OpenAIImageModel, openai_vendor
 from executors.providers.runpod import RunPodChatModel, RunPodImageModel, runpod_vendor
 from executors.providers.transport.http import Timeouts, VendorClient, open_session
@@ -32,7 +31,7 @@ from uvian_worker.config.setting_types import names_in, numbers_in
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """Who does what."""
+    """The model for pictures and the model for chats."""
 
     image: ImageModel
     chat: ChatModel
@@ -44,7 +43,7 @@ async def open_models(
 ) -> AsyncIterator[Models]:
     """The models that the settings choose, until the block ends.
 
-    ``fetch`` gets what vendors leave behind URLs. Raises ``ConfigError`` for a vendor without a key.
+    ``fetch`` gets the pictures that vendors leave at URLs. Raises ``ConfigError`` for a vendor without a key.
     """
     async with open_session(f"uvian-worker/{__version__}") as session:
         vendors = _Vendors(config, session, fetch, decoders)
@@ -57,7 +56,7 @@ async def open_models(
 
 
 class _Vendors:
-    """Models by the names of their vendors. All models of a vendor share its wire."""
+    """Models by the names of their vendors. All models of a vendor share its client."""
 
     def __init__(
         self,
