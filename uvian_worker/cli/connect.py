@@ -21,7 +21,7 @@ from uvian_worker.cli.errors import ExitCode, Fault
 from uvian_worker.client import Client
 from uvian_worker.config import Config
 from uvian_worker.local.servers import DEVELOPMENT_USER, ENV_FILE, FOLDER
-from uvian_worker.process.stores import Stores, calls_over, place
+from uvian_worker.process.stores import Stores, calls_over, database_address
 from uvian_worker.redis.connection import redis_from_url
 from uvian_worker.redis.errors import RedisAway, RedisState
 from uvian_worker.redis.permissions import missing_permissions
@@ -113,7 +113,7 @@ async def _redis_away(config: Config) -> Fault | None:
 async def _require_redis(config: Config) -> None:
     """Raise ``Fault``, with setting and host and without the password, unless Redis serves us."""
     url = config.redis_url.get_secret_value()
-    where = f"at {place(url)} (UVIAN_REDIS_URL)"
+    where = f"at {database_address(url)} (UVIAN_REDIS_URL)"
     quick = {"socket_connect_timeout": _SECONDS, "socket_timeout": _SECONDS}
     try:
         redis = redis_from_url(url, patience=0, state=RedisState(logs=False), **quick)

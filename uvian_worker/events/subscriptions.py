@@ -23,7 +23,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 
 from uvian_common.backoff import pause_before
 from uvian_common.tasks import cancel_until_done
-from uvian_worker.redis.clients import place_of, state_of
+from uvian_worker.redis.clients import address_of, state_of
 from uvian_worker.redis.connection import sibling
 from uvian_worker.redis.errors import FAULTS, RedisDenied
 
@@ -172,7 +172,7 @@ class Subscriptions:
                     tries = 0
                     await self._receive(pubsub)
             except RedisDenied as error:
-                state_of(self._redis).note(error, place_of(self._redis))
+                state_of(self._redis).note(error, address_of(self._redis))
             except FAULTS as error:
                 log.debug("The subscription connection broke (%s); connecting again", error)
             except Exception:

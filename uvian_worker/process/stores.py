@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Stores", "calls_over", "place", "require_schema", "schema_status"]
+__all__ = ["Stores", "calls_over", "database_address", "require_schema", "schema_status"]
 
 import asyncio
 import logging
@@ -58,7 +58,7 @@ class Stores:
         except Transient as error:
             if self._config.database == "supabase":
                 raise
-            where = place(self._config.require_database_url())
+            where = database_address(self._config.require_database_url())
             raise Unavailable(
                 f"Postgres does not answer at {where} (UVIAN_DATABASE_URL): {error}"
             ) from error
@@ -155,7 +155,7 @@ def calls_over(database: Database) -> Call:
     return call
 
 
-def place(url: str) -> str:
+def database_address(url: str) -> str:
     """Host, port and database of a URL: never user or password."""
     parts = urlsplit(url)
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PatientRetry", "place_of", "pool_from_url", "redis_from_url", "sibling", "state_of"]
+__all__ = ["PatientRetry", "address_of", "pool_from_url", "redis_from_url", "sibling", "state_of"]
 
 import asyncio
 import time
@@ -100,7 +100,7 @@ def state_of(redis: Redis) -> RedisState:
     return state or RedisState()
 
 
-def place_of(redis: Redis) -> str:
+def address_of(redis: Redis) -> str:
     """Where a client's server is, without secrets."""
     kwargs = redis.connection_pool.connection_kwargs
     return str(kwargs.get("path") or f"{kwargs.get('host')}:{kwargs.get('port', 6379)}")

@@ -33,7 +33,7 @@ from redis.asyncio import Redis
 
 from uvian_worker.redis.clients import (
     PatientRetry,
-    place_of,
+    address_of,
     pool_from_url,
     redis_from_url,
     sibling,
@@ -79,9 +79,9 @@ async def run_script(redis: Any, script: Script, *arguments: Any) -> Any:
     except exceptions.RedisError as error:
         away: Exception | None = away_of_error(error)
         if isinstance(away, RedisDenied):
-            state_of(redis).note(away, place_of(redis))
+            state_of(redis).note(away, address_of(redis))
         elif away is None:
-            state_of(redis).refused(error, place_of(redis))
+            state_of(redis).refused(error, address_of(redis))
         if away is None or away is error:
             raise
         raise away from error
@@ -170,7 +170,7 @@ class DedicatedConnection:
             await self._disconnect()
             away = away_of_error(error)
             if away is not None:
-                self._state.note(away, place_of(self._client))
+                self._state.note(away, address_of(self._client))
             if away is None or away is error:
                 raise
             raise away from error

@@ -42,7 +42,7 @@ from uvian_worker.process.stores import Stores
 from uvian_worker.queue.dispatch import Dispatcher
 from uvian_worker.queue.taker import Taker
 from uvian_worker.queue.work_source import WorkSource
-from uvian_worker.redis.clients import place_of, redis_from_url
+from uvian_worker.redis.clients import address_of, redis_from_url
 from uvian_worker.redis.errors import FAULTS, RedisAway, RedisState
 from uvian_worker.redis.permissions import missing_permissions
 from uvian_worker.sweep.files import FileSweeper
@@ -164,7 +164,7 @@ async def _require_redis(config: Config) -> None:
     except RedisAway as away:
         if away.passes:
             return
-        raise ConfigError(f"UVIAN_REDIS_URL: Redis at {place_of(redis)} {away}") from away
+        raise ConfigError(f"UVIAN_REDIS_URL: Redis at {address_of(redis)} {away}") from away
     except FAULTS:
         return
     finally:

@@ -50,7 +50,7 @@ from uvian_worker.queue.arq_adapter.pool import (
     serialize,
 )
 from uvian_worker.queue.arq_adapter.source import ArqWorkSource
-from uvian_worker.redis.clients import place_of
+from uvian_worker.redis.clients import address_of
 from uvian_worker.redis.errors import RedisAway
 from uvian_worker.redis.keys import Keys
 from uvian_worker.worker.remote_control import RemoteControl
@@ -206,7 +206,7 @@ def _explain(kind: type[BaseException], error: BaseException, trace: TracebackTy
     what = error if isinstance(error, RedisAway) else f"refuses a command: {error}"
     log.critical(
         "the worker cannot continue: Redis at %s %s. Check UVIAN_REDIS_URL.",
-        place_of(_this_worker().pool),
+        address_of(_this_worker().pool),
         what,
     )
 
