@@ -172,8 +172,9 @@ class TestStoring:
     ) -> None:
         """Somebody replaced the file by hand: a job must not go on with it."""
         path = (await store.put(USER, b"mine", PNG)).path
-        options: Any = {"content-type": PNG, "upsert": "true"}
-        await supabase.storage.from_(BUCKET).upload(path, b"replaced", options)
+        files = supabase.storage.from_(BUCKET)
+        await files.remove([path])
+        await files.upload(path, b"replaced", {"content-type": PNG})
         with pytest.raises(DataError, match="is not what its address names"):
             await store.get(path)
 

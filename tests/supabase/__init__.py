@@ -13,7 +13,7 @@ it, and ``python -m tests.supabase`` runs it by hand.
     keys.py           the two pairs of keys, users' tokens, the JWKS
     rest.py           PostgREST: query.py (select, filters), mutations.py, calls.py (functions),
                       catalog.py and schema_cache.py, errors.py
-    storage.py        Storage: objects.py (rows), uploads.py, listing.py, storage_errors.py
+    storage.py        Storage: objects.py (rows), uploads.py, storage_errors.py
     pool.py, wire.py  connections, and what they say when they end
     faults.py         the script of what goes wrong; strikes.py carries it out
 
@@ -27,15 +27,15 @@ Reproduced, each with a test here:
   ``return=`` and ``columns=``; the status of every SQLSTATE.
 - *Its bad days.* 57P01, then PGRST002 until Postgres is back; the empty 400 once per connection after a
   crash; PGRST001; PGRST003; PGRST000; a refused connection (``stop``), or 502 in HTML (``faults.down``).
-- *Storage 1.60.* Upload (form or body, ``x-upsert``), update, download, info, list, delete, signed URLs
-  for one and for many, buckets and their limits, policies; HTTP 400 with the true status in the body.
+- *Storage 1.60.* Upload (form or body), download, delete, signed URLs for many, buckets and their limits,
+  policies; HTTP 400 with the true status in the body.
 - *Faults.* Lost replies, lost requests, resets, half bodies, delays, silence, any status: every n-th, n
   times, for writes alone.
 
 Not reproduced: whatever no test of the product sends: embedding, patterns, json paths, ``or``, merging
-duplicates, one object, ``rpc`` by GET, HEAD, PUT, safeupdate, hints, CORS; moving and copying files,
-ranges, resumable and signed uploads, image transformations, ``list-v2``; Auth (but for its JWKS),
-Realtime, Functions.
+duplicates, one object, ``rpc`` by GET, HEAD, PUT, safeupdate, hints, CORS; replacing, listing, moving and
+copying files, public buckets, ranges, resumable and signed uploads, image transformations; Auth (but for
+its JWKS), Realtime, Functions.
 PostgREST waits 1, 2, 4 … 32 s between its attempts to reach Postgres, this one 0.2 s; and it looks in
 the catalog once more for what it does not know, where PostgREST waits for ``notify pgrst``.
 """

@@ -208,4 +208,4 @@ def is_write(method: str, path: str) -> bool:
     """Whether a request may change something: signing and listing files are a POST, but do not."""
     if method in ("GET", "HEAD", "OPTIONS"):
         return False
-    return not path.startswith(("/storage/v1/object/sign/", "/storage/v1/object/list/"))
+    return not path.startswith("/storage/v1/object/sign/")

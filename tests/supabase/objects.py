@@ -27,7 +27,6 @@ class Bucket:
     """A bucket and its limits."""
 
     id: str
-    public: bool
     file_size_limit: int | None
     allowed_mime_types: Sequence[str] | None
     row: dict[str, Any]
@@ -48,12 +47,6 @@ _AS_CALLER: Final = (
     "select set_config('role', $1, true), set_config('request.jwt.claims', $2, true), "
     "set_config('search_path', 'storage, public', true)"
 )
-_REPLACE: Final = """
-on conflict (bucket_id, name) do update
-set version = excluded.version, metadata = excluded.metadata, owner = excluded.owner,
-    owner_id = excluded.owner_id, updated_at = now()
-returning id::text
-"""
 
 
 class _Undone(Exception):
@@ -73,13 +66,6 @@ class Objects:
         )
         return _bucket(orjson.loads(rows[0][0] or b"")) if rows else None
 
-    async def buckets(self, caller: Caller) -> list[Bucket]:
-        """All that the caller may see."""
-        rows = await self._run(
-            caller, "select to_json(b)::text from storage.buckets b order by name", []
-        )
-        return [_bucket(orjson.loads(row[0] or b"")) for row in rows]
-
     async def create_bucket(self, wanted: dict[str, Any], caller: Caller) -> None:
         """Insert a bucket."""
         await self._run(
@@ -98,13 +84,6 @@ class Objects:
             ],
         )
 
-    async def delete_bucket(self, bucket: str, caller: Caller) -> bool:
-        """Delete an empty bucket."""
-        rows = await self._run(
-            caller, "delete from storage.buckets where id = $1 returning 1", [bucket]
-        )
-        return bool(rows)
-
     async def find(
         self, bucket: str, names: Sequence[str], caller: Caller
     ) -> dict[str, StoredObject]:
@@ -117,23 +96,14 @@ class Objects:
         found = [_object(orjson.loads(row[0] or b"")) for row in rows]
         return {one.name: one for one in found}
 
-    async def below(self, bucket: str, prefix: str, caller: Caller) -> list[StoredObject]:
-        """Those whose names begin so."""
-        rows = await self._run(
-            caller,
-            f"select {_COLUMNS} from storage.objects o where bucket_id = $1 and starts_with(name, $2)",
-            [bucket, prefix],
-        )
-        return [_object(orjson.loads(row[0] or b"")) for row in rows]
-
-    async def may_write(self, bucket: str, name: str, caller: Caller, *, upsert: bool) -> None:
+    async def may_write(self, bucket: str, name: str, caller: Caller) -> None:
         """Raise what the write would, before any byte is kept; nothing is written."""
 
         def undo(_: list[Row]) -> None:
             raise _Undone
 
         with contextlib.suppress(_Undone):
-            await self._write(bucket, name, "", {}, caller, upsert=upsert, check=undo)
+            await self._write(bucket, name, "", {}, caller, check=undo)
 
     async def write(
         self,
@@ -142,23 +112,9 @@ class Objects:
         version: str,
         metadata: dict[str, Any],
         caller: Caller,
-        *,
-        upsert: bool,
     ) -> str:
-        """Insert the row, or with ``upsert`` replace it; answers its id."""
-        return await self._write(bucket, name, version, metadata, caller, upsert=upsert)
-
-    async def replace(
-        self, bucket: str, name: str, version: str, metadata: dict[str, Any], caller: Caller
-    ) -> str | None:
-        """Update the row of an object that exists; answers its id, None without one."""
-        rows = await self._run(
-            caller,
-            "update storage.objects set version = $3, metadata = $4::jsonb, updated_at = now(), "
-            "last_accessed_at = now() where bucket_id = $1 and name = $2 returning id::text",
-            [bucket, name, version, json.dumps(metadata)],
-        )
-        return _text(rows[0]) if rows else None
+        """Insert the row; answers its id."""
+        return await self._write(bucket, name, version, metadata, caller)
 
     async def delete(self, bucket: str, names: Sequence[str], caller: Caller) -> list[StoredObject]:
         """Delete those that the caller may; answers them."""
@@ -177,20 +133,18 @@ class Objects:
         metadata: dict[str, Any],
         caller: Caller,
         *,
-        upsert: bool,
         check: Callable[[list[Row]], None] | None = None,
     ) -> str:
-        # An insert needs no policy for SELECT, so it returns nothing; replacing does, as there.
+        # An insert needs no policy for SELECT, so it returns nothing.
         id_ = str(uuid.uuid4())
-        rows = await self._run(
+        await self._run(
             caller,
             "insert into storage.objects (id, bucket_id, name, version, metadata, owner, owner_id) "
-            "values ($1::uuid, $2, $3, $4, $5::jsonb, $6::uuid, $7)"
-            f"{_REPLACE if upsert else ''}",
+            "values ($1::uuid, $2, $3, $4, $5::jsonb, $6::uuid, $7)",
             [id_, bucket, name, version, json.dumps(metadata), caller.user_id, caller.user_id],
             check=check,
         )
-        return _text(rows[0]) if rows else id_
+        return id_
 
     async def _run(
         self,
@@ -206,14 +160,8 @@ class Objects:
 
 def _bucket(row: dict[str, Any]) -> Bucket:
     row = {**row, "owner": row["owner"] or ""}
-    return Bucket(
-        row["id"], bool(row["public"]), row["file_size_limit"], row["allowed_mime_types"], row
-    )
+    return Bucket(row["id"], row["file_size_limit"], row["allowed_mime_types"], row)
 
 
 def _object(row: dict[str, Any]) -> StoredObject:
     return StoredObject(row["id"], row["name"], row["version"] or "", row["metadata"] or {}, row)
-
-
-def _text(row: Row) -> str:
-    return (row[0] or b"").decode()

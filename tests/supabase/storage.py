@@ -7,7 +7,7 @@ __all__ = ["Storage"]
 import asyncio
 import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +18,6 @@ import orjson
 from aiohttp import web
 
 from tests.supabase.keys import BadToken, Caller, Keys
-from tests.supabase.listing import listed
 from tests.supabase.objects import SUPERUSER, Objects, StoredObject
 from tests.supabase.pool import Pool
 from tests.supabase.storage_errors import (
@@ -31,7 +30,6 @@ from tests.supabase.storage_errors import (
 from tests.supabase.uploads import Upload, require_admitted, require_key, uploaded
 
 _PREFIX: Final = "/storage/v1/"
-_UNDER_OBJECT: Final = {"authenticated", "info", "list", "public", "sign"}
 _INACCESSIBLE: Final = "Either the object does not exist or you do not have access to it"
 _MOST_DELETED: Final = 1000
 
@@ -66,22 +64,12 @@ class Storage:
         self._objects = Objects(pool)
         self._routes: dict[tuple[str, str], Callable[[_Ask], Awaitable[web.Response]]] = {
             ("GET", "object/sign/*"): self._open_signed,
-            ("GET", "object/public/*"): self._open_public,
-            ("GET", "object/info/*"): self._info,
-            ("GET", "object/authenticated/*"): self._open,
             ("GET", "object/*"): self._open,
             ("POST", "object/sign"): self._sign_many,
-            ("POST", "object/sign/*"): self._sign,
-            ("POST", "object/list"): self._list,
             ("POST", "object/*"): self._upload,
-            ("PUT", "object/*"): self._update,
             ("DELETE", "object"): self._delete_many,
-            ("DELETE", "object/*"): self._delete,
-            ("GET", "buckets"): self._buckets,
             ("POST", "buckets"): self._create_bucket,
             ("GET", "bucket"): self._bucket,
-            ("DELETE", "bucket"): self._delete_bucket,
-            ("POST", "bucket/*"): self._empty_bucket,
         }
 
     def stop(self) -> None:
@@ -91,9 +79,8 @@ class Storage:
     async def answer(self, request: web.BaseRequest, token: str | None) -> web.Response:
         """One answer; every error is one."""
         kind, bucket, name = _taken_apart(request.rel_url.raw_path)
-        method = "GET" if request.method == "HEAD" else request.method
         try:
-            route = self._routes.get((method, kind), _no_route)
+            route = self._routes.get((request.method, kind), _no_route)
             return await route(_Ask(request, token, bucket, name))
         except Exception as error:
             answer = storage_error(error)
@@ -119,17 +106,11 @@ class Storage:
         if bucket is None:
             raise bucket_not_found()
         try:
-            caller = SUPERUSER if bucket.public else self._caller(ask)
+            caller = self._caller(ask)
         except StorageError:
             # Whoever may not ask does not learn that the bucket is there.
             raise bucket_not_found() from None
-        return await self._send(ask, await self._visible(ask, caller))
-
-    async def _open_public(self, ask: _Ask) -> web.Response:
-        bucket = await self._objects.bucket(ask.bucket)
-        if bucket is None or not bucket.public:
-            raise bucket_not_found()
-        return await self._send(ask, await self._visible(ask, SUPERUSER))
+        return await self._send(await self._visible(ask, caller))
 
     async def _open_signed(self, ask: _Ask) -> web.Response:
         token = ask.request.rel_url.query.get("token")
@@ -137,7 +118,7 @@ class Storage:
             raise StorageError(400, "Error", "querystring must have required property 'token'")
         if self._signed_for(token) != f"{ask.bucket}/{ask.name}":
             raise StorageError(400, "InvalidSignature", "The url do not match the signature")
-        return await self._send(ask, await self._visible(ask, SUPERUSER))
+        return await self._send(await self._visible(ask, SUPERUSER))
 
     def _signed_for(self, token: str) -> str:
         try:
@@ -149,37 +130,13 @@ class Storage:
         except (jwt.PyJWTError, KeyError):
             raise invalid_jwt("Invalid Compact JWS") from None
 
-    async def _info(self, ask: _Ask) -> web.Response:
-        found = await self._visible(ask, self._caller(ask))
-        shown = {
-            "id": found.id,
-            "name": found.name,
-            "version": found.version,
-            "bucket_id": ask.bucket,
-            "size": found.metadata.get("size"),
-            "content_type": found.metadata.get("mimetype"),
-            "cache_control": found.metadata.get("cacheControl"),
-            "etag": found.metadata.get("eTag"),
-            "metadata": found.row.get("user_metadata") or {},
-            "last_modified": found.row["updated_at"],
-            "created_at": found.row["created_at"],
-        }
-        return _json(shown)
-
-    async def _list(self, ask: _Ask) -> web.Response:
-        wanted = await ask.document()
-        prefix = str(wanted.get("prefix") or "").strip("/")
-        prefix += "/" if prefix else ""
-        below = await self._objects.below(ask.bucket, prefix, self._caller(ask))
-        return _json(listed(below, prefix, wanted))
-
     async def _visible(self, ask: _Ask, caller: Caller) -> StoredObject:
         found = (await self._objects.find(ask.bucket, [ask.name], caller)).get(ask.name)
         if found is None:
             raise object_not_found()
         return found
 
-    async def _send(self, ask: _Ask, found: StoredObject) -> web.Response:
+    async def _send(self, found: StoredObject) -> web.Response:
         try:
             content = await asyncio.to_thread(self._file(found.version).read_bytes)
         except FileNotFoundError:
@@ -189,11 +146,7 @@ class Storage:
             "Cache-Control": found.metadata.get("cacheControl", "no-cache"),
             "ETag": found.metadata.get("eTag", ""),
         }
-        download = ask.request.rel_url.query.get("download")
-        if download is not None:
-            filename = f"; filename*=UTF-8''{quote(download)}" if download else ""
-            headers["Content-Disposition"] = f"attachment{filename}"
-        return web.Response(body=b"" if ask.request.method == "HEAD" else content, headers=headers)
+        return web.Response(body=content, headers=headers)
 
     # ─── signing ─────────────────────────────────────────────────────────────────────────────────
 
@@ -202,11 +155,6 @@ class Storage:
         paths, expires_in = list(_given(wanted, "paths")), int(_given(wanted, "expiresIn"))
         found = await self._objects.find(ask.bucket, paths, self._caller(ask))
         return _json([self._signed(ask.bucket, p, expires_in, exists=p in found) for p in paths])
-
-    async def _sign(self, ask: _Ask) -> web.Response:
-        expires_in = int(_given(await ask.document(), "expiresIn"))
-        await self._visible(ask, self._caller(ask))
-        return _json({"signedURL": self._signed_url(ask.bucket, ask.name, expires_in)})
 
     def _signed(self, bucket: str, path: str, expires_in: int, *, exists: bool) -> dict[str, Any]:
         url = self._signed_url(bucket, path, expires_in) if exists else None
@@ -220,30 +168,13 @@ class Storage:
 
     async def _upload(self, ask: _Ask) -> web.Response:
         caller, upload = self._caller(ask), await self._admitted(ask)
-        upsert = ask.request.headers.get("x-upsert") == "true"
-        await self._objects.may_write(ask.bucket, ask.name, caller, upsert=upsert)
-        before = (await self._objects.find(ask.bucket, [ask.name], SUPERUSER)).get(ask.name)
+        await self._objects.may_write(ask.bucket, ask.name, caller)
         version = await self._keep(upload.content)
         try:
-            id_ = await self._objects.write(
-                ask.bucket, ask.name, version, upload.metadata, caller, upsert=upsert
-            )
+            id_ = await self._objects.write(ask.bucket, ask.name, version, upload.metadata, caller)
         except BaseException:
             self._forget(version)
             raise
-        if before is not None:
-            self._forget(before.version)
-        return _json({"Key": f"{ask.bucket}/{ask.name}", "Id": id_})
-
-    async def _update(self, ask: _Ask) -> web.Response:
-        caller, upload = self._caller(ask), await self._admitted(ask)
-        before = await self._visible(ask, caller)
-        version = await self._keep(upload.content)
-        id_ = await self._objects.replace(ask.bucket, ask.name, version, upload.metadata, caller)
-        if id_ is None:
-            self._forget(version)
-            raise StorageError(403, "Unauthorized", "new row violates row-level security policy")
-        self._forget(before.version)
         return _json({"Key": f"{ask.bucket}/{ask.name}", "Id": id_})
 
     async def _delete_many(self, ask: _Ask) -> web.Response:
@@ -251,18 +182,10 @@ class Storage:
         if not 1 <= len(prefixes) <= _MOST_DELETED:
             limit = "more than 1000" if prefixes else "fewer than 1"
             raise StorageError(400, "Error", f"body/prefixes must NOT have {limit} items")
-        return _json([one.row for one in await self._deleted(ask, prefixes)])
-
-    async def _delete(self, ask: _Ask) -> web.Response:
-        if not await self._deleted(ask, [ask.name]):
-            raise object_not_found()
-        return _json({"message": "Successfully deleted"})
-
-    async def _deleted(self, ask: _Ask, names: Sequence[str]) -> list[StoredObject]:
-        deleted = await self._objects.delete(ask.bucket, names, self._caller(ask))
+        deleted = await self._objects.delete(ask.bucket, prefixes, self._caller(ask))
         for one in deleted:
             self._forget(one.version)
-        return deleted
+        return _json([one.row for one in deleted])
 
     async def _admitted(self, ask: _Ask) -> Upload:
         """The file of a request, if key, bucket, type and size are right."""
@@ -289,9 +212,6 @@ class Storage:
 
     # ─── buckets ─────────────────────────────────────────────────────────────────────────────────
 
-    async def _buckets(self, ask: _Ask) -> web.Response:
-        return _json([bucket.row for bucket in await self._objects.buckets(self._caller(ask))])
-
     async def _bucket(self, ask: _Ask) -> web.Response:
         bucket = await self._objects.bucket(ask.bucket, self._caller(ask))
         if bucket is None:
@@ -303,19 +223,6 @@ class Storage:
         wanted["id"] = wanted.get("id") or _given(wanted, "name")
         await self._objects.create_bucket(wanted, self._caller(ask))
         return _json({"name": wanted["id"]})
-
-    async def _empty_bucket(self, ask: _Ask) -> web.Response:
-        below = await self._objects.below(ask.bucket, "", self._caller(ask))
-        await self._deleted(ask, [one.name for one in below])
-        return _json({"message": "Successfully emptied"})
-
-    async def _delete_bucket(self, ask: _Ask) -> web.Response:
-        if await self._objects.below(ask.bucket, "", SUPERUSER):
-            message = "The bucket you tried to delete is not empty"
-            raise StorageError(409, "ResourceNotEmpty", message)
-        if not await self._objects.delete_bucket(ask.bucket, self._caller(ask)):
-            raise bucket_not_found()
-        return _json({"message": "Successfully deleted"})
 
 
 def _given(document: dict[str, Any], name: str) -> Any:
@@ -334,7 +241,7 @@ def _taken_apart(raw_path: str) -> tuple[str, str, str]:
     kind, *parts = [unquote(part) for part in raw_path.removeprefix(_PREFIX).split("/")]
     if kind == "bucket" and not parts:
         return "buckets", "", ""
-    if kind == "object" and parts and parts[0] in _UNDER_OBJECT:
+    if kind == "object" and parts and parts[0] == "sign":
         kind = f"object/{parts.pop(0)}"
     bucket, *names = parts or [""]
     name = "/".join(names)

@@ -42,7 +42,7 @@ def object_not_found() -> StorageError:
 
 
 def duplicate() -> StorageError:
-    """It is there already, and x-upsert was not set."""
+    """It is there already."""
     return StorageError(409, "Duplicate", "The resource already exists")
 
 

@@ -194,11 +194,10 @@ async def test_every_third_write_loses_its_reply(
     assert (rule.seen, rule.hits, platform.faults.hits) == (9, 3, 3)
 
 
-async def test_signing_and_listing_are_no_writes(platform: Platform, service: AsyncClient) -> None:
-    """Though they are a POST."""
+async def test_signing_is_no_write(platform: Platform, service: AsyncClient) -> None:
+    """Though it is a POST."""
     rule = platform.faults.add(faults.lose_reply, writes=True)
     files = service.storage.from_("uvian-images")
-    assert await files.list() == []
     await files.create_signed_urls(["a.png"], 60)
     assert rule.seen == 0
 
