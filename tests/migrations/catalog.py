@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Dump", "described", "ledger", "ours", "read_description", "theirs", "written"]
+__all__ = ["Dump", "described", "history", "ours", "read_description", "theirs", "written"]
 
 import re
 from typing import Any, Final, TypeAlias
@@ -133,7 +133,7 @@ async def theirs(dsn: str, *, without_rows_of: str = "") -> Dump:
     return dump
 
 
-async def ledger(dsn: str) -> list[tuple[Any, ...]]:
+async def history(dsn: str) -> list[tuple[Any, ...]]:
     """Our history, but for the times."""
     connection = await asyncpg.connect(dsn)
     try:

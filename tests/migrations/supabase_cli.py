@@ -1,7 +1,7 @@
 """What ``supabase db push`` does to a database, as its sources say: for tests without the CLI.
 
 It splits a file into statements, resets the session's settings, runs the statements in one
-transaction and enters the version in a ledger of its own. It refuses local files that are older
+transaction and enters the version in a history of its own. It refuses local files that are older
 than the newest it applied, and applied versions whose file is gone. Notices of
 the server it shows to nobody: ``heard`` is for the tests alone.
 """
@@ -27,7 +27,7 @@ _FILE = re.compile(r"(\d+)_(.*)\.sql")
 _TOKEN = re.compile(
     r"""--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|"(?:[^"]|"")*"|(\$\w*\$).*?\1|;|.""", re.DOTALL
 )
-_LEDGER = (
+_HISTORY = (
     "create schema if not exists supabase_migrations",
     "create table if not exists supabase_migrations.schema_migrations (version text not null primary key)",
     "alter table supabase_migrations.schema_migrations add column if not exists statements text[]",
@@ -37,7 +37,7 @@ _RECORD = "insert into supabase_migrations.schema_migrations (version, name, sta
 
 
 class PushRefused(Exception):
-    """Local files and the CLI's ledger do not fit."""
+    """Local files and the CLI's history do not fit."""
 
 
 def split(sql: str) -> Iterator[str]:
@@ -79,7 +79,7 @@ class SupabaseCli:
                 await connection.execute(f"set session role {self.role}")
             pending = await self._pending(connection)
             if pending:
-                for statement in _LEDGER:
+                for statement in _HISTORY:
                     await connection.execute(statement)
             self.heard.clear()
             async with AsyncExitStack() as stack:
@@ -92,11 +92,11 @@ class SupabaseCli:
             await connection.close()
 
     async def _pending(self, connection: asyncpg.Connection[Any]) -> list[Path]:
-        ledger = await connection.fetchval(
+        history = await connection.fetchval(
             "select to_regclass('supabase_migrations.schema_migrations')"
         )
         query = "select version from supabase_migrations.schema_migrations order by version"
-        remote = [row[0] for row in await connection.fetch(query)] if ledger else []
+        remote = [row[0] for row in await connection.fetch(query)] if history else []
         local = {_named(path)[0]: path for path in sorted(self.folder.iterdir()) if _matches(path)}
         if missing := [version for version in remote if version not in local]:
             raise PushRefused(f"remote versions not found locally: {missing}")

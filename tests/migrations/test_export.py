@@ -166,7 +166,7 @@ class TestWhatIsRefused:
     """What the team has does not fit this release: a sentence, and nothing is written."""
 
     def test_an_edited_file(self, folder: Path) -> None:
-        """The ledger would say of this database what is not true."""
+        """The history would say of this database what is not true."""
         path = folder / export(folder).written[0]
         rewrite(path, "create table uvian.jobs", "create table if not exists uvian.jobs")
         with pytest.raises(Misconfigured, match=r"0001_jobs\.sql was edited after its export"):

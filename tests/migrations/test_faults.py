@@ -186,7 +186,7 @@ class TestACrash:
     async def test_a_push_that_is_cut_off_leaves_neither_table_nor_row(
         self, plain: CleanDatabase, folder: Path, release: Callable[[int], Path]
     ) -> None:
-        """Neither in our ledger nor in the CLI's; the next push and migrate both go on."""
+        """Neither in our history nor in the CLI's; the next push and migrate both go on."""
         broken = release(2)
         (broken / "migrations" / "0003_dies.sql").write_text(
             "-- min_code: 0.1.0\ncreate table uvian.half (id int);\n"
@@ -243,7 +243,7 @@ class TestWhatAFileRefuses:
     """An exported file looks at the database before it touches it."""
 
     async def refused(self, plain: CleanDatabase, folder: Path, match: str) -> None:
-        """A push is refused with a message (the CLI shows no more), and leaves the ledger as it was."""
+        """A push is refused with a message (the CLI shows no more), and leaves the history as it was."""
         before = await ask(plain.superuser_dsn, "select to_regclass('uvian.schema_migrations')")
         rows = await versions(plain.superuser_dsn) if before else []
         with pytest.raises(asyncpg.RaiseError, match=match):
@@ -252,7 +252,7 @@ class TestWhatAFileRefuses:
         assert after == rows
 
     async def test_an_edited_text(self, plain: CleanDatabase, folder: Path) -> None:
-        """The checksum in the ledger would lie."""
+        """The checksum in the history would lie."""
         path = folder / export(folder).written[0]
         text = path.read_text(encoding="utf-8")
         path.write_text(text.replace("create schema uvian;", "create schema uvian ;"))
@@ -307,7 +307,7 @@ class TestWhatAFileRefuses:
     async def test_windows_line_ends_are_no_edit(
         self, plain: CleanDatabase, folder: Path, line_end: str
     ) -> None:
-        """A checkout on Windows leaves the same ledger."""
+        """A checkout on Windows leaves the same history."""
         for name in export(folder).written:
             text = (folder / name).read_text(encoding="utf-8")
             (folder / name).write_text(text, encoding="utf-8", newline=line_end)
@@ -318,7 +318,7 @@ class TestWhatAFileRefuses:
 
 
 class TestASchemaThatIsNotOurs:
-    """The name is taken, or the ledger was lost."""
+    """The name is taken, or the history was lost."""
 
     async def test_a_schema_without_a_ledger(self, plain: CleanDatabase) -> None:
         """It is left alone."""
@@ -340,7 +340,7 @@ class TestSessions:
     """Settings of a role or a database do not change what a migration does."""
 
     async def test_a_serializable_role_sees_what_it_waited_for(self, plain: CleanDatabase) -> None:
-        """In a snapshot from before the lock, the ledger would lack what the other one did."""
+        """In a snapshot from before the lock, the history would lack what the other one did."""
         await run(
             plain.superuser_dsn,
             f"alter role uvian_migrator in database {plain.name} "

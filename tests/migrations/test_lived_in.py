@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import asyncpg
 import pytest
 
-from tests.migrations.catalog import Dump, ledger, ours, theirs
+from tests.migrations.catalog import Dump, history, ours, theirs
 from tests.migrations.supabase_cli import PushRefused, SupabaseCli
 from tests.servers import CleanDatabase, Clones
 from uvian_worker.schema.export import export
@@ -50,7 +50,7 @@ def expected(clones: Clones) -> Iterator[tuple[Dump, list[tuple[Any, ...]]]]:
     async def made() -> tuple[Dump, list[tuple[Any, ...]]]:
         await bootstrap(database.superuser_dsn)
         await migrate(database.dsn)
-        return await ours(database.superuser_dsn), await ledger(database.dsn)
+        return await ours(database.superuser_dsn), await history(database.dsn)
 
     yield asyncio.run(made())
     clones.drop(database)
@@ -87,7 +87,7 @@ async def look_at_theirs(database: CleanDatabase) -> Dump:
 
 
 def with_the_teams_files(folder: Path) -> Path:
-    """The folder has what the CLI's ledger names."""
+    """The folder has what the CLI's history names."""
     (folder / "20240101000000_init.sql").write_text("create table jobs ();")
     (folder / "20250301120000_messages.sql").write_text("create table messages ();")
     return folder
@@ -115,7 +115,7 @@ async def test_ours_ends_the_same_and_theirs_stays_as_it_was(
     publication: Publication,
 ) -> None:
     """Tables, functions and types of our names in `public`, default privileges, triggers on DDL, a CLI
-    ledger, any publication: grants, bodies and owners in `uvian` are those of an empty project, to the
+    history, any publication: grants, bodies and owners in `uvian` are those of an empty project, to the
     letter, and outside it nothing has changed, rows included.
     """
     await bootstrap(blank_database.superuser_dsn, old_defaults=defaults == "old")
@@ -130,10 +130,10 @@ async def test_ours_ends_the_same_and_theirs_stays_as_it_was(
         cli = SupabaseCli(blank_database.dsn, folder)
         assert len(await cli.push()) == len(RELEASE.steps)
         said = cli.heard
-    assert (await ours(blank_database.superuser_dsn), await ledger(blank_database.dsn)) == expected
+    assert (await ours(blank_database.superuser_dsn), await history(blank_database.dsn)) == expected
     (await status(blank_database.dsn)).require_usable()
     after = await look_at_theirs(blank_database)
-    if route == "cli":  # which writes its own ledger, and nothing else
+    if route == "cli":  # which writes its own history, and nothing else
         rows = "rows of supabase_migrations.schema_migrations"
         assert set(before[rows]) < set(after[rows])
         before.pop(rows), after.pop(rows)

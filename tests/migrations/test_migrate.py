@@ -37,7 +37,7 @@ async def plain(blank_database: CleanDatabase) -> CleanDatabase:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Migrations of a small project: the ledger, and a table."""
+    """Migrations of a small project: the history, and a table."""
     write(tmp_path, "0001_schema", FIRST)
     write(tmp_path, "0002_things", "create table uvian.things (id bigint primary key);")
     return tmp_path
@@ -64,8 +64,8 @@ async def ask(dsn: str, statement: str) -> object:
         await connection.close()
 
 
-async def ledger(dsn: str) -> list[int]:
-    """The versions in the ledger, in the order they were applied."""
+async def history(dsn: str) -> list[int]:
+    """The versions in the history, in the order they were applied."""
     found = await ask(
         dsn,
         "select array_agg(version order by applied_at) from uvian.schema_migrations"
@@ -80,11 +80,11 @@ class TestMigrate:
     """`migrate` on a real Postgres."""
 
     async def test_files_are_applied_in_order(self, plain: CleanDatabase, folder: Path) -> None:
-        """The report and the ledger name every file, oldest first."""
+        """The report and the history name every file, oldest first."""
         report = await migrate(plain.dsn, directory=folder)
         assert report.applied == ("0001_schema", "0002_things")
         assert report.already == ()
-        assert await ledger(plain.dsn) == [1, 2]
+        assert await history(plain.dsn) == [1, 2]
 
     async def test_a_second_run_does_nothing(self, plain: CleanDatabase, folder: Path) -> None:
         """Running it at every deploy is fine."""
@@ -99,7 +99,7 @@ class TestMigrate:
         write(folder, "0003_more", "create table uvian.more (id bigint primary key);")
         report = await migrate(plain.dsn, directory=folder)
         assert report.applied == ("0003_more",)
-        assert await ledger(plain.dsn) == [1, 2, 3]
+        assert await history(plain.dsn) == [1, 2, 3]
 
     async def test_runs_at_the_same_time_apply_each_file_once(
         self, plain: CleanDatabase, folder: Path
@@ -110,24 +110,24 @@ class TestMigrate:
         assert sorted(applied) == ["0001_schema", "0002_things"]
 
     async def test_a_failing_file_is_rolled_back(self, plain: CleanDatabase, folder: Path) -> None:
-        """It leaves neither a table nor a ledger row; those before it stay; the line is named."""
+        """It leaves neither a table nor a history row; those before it stay; the line is named."""
         write(folder, "0003_bad", "create table uvian.half (id int);\n\nselect nope;")
         with pytest.raises(MigrationFailed, match=r"0003_bad was rolled back: .*nope.*\(line 4\)"):
             await migrate(plain.dsn, directory=folder)
         write(folder, "0003_bad", "create table uvian.half (id int);\nselect 1 / 0;")
         with pytest.raises(MigrationFailed, match="0003_bad was rolled back: division by zero"):
             await migrate(plain.dsn, directory=folder)
-        assert await ledger(plain.dsn) == [1, 2]
+        assert await history(plain.dsn) == [1, 2]
         assert await ask(plain.dsn, "select to_regclass('uvian.half')") is None
 
     async def test_a_changed_file_is_refused(self, plain: CleanDatabase, folder: Path) -> None:
-        """Two databases with the same ledger have the same schema."""
+        """Two databases with the same history have the same schema."""
         await migrate(plain.dsn, directory=folder)
         write(folder, "0002_things", "create table uvian.things (id uuid primary key);")
         write(folder, "0003_more", "create table uvian.more (id int);")
         with pytest.raises(Misconfigured, match="0002_things differs from what was applied"):
             await migrate(plain.dsn, directory=folder)
-        assert await ledger(plain.dsn) == [1, 2]
+        assert await history(plain.dsn) == [1, 2]
 
     async def test_line_endings_are_no_change(self, plain: CleanDatabase, folder: Path) -> None:
         """A checkout on Windows has the same checksums."""
@@ -182,7 +182,7 @@ class TestMigrate:
         write(folder, "0003_dies", "select pg_terminate_backend(pg_backend_pid());")
         with pytest.raises(Unavailable, match="run it again"):
             await migrate(plain.dsn, directory=folder)
-        assert await ledger(plain.dsn) == [1, 2]
+        assert await history(plain.dsn) == [1, 2]
         write(folder, "0003_dies", "select 1;")
         assert (await migrate(plain.dsn, directory=folder)).applied == ("0003_dies",)
 
@@ -282,7 +282,7 @@ class TestWhatIsAppliedAgain:
         repeatable(current, "functions/one", "select nope from uvian.things")
         with pytest.raises(MigrationFailed, match=r"functions/one was rolled back: .*nope"):
             await migrate(plain.dsn, directory=current)
-        assert await ledger(plain.dsn) == [1, 2]
+        assert await history(plain.dsn) == [1, 2]
         assert (
             await ask(
                 plain.dsn,
@@ -358,7 +358,7 @@ class TestStatus:
     """`status` reads and changes nothing."""
 
     async def test_nothing_is_applied_at_first(self, plain: CleanDatabase, folder: Path) -> None:
-        """Without a ledger everything is pending, and the error names the command."""
+        """Without a history everything is pending, and the error names the command."""
         found = await status(plain.dsn, directory=folder)
         assert [file.label for file in found.pending] == ["0001_schema", "0002_things"]
         with pytest.raises(SchemaMissing, match="does not exist: run `uvian migrate`"):

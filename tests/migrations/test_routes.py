@@ -14,7 +14,7 @@ import asyncpg
 import pytest
 
 import repositories
-from tests.migrations.catalog import Dump, ledger, ours
+from tests.migrations.catalog import Dump, history, ours
 from tests.migrations.supabase_cli import MODES, Mode, SupabaseCli
 from tests.servers import CleanDatabase, Clones
 from uvian_worker.schema.export import export
@@ -46,15 +46,15 @@ def expected(clones: Clones) -> Iterator[tuple[Dump, list[tuple[Any, ...]]]]:
     async def made() -> tuple[Dump, list[tuple[Any, ...]]]:
         await bootstrap(database.superuser_dsn)
         await migrate(database.dsn)
-        return await ours(database.superuser_dsn, published=True), await ledger(database.dsn)
+        return await ours(database.superuser_dsn, published=True), await history(database.dsn)
 
     yield asyncio.run(made())
     clones.drop(database)
 
 
 async def found(database: CleanDatabase) -> tuple[Dump, list[tuple[Any, ...]]]:
-    """What this database has, and what its ledger says."""
-    return await ours(database.superuser_dsn, published=True), await ledger(database.dsn)
+    """What this database has, and what its history says."""
+    return await ours(database.superuser_dsn, published=True), await history(database.dsn)
 
 
 def file_name(step: tuple[str, ...]) -> str:
@@ -79,7 +79,7 @@ async def test_any_mixture_of_the_routes_ends_alike(
     expected: tuple[Dump, list[tuple[Any, ...]]],
     order: str,
 ) -> None:
-    """Catalog and ledger are the same to the letter; afterwards neither route has anything to do."""
+    """Catalog and history are the same to the letter; afterwards neither route has anything to do."""
     cli = SupabaseCli(plain.dsn, folder)
     for count, route in enumerate(order, 1):
         if route == "m":

@@ -28,7 +28,7 @@ _TRIED: Final = {
 
 
 async def look_over_api(config: Config) -> Setup:
-    """A project through its API: the ledger, and what is missing where the schema is complete."""
+    """A project through its API: the history, and what is missing where the schema is complete."""
     async with AsyncExitStack() as stack:
         stores = Stores(config, stack)
         database = await stores.untried_database()

@@ -1,5 +1,5 @@
 -- min_code: 0.1.0
--- Credits: what may be spent, what open jobs hold, and the ledger of both.
+-- Credits: what may be spent, what open jobs hold, and the credit ledger.
 
 -- What a user has. A user without a row has a balance of 0.
 create table uvian.credit_accounts (

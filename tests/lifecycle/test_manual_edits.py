@@ -1,4 +1,4 @@
-"""The SQL editor: what a hand does to uvian.jobs is normalised, not refused."""
+"""The SQL editor: a manual edit of uvian.jobs is normalised, not refused."""
 
 from __future__ import annotations
 
