@@ -26,7 +26,6 @@ STILL_THERE = {
     "heard",
     "kept",
     "tell",
-    "told",
 }
 
 
