@@ -176,7 +176,7 @@ class ConversationRepository:
     async def delete(self, conversation_id: str, *, user_id: str | None = None) -> Row:
         """Delete it with its messages, as the owner may; what is open in it is cancelled first.
 
-        Answers what to do about it: ``{endings, cancel, accounts}`` as ``post_message`` does.
+        Answers what to do about it: ``{terminal_events, cancel, accounts}`` as ``post_message`` does.
         """
         return dict(
             await self.database.call(
@@ -247,7 +247,7 @@ class ConversationRepository:
         """Remove a member, as the owner and the member themself may; their open chats are cancelled.
         An invitation is withdrawn.
 
-        Answers what to do about it: ``{removed, endings, cancel, dispatch, accounts}``.
+        Answers what to do about it: ``{removed, terminal_events, cancel, dispatch, accounts}``.
         """
         return dict(
             await self.database.call(

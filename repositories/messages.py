@@ -41,7 +41,7 @@ class Posted:
     created: bool  #: False: the same post was there already
     dispatch: Sequence[Row] = ()  #: for Redis, as of every function
     cancel: Sequence[Row] = ()  #: ``{id, run}`` of active runs to cancel
-    endings: Sequence[Row] = ()  #: jobs that ended with it, to announce
+    terminal_events: Sequence[Row] = ()  #: of jobs that ended with it, to announce
     accounts: Sequence[Row] = ()
 
 
@@ -223,7 +223,7 @@ class MessageRepository:
             created=answer["created"],
             dispatch=answer["dispatch"],
             cancel=answer["cancel"],
-            endings=answer["terminal_events"],
+            terminal_events=answer["terminal_events"],
             accounts=answer["accounts"],
         )
 

@@ -1,7 +1,7 @@
 -- The event log. Every script that appends begins with this file, so that there is one log and one fence.
 --
 -- ARGV[1] namespace   ARGV[2] server   ARGV[3] random
---   server: "<run_id>:<master_replid>" of INFO, read on this very connection; "" if Redis does not tell
+--   server: "<run_id>:<master_replid>" of INFO, read on this very connection; "" if Redis does not say
 --   random: 16 random hexadecimal digits, new for each call
 --
 -- A topic is a hash (epoch, seq and fences), a stream (the envelopes) and, for jobs and
@@ -20,7 +20,7 @@ local CLOCK = redis.call('TIME')
 local NOW = tonumber(CLOCK[1]) * 1000 + math.floor(tonumber(CLOCK[2]) / 1000)
 
 local topics = {}
-local checks = 0 -- how many were given out in this call
+local checks = 0 -- how many were made in this call
 
 local function int(number)
   return string.format('%.0f', number)

@@ -252,7 +252,7 @@ async def test_an_answer_without_end_is_cut_and_its_connection_closed(chats: Cha
 async def test_of_a_long_answer_length_and_hash_are_told(chats: Chats) -> None:
     """Beyond 64 kB the text is not repeated, and who followed has it all the same."""
     client = chats.listen()
-    await eventually(lambda: client._places)
+    await eventually(lambda: client._cursors)
     text = "漢字 ß 🎨 " * 6000
     job_id = await chats.ask()
     await chats.run(*(text[n : n + 700] for n in range(0, len(text), 700)), STOP, job_id=job_id)

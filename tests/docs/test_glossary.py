@@ -23,22 +23,23 @@ PRODUCT = ("uvian_worker", "executors", "repositories", "clients/typescript/src"
 STILL_THERE = {
     "ending",
     "hear",
-    "heard",
     "kept",
-    "tell",
 }
 
 
 #: Rooms in which they are gone already, and those that stand there in what other rooms share.
-CLEAN = {
-    "executors": {"ending", "told"},
-    "repositories": {"ending"},
-    "uvian_common": set[str](),
-    "uvian_worker/config": set[str](),
-    "uvian_worker/process": set[str](),
-    "uvian_worker/queue": set[str](),
-    "uvian_worker/redis": set[str](),
-    "uvian_worker/worker": set[str](),
+CLEAN: dict[str, set[str]] = {
+    "executors": set(),
+    "repositories": set(),
+    "uvian_common": set(),
+    "uvian_worker/client": set(),
+    "uvian_worker/config": set(),
+    "uvian_worker/events": set(),
+    "uvian_worker/process": set(),
+    "uvian_worker/queue": set(),
+    "uvian_worker/redis": set(),
+    "uvian_worker/sweep": set(),
+    "uvian_worker/worker": set(),
 }
 
 

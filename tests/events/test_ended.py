@@ -57,7 +57,7 @@ class Rows:
 
 def reader_of(backend: Backend, rows: Rows, **options: Any) -> Reader:
     """A reader that may look rows up."""
-    reader = Reader(backend.client(), "uvian", endings=rows, **options)
+    reader = Reader(backend.client(), "uvian", ended_jobs=rows, **options)
     backend.defer(reader.close)
     return reader
 

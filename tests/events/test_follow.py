@@ -253,7 +253,7 @@ class ScriptedReader(Reader):
     def __init__(self, log: list[Envelope], script: list[Any]) -> None:
         self._keys = KEYS
         self._silence = 1.0
-        self._doubt, self._endings, self._most = 60.0, None, None
+        self._doubt, self._ended_jobs, self._most = 60.0, None, None
         self._reads = asyncio.Semaphore(1)
         self._subscriptions = self  # type: ignore[assignment]
         self._log = log

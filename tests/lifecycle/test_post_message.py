@@ -60,7 +60,7 @@ async def test_a_message_and_its_chat_are_stored_together(world: World) -> None:
     assert posted.created
     assert [(d["id"], d["run"]) for d in posted.dispatch] == [(job["id"], 1)]
     assert [a["balance"] for a in posted.accounts] == ["8.000000"]
-    assert (posted.cancel, posted.endings) == ([], [])
+    assert (posted.cancel, posted.terminal_events) == ([], [])
     (row,) = await world.hand.fetch("select * from uvian.conversations")
     assert (row["last_position"], row["last_message_at"]) == (1, job["created_at"])
 

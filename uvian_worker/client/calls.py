@@ -29,7 +29,7 @@ Call = Callable[[str, dict[str, Any]], Awaitable[Any]]
 
 
 class JobRefused(Exception):
-    """The database said no. ``code`` is one of those in ``docs/database.md``; ``details`` has numbers."""
+    """The database refused the call; ``docs/database.md`` lists the codes. ``details`` has numbers."""
 
     def __init__(self, code: str, details: Mapping[str, Any] | None = None) -> None:
         self.code = code
@@ -38,7 +38,7 @@ class JobRefused(Exception):
 
 
 class NotSetUp(Exception):
-    """The project is not ready for calls, and repeating them does not help: the message says what does."""
+    """The project is not ready for calls, and repeating them does not help: the message names what does."""
 
 
 class DatabaseAway(Exception):
@@ -77,12 +77,12 @@ def over_supabase(supabase: Any) -> Call:
     from httpx import RequestError  # noqa: PLC0415 - whoever has such a client has imported it
     from postgrest import APIError  # noqa: PLC0415
 
-    places = asyncio.Semaphore(_IN_FLIGHT)
+    slots = asyncio.Semaphore(_IN_FLIGHT)
 
     async def call(function: str, arguments: dict[str, Any]) -> Any:
         body = orjson.loads(_as_json(arguments))
         try:
-            async with asyncio.timeout(_SECONDS), places:
+            async with asyncio.timeout(_SECONDS), slots:
                 answer = await supabase.schema("uvian").rpc(function, body).execute()
         except (OSError, RequestError) as error:
             raise DatabaseAway(str(error) or "no answer in time") from error
@@ -193,7 +193,7 @@ def _meaning(  # noqa: PLR0911 - a table
 
 
 def details_of(detail: str | None) -> dict[str, Any]:
-    """What goes with a code: its members where the database told them as JSON, else a sentence."""
+    """What goes with a code: its members where the database sent them as JSON, else a sentence."""
     if detail is not None and detail.startswith("{"):
         try:
             return dict(orjson.loads(detail))

@@ -1,4 +1,4 @@
-"""The client of an API: jobs, and through ``conversations`` chats. Opening and closing it stands here too."""
+"""The client of an API: its connections, jobs, and through ``conversations`` chats."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from uvian_worker.sweep.outbox import Outbox
 
 
 class Client:
-    """Creates jobs and follows them, for any number of users: check who asks before you call it.
+    """Creates jobs and follows them, for any number of users: check who the user is before you call it.
 
     The database is the truth: when Redis is away a submitted job runs as soon as it is back. Every
     call may raise ``DatabaseAway`` (after some seconds of trying; the request may have been carried
@@ -52,7 +52,7 @@ class Client:
         dispatcher = Dispatcher(redis, namespace, patience=0.5)
         appender = Appender(redis, namespace)
         control = Control(redis, namespace)
-        self._reader = Reader(redis, namespace, endings=self._endings)
+        self._reader = Reader(redis, namespace, ended_jobs=self._ended_jobs)
         self._outbox = Outbox(dispatcher, appender, control)
         self.conversations = Conversations(
             self._database,
@@ -193,13 +193,13 @@ class Client:
         With ``user_id`` another user's job is ``not_found``. Raises ``JobRefused``.
         """
         answer = await self._database.call("cancel_job", {"job_id": job_id, "user_id": user_id})
-        asks = {
+        requests = {
             "cancel": [answer["job"]] if answer["requested"] else [],
             "terminal_events": [answer["terminal_event"]]
             if answer["terminal_event"] is not None
             else [],
         }
-        await self._outbox.deliver({**answer, **asks})
+        await self._outbox.deliver({**answer, **requests})
         return handle_of(answer["job"])
 
     async def retry(
@@ -228,10 +228,10 @@ class Client:
     async def follow(
         self, job_id: str, cursor: str | None = None
     ) -> AsyncIterator[Envelope | Snapshot | Expired]:
-        """All events of a job from its beginning (or after ``cursor``) to its ending, as they happen.
+        """All events of a job from its beginning (or after ``cursor``) to its terminal event, as they happen.
 
         After ``Expired`` read the row. Of a job that has ended, and whose events are gone, the
-        ending is told from there.
+        terminal event comes from the row.
         """
         async for event in self._reader.follow(job_topic(job_id), cursor):
             if isinstance(event, Expired) and event.ended and event.state:
@@ -240,7 +240,7 @@ class Client:
             else:
                 yield event
 
-    async def _endings(self, job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
+    async def _ended_jobs(self, job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
         answer = await self._database.call_once(
             "terminal_events_of", {"request": {"jobs": job_ids}}
         )
@@ -254,4 +254,4 @@ class Client:
 
 
 async def _leaves_nothing(_: asyncpg.Connection[Any]) -> None:
-    """A call leaves no session state: what the pool would ask after each to be sure costs a round trip."""
+    """A call leaves no session state, and the pool's own reset would cost a round trip after each."""

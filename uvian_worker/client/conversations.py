@@ -61,7 +61,7 @@ class Conversations:
     ) -> str:
         """A conversation of this user; its id.
 
-        Who chooses the ``conversation_id`` may ask again after a lost answer, and makes one. Raises
+        Who chooses the ``conversation_id`` may call again after a lost answer, and makes one. Raises
         ``JobRefused`` (``conflict``: the id is another user's; by a ``door`` also ``type_not_open`` and
         ``too_many_conversations``).
         """
@@ -116,9 +116,9 @@ class Conversations:
     ) -> bool:
         """Stop the answer that is being written, or is about to be; whether there was one.
 
-        What there is of it is kept, and whoever waits behind it is next. Name the chat by ``job_id``
-        where you know it: asked twice, or a moment too late, no other is stopped. Without it the call
-        is not repeated, and raises ``DatabaseAway`` where nobody can tell. With ``user_id`` a
+        Its text so far is stored, and the chat that waits behind it is next. Name the chat by ``job_id``
+        where you know it: called twice, or a moment too late, no other is stopped. Without it the call
+        is not repeated, and raises ``DatabaseAway`` where the outcome is unknown. With ``user_id`` a
         conversation they take no part in is ``not_found``. Raises ``JobRefused``.
         """
         arguments = {"conversation_id": conversation_id, "user_id": user_id, "job_id": job_id}
@@ -136,7 +136,7 @@ class Conversations:
     ) -> None:
         """Change title or metadata; None leaves what there is.
 
-        With ``user_id``, here and in the three below, only what that user may do is done: others hear
+        With ``user_id``, here and in the three below, only what that user may do is done: others get
         ``not_found`` or ``owner_only``. Raises ``JobRefused``.
         """
         arguments = {

@@ -25,7 +25,7 @@ Schema = Mapping[str, Any]
 _DEEPEST: Final = 40  #: schemas inside schemas; a reference may lead to itself
 _STEPS: Final = 50_000  #: values held against schemas: choices inside choices multiply
 _MOST: Final = 50  #: mistakes
-_SAID: Final = 3  #: of them, in a sentence
+_SHOWN: Final = 3  #: of them, in a sentence
 
 
 class Mistake(NamedTuple):
@@ -50,19 +50,22 @@ def mistakes_of(schema: Schema, document: Any, field: str = "") -> list[Mistake]
 
 def sentence_of(mistakes: Sequence[Mistake]) -> str:
     """The first few mistakes for a person, by the names of their fields."""
-    parts = [_part(mistake) for mistake in mistakes[:_SAID]]
+    parts = [_part(mistake) for mistake in mistakes[:_SHOWN]]
     more = len(mistakes) - len(parts)
     return "; ".join(parts) + (f"; and {more} more." if more else ".")
 
 
 def _part(mistake: Mistake) -> str:
-    field, said = mistake.field or "the input", mistake.message
+    field, message = mistake.field or "the input", mistake.message
     if mistake.code == "missing":
         return f"{field} is missing"
     if mistake.code == "extra_forbidden":
         return f"there is no field {field}"
-    said = said.removeprefix("Input ") if said.startswith("Input ") else said[:1].lower() + said[1:]
-    return f"{field} {said}" if said.startswith("should") else f"{field}: {said}"
+    if message.startswith("Input "):
+        message = message.removeprefix("Input ")
+    else:
+        message = message[:1].lower() + message[1:]
+    return f"{field} {message}" if message.startswith("should") else f"{field}: {message}"
 
 
 class _Check:
@@ -224,7 +227,7 @@ def _at_most(rule: int, value: Any) -> bool:
     return len(value) <= rule
 
 
-#: By keyword: what it is about, whether it holds, and what is said when it does not.
+#: By keyword: what it is about, whether it holds, and what the mistake says when it does not.
 _RULES: Final[Mapping[str, _Rule]] = {
     "const": (_anything, operator.eq, "literal_error", "Input should be {}"),
     "enum": (_anything, operator.contains, "literal_error", "Input should be one of {}"),

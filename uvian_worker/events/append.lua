@@ -9,7 +9,7 @@ local function text_key(message)
 end
 
 -- The text so far is one string per message; its length is what a delta's offset must equal.
-local function speak(effect, message, text)
+local function write_text(effect, message, text)
   local key = text_key(message)
   if effect == 'delta' then
     if redis.call('APPEND', key, text) == #text then redis.call('PEXPIRE', key, KEEP) end
@@ -20,18 +20,18 @@ local function speak(effect, message, text)
   end
 end
 
-local function remember(topic, effect, field, envelope)
+local function keep_state(topic, effect, field, envelope)
   if effect == 'begin' or effect == 'keep' then
     keep(topic, field, envelope)
   elseif effect == 'start' then
     keep(topic, 'message:' .. field, envelope)
   elseif effect == 'text' then
-    -- Its start may be lost; a newcomer is told the text all the same.
+    -- Its start may be lost; a new reader gets the text all the same.
     redis.call('HSETNX', state_key(topic), 'message:' .. field, '')
     topic.remembers = true
   elseif effect == 'drop' or effect == 'done' then
     redis.call('HDEL', state_key(topic), 'message:' .. field, 'answer:' .. field)
-    -- A job's newcomer finds the answer here; a conversation's reads what is complete in the rows.
+    -- A new reader of a job finds the answer here; a conversation's reads what is complete in the rows.
     if effect == 'done' and string.sub(topic.name, 1, 4) == 'job:' then
       keep(topic, 'answer:' .. field, envelope)
     end
@@ -42,7 +42,7 @@ local function append_to(name, effect, field, body, complete)
   local topic = open(name)
   local envelope = write(topic, body, complete)
   -- A user's topic has no state: the rows are.
-  if effect ~= '' and string.sub(name, 1, 5) ~= 'user:' then remember(topic, effect, field, envelope) end
+  if effect ~= '' and string.sub(name, 1, 5) ~= 'user:' then keep_state(topic, effect, field, envelope) end
 end
 
 local function append_credits(at)
@@ -54,7 +54,7 @@ local function append_credits(at)
   return 'appended'
 end
 
-local SPEAKS = { delta = true, text = true, start = true, drop = true, done = true }
+local WRITES_TEXT = { delta = true, text = true, start = true, drop = true, done = true }
 
 local function append(at)
   local kind, mark = ARGV[at], ARGV[at + 3]
@@ -71,10 +71,10 @@ local function append(at)
   end
   note(job, run, kind, mark)
   local complete = effect == 'begin' and run == 1
-  for place = at + 4, at + 5 do
-    if ARGV[place] ~= '' then append_to(ARGV[place], effect, field, ARGV[at + 10], complete) end
+  for index = at + 4, at + 5 do
+    if ARGV[index] ~= '' then append_to(ARGV[index], effect, field, ARGV[at + 10], complete) end
   end
-  if SPEAKS[effect] then speak(effect, field, ARGV[at + 9]) end
+  if WRITES_TEXT[effect] then write_text(effect, field, ARGV[at + 9]) end
   return 'appended'
 end
 

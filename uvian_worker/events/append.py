@@ -1,4 +1,4 @@
-"""What ``append.lua`` is told of an event: its topics, how a repetition is recognised, what it changes.
+"""What ``append.lua`` gets for an event: its topics, how a repetition is recognised, what it changes.
 
 Everybody who appends uses this table: the worker with the classes of ``executors.events``, a client with
 plain fields. It imports nothing of the work, because a team's own code may have a package ``executors``.
@@ -28,7 +28,7 @@ class Append(NamedTuple):
     kind: str  #: how a repetition is recognised: n(umbered), end, once, queued, credits
     job_id: str
     run: int
-    mark: str | int  #: the number, or what stands for it
+    mark: str | int  #: the number, or what takes its place
     first: str  #: topic
     second: str  #: topic, or empty
     effect: str  #: what it does to the state so far
@@ -83,7 +83,7 @@ _RULES: Final[Mapping[str, _Rule]] = {
     "message.completed": _Rule("conversation", "once", "done", _message),
     "credits.changed": _Rule("user", "credits"),
 }
-#: A reset that says that there is no answer: every process that tells so says the same.
+#: The reset of a chat without an answer: every process that appends it appends the same.
 _FINAL_RESET: Final = _RULES["message.reset"]._replace(kind="once")
 _OTHER: Final = _Rule("job", "n")
 

@@ -40,7 +40,7 @@ class MessageAssembler:
 
     def __init__(self) -> None:
         self._messages: dict[str, AssembledMessage] = {}
-        self._places: dict[str, Cursor] = {}  #: how far each topic was received
+        self._cursors: dict[str, Cursor] = {}  #: how far each topic was received
 
     @property
     def messages(self) -> Mapping[str, AssembledMessage]:
@@ -59,17 +59,17 @@ class MessageAssembler:
                     self._happened(envelope)
 
     def _is_new(self, envelope: Envelope) -> bool:
-        place, known = envelope.cursor, self._places.get(envelope.topic)
-        if known is not None and known.epoch == place.epoch and known.seq >= place.seq:
+        cursor, known = envelope.cursor, self._cursors.get(envelope.topic)
+        if known is not None and known.epoch == cursor.epoch and known.seq >= cursor.seq:
             return False
-        self._places[envelope.topic] = place
+        self._cursors[envelope.topic] = cursor
         return True
 
     def _forget(self, topic: str, cursor: str) -> None:
         """What was being written may have grown, ended or begun anew."""
-        place = Cursor.parse(cursor)
-        if place is not None:
-            self._places[topic] = place
+        known = Cursor.parse(cursor)
+        if known is not None:
+            self._cursors[topic] = known
         for message in self._messages.values():
             if message.state == "writing":
                 message.state, message.run = "unknown", 0

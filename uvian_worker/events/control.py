@@ -1,7 +1,7 @@
-"""What operators and APIs say to workers: cancel a job, pause, resume, drain.
+"""Messages from operators and APIs to workers: cancel a job, pause, resume, drain.
 
 Published on one channel as ``{"type": …, …}``. A worker that was not connected misses a message:
-a cancellation reaches it with its next renewal of leases, and a pause stands in a key as well, so
+a cancellation reaches it with its next renewal of leases, and a pause is stored in a key as well, so
 that it holds for workers that start later.
 """
 
@@ -36,11 +36,14 @@ _ALL = "*"
 
 @dataclass(frozen=True, slots=True)
 class CancelJob:
-    """Stop this job if you run it. Say it in the row first: who is away reads it there."""
+    """Stop this job if you run it.
+
+    Write the request to the row first: a worker that is away reads it there.
+    """
 
     type: ClassVar[str] = "job.cancel"
     job_id: str
-    run: int | None = None  #: the run that was asked to stop: no later one is; null is any
+    run: int | None = None  #: the run to stop: no later one is stopped; null is any
 
     def __post_init__(self) -> None:
         # Whoever sends it, in whatever language, may have written the id in capitals.
@@ -49,7 +52,7 @@ class CancelJob:
 
 @dataclass(frozen=True, slots=True)
 class PauseWorker:
-    """Begin no more jobs until told to resume; what runs goes on."""
+    """Begin no more jobs until `worker.resume`; what runs goes on."""
 
     type: ClassVar[str] = "worker.pause"
     worker: str | None = None  #: name of the worker; null is all of them
@@ -100,7 +103,7 @@ class Control:
         await self._subscriptions.close()
 
     async def send(self, message: ControlMessage) -> int:
-        """Publish a message, write a pause down; answers how many connections heard it."""
+        """Publish a message, and store a pause; returns how many connections received it."""
         match message:
             case PauseWorker(worker=worker):
                 await self._redis.sadd(self._keys.paused, worker or _ALL)
@@ -116,17 +119,17 @@ class Control:
     async def listen(self, worker: str) -> AsyncIterator[ControlMessage]:
         """The messages to this worker, until cancelled. Reconnects by itself.
 
-        A pause that stands already comes first; one that was given or taken back while the
+        A pause that holds already comes first; one that began or ended while the
         connection was down comes when it is back.
         """
         paused = False
         async with self._subscriptions.listen(self._keys.control) as inbox:
             while True:
-                heard = await inbox.get(self._silence)
+                received = await inbox.get(self._silence)
                 message = (
                     await self._missed(worker, paused=paused)
-                    if heard is STALE
-                    else _parse(heard, worker)
+                    if received is STALE
+                    else _parse(received, worker)
                 )
                 if message is None:
                     continue

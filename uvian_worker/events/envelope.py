@@ -41,7 +41,7 @@ class Cursor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """One event as it stands in a topic."""
+    """One event as it is in a topic."""
 
     id: str  #: the topic's cursor: hand it back to go on after this event
     seq: int  #: position in the topic, from 1, without gaps

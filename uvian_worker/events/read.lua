@@ -1,5 +1,5 @@
 -- Read a topic after a cursor, in one look at it.
--- ARGV: namespace, topic, cursor ("" for a newcomer), how many events at most, 16 random hexadecimal digits.
+-- ARGV: namespace, topic, cursor ("" for a new reader), how many events at most, 16 random hexadecimal digits.
 -- Answers {kind, last cursor, ended, more, run, entries}: kind is resume, snapshot or expired; entries are
 -- envelopes; of a snapshot {field, envelope} in turn and for messages {"text:<id>", text so far} as well;
 -- of expired the same, for messages in flight only.
@@ -11,7 +11,7 @@ local PREFIX = '{"id":"'
 local KEEP = 24 * 60 * 60 * 1000
 local PAGE, CHUNK = 512 * 1024, 100 -- bytes of a page, and events that are looked at in one go
 local FAR = 1e15 -- no topic has as many events; beyond 1e19 Redis would take the id for an error
-local LONG = 500 -- events; who comes late to more is told the state instead
+local LONG = 500 -- events; a reader that is behind by more gets the state so far
 
 local topic = redis.call('HMGET', KEY, 'epoch', 'seq', 'last', 'complete', 'run', 'sealed')
 if not topic[1] then
@@ -28,7 +28,7 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
--- As many as were asked for, or as fill a page: an event may have 64 kB.
+-- As many as were requested, or as fill a page: an event may have 64 kB.
 local function events_after(position)
   local envelopes, size, from = {}, 0, int(position + 1) .. '-0'
   while true do

@@ -5,7 +5,7 @@ Never a silent gap: what cannot be continued is answered by the state so far, or
 
 from __future__ import annotations
 
-__all__ = ["READ_SCRIPT", "EndingsOf", "Expired", "Merge", "Reader", "Resume", "Snapshot"]
+__all__ = ["READ_SCRIPT", "EndedJobs", "Expired", "Merge", "Reader", "Resume", "Snapshot"]
 
 import asyncio
 import logging
@@ -32,10 +32,10 @@ READ_SCRIPT = Script.of(Path(__file__).with_name("read.lua"))
 _PAGE = 1_000
 _TOO_FAR = "-"  #: a cursor that nobody issued: it is answered with the state so far
 _RUN_SCOPED = ("progress", "stage:")
-_DOUBT_SECONDS = 60.0  #: of a silent job, until its row is asked whether it has ended
+_DOUBT_SECONDS = 60.0  #: of a silent job, until its row is read: it may have ended
 
-#: Answers the endings of those of these jobs that have ended, as ``terminal_events_of`` in SQL.
-EndingsOf = Callable[[list[str]], Awaitable[Sequence[Mapping[str, Any]]]]
+#: Returns the rows of those of these jobs that have ended, as ``terminal_events_of`` in SQL.
+EndedJobs = Callable[[list[str]], Awaitable[Sequence[Mapping[str, Any]]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Expired:
     """The log does not reach back far enough: read the row, and follow from ``cursor``.
 
     ``state`` is what no row has, of messages in flight: as in a snapshot, if it is known. Of a job
-    that has ended, and whose row was asked, its last one is the ending.
+    that has ended, and whose row was read, the last one is its terminal event.
     """
 
     topic: str
@@ -78,7 +78,7 @@ class Expired:
 
 
 class Merge:
-    """Joins what was read with what is heard, by seq."""
+    """Joins what was read with what is received, by seq."""
 
     def __init__(self) -> None:
         self._epoch = ""
@@ -86,27 +86,27 @@ class Merge:
 
     def jump(self, cursor: str) -> None:
         """Everything up to ``cursor`` is known."""
-        place = Cursor.parse(cursor)
-        if place is not None:
-            self._epoch, self._seq = place.epoch, place.seq
+        position = Cursor.parse(cursor)
+        if position is not None:
+            self._epoch, self._seq = position.epoch, position.seq
 
-    def knows(self, place: Cursor) -> bool:
-        """Whether the event of this place was seen already."""
-        return place.epoch == self._epoch and place.seq <= self._seq
+    def knows(self, position: Cursor) -> bool:
+        """Whether the event of this position was seen already."""
+        return position.epoch == self._epoch and position.seq <= self._seq
 
-    def continues(self, place: Cursor) -> bool:
-        """Whether this is the place of the very next event; if so it is known from now on."""
-        if place.epoch != self._epoch or place.seq != self._seq + 1:
+    def continues(self, position: Cursor) -> bool:
+        """Whether this is the position of the very next event; if so it is known from now on."""
+        if position.epoch != self._epoch or position.seq != self._seq + 1:
             return False
-        self._seq = place.seq
+        self._seq = position.seq
         return True
 
 
 class Reader:
     """Reads and follows topics. Any number of followers share one pub/sub connection.
 
-    With ``endings`` a job whose events are gone, or are missing its ending, is told of from its row.
-    With ``most`` bytes to be read at a time, who is behind by more is told the state instead.
+    With ``ended_jobs`` the terminal event of a job comes from its row where the log has lost it.
+    A reader that is behind by more than ``most`` bytes gets the state so far instead.
     """
 
     def __init__(
@@ -116,12 +116,12 @@ class Reader:
         *,
         subscriptions: Subscriptions | None = None,
         silence: float = 15.0,
-        endings: EndingsOf | None = None,
+        ended_jobs: EndedJobs | None = None,
         doubt: float = _DOUBT_SECONDS,
         most: int | None = None,
     ) -> None:
         self._redis = redis
-        self._endings = endings
+        self._ended_jobs = ended_jobs
         self._doubt = doubt
         self._most = most
         self._keys = Keys(namespace)
@@ -159,7 +159,7 @@ class Reader:
     async def follow(
         self, topic: str, cursor: str | None = None
     ) -> AsyncIterator[Envelope | Snapshot | Expired]:
-        """Every event after ``cursor``, as it happens; ends after the ending of a job's topic.
+        """Every event after ``cursor``, as it happens; ends after the terminal event of a job's topic.
 
         After a ``Snapshot`` forget what you knew; after ``Expired`` read the row. Waits while
         Redis is away and goes on where it was.
@@ -169,13 +169,13 @@ class Reader:
         doubted = time.monotonic()
         async with self._subscriptions.listen(self._keys.channel(topic)) as inbox:
             while True:
-                heard = await inbox.get(self._silence)
-                if heard is not STALE:
-                    envelope = Envelope.parse(heard)
-                    place = envelope.cursor
-                    if merge.knows(place):
+                received = await inbox.get(self._silence)
+                if received is not STALE:
+                    envelope = Envelope.parse(received)
+                    position = envelope.cursor
+                    if merge.knows(position):
                         continue
-                    if merge.continues(place):
+                    if merge.continues(position):
                         known = envelope.id
                         yield envelope
                         if envelope.ends_job and topic.startswith("job:"):
@@ -196,18 +196,18 @@ class Reader:
     ) -> Resume | Snapshot | Expired:
         """Like ``read``, but waits while Redis is away; an empty cursor is none.
 
-        A job whose log has not got its ending is looked up where the log begins in the middle, or
+        A job whose log lacks a terminal event is looked up where the log begins in the middle, or
         in ``doubt``.
         """
         answer = await self._read_patiently(topic, cursor)
         kind, _, job_id = topic.partition(":")
-        if answer.ended or kind != "job" or self._endings is None:
+        if answer.ended or kind != "job" or self._ended_jobs is None:
             return answer
         if not (doubt or isinstance(answer, Expired)):
             return answer
         try:
-            rows = await self._endings([job_id])
-        except Exception as error:  # noqa: BLE001 - it is asked again after some silence
+            rows = await self._ended_jobs([job_id])
+        except Exception as error:  # noqa: BLE001 - it is tried again after some silence
             log.debug("Cannot look up job %s (%s)", job_id, error)
             return answer
         return _ended(answer, rows[0]) if rows else answer
@@ -231,28 +231,28 @@ class Reader:
         kind, last, ended, more, run, entries = await run_script(
             self._redis, READ_SCRIPT, *arguments
         )
-        place = _text(last)
+        position = _text(last)
         match _text(kind):
             case "resume":
                 events = tuple(Envelope.parse(entry) for entry in entries)
                 size = sum(len(entry) for entry in entries)
-                return Resume(topic, events, place, bool(ended)), bool(more), size
+                return Resume(topic, events, position, bool(ended)), bool(more), size
             case "snapshot":
-                state = _state(topic, place, int(run), entries)
-                return Snapshot(topic, state, place, bool(ended)), False, 0
+                state = _state(topic, position, int(run), entries)
+                return Snapshot(topic, state, position, bool(ended)), False, 0
             case _:
-                state = _state(topic, place, int(run), entries)
-                return Expired(topic, place, bool(ended), state), False, 0
+                state = _state(topic, position, int(run), entries)
+                return Expired(topic, position, bool(ended), state), False, 0
 
 
 def _ended(
     answer: Resume | Snapshot | Expired, row: Mapping[str, Any]
 ) -> Resume | Snapshot | Expired:
-    """The answer, with an ending that its log has not got."""
-    ending = terminal_envelope(row, answer.topic, answer.cursor)
+    """The answer, with a terminal event that its log lacks."""
+    terminal = terminal_envelope(row, answer.topic, answer.cursor)
     if isinstance(answer, Resume):
-        return replace(answer, events=(*answer.events, ending), cursor=ending.id, ended=True)
-    return replace(answer, state=(*answer.state, ending), cursor=ending.id, ended=True)
+        return replace(answer, events=(*answer.events, terminal), cursor=terminal.id, ended=True)
+    return replace(answer, state=(*answer.state, terminal), cursor=terminal.id, ended=True)
 
 
 def _state(topic: str, cursor: str, run: int, entries: list[bytes]) -> tuple[Envelope, ...]:
@@ -263,7 +263,7 @@ def _state(topic: str, cursor: str, run: int, entries: list[bytes]) -> tuple[Env
         if field.startswith("text:"):
             continue
         envelope = Envelope.parse(raw) if raw else None
-        # What an earlier run said of its progress is void; its images are still there.
+        # Progress of an earlier run is void; its images are still there.
         if envelope and not (field.startswith(_RUN_SCOPED) and envelope.run < run):
             state.append(envelope)
     state.sort(key=lambda envelope: envelope.seq)
@@ -279,10 +279,10 @@ def _text_so_far(
 ) -> Envelope:
     """A ``message.snapshot`` that nobody appended: what a newcomer would have put together."""
     started: dict[str, Any] = orjson.loads(start) if start else {}
-    place = Cursor.parse(cursor)
+    position = Cursor.parse(cursor)
     return Envelope(
         id=cursor,
-        seq=place.seq if place else 0,
+        seq=position.seq if position else 0,
         topic=topic,
         key=f"{message_id}:text:{cursor}",
         type="message.snapshot",

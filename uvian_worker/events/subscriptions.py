@@ -125,7 +125,7 @@ class Subscriptions:
         self._closed = False
 
     async def close(self) -> None:
-        """End the connection; listeners hear no more. Closing twice is fine."""
+        """End the connection; listeners receive nothing more. Closing twice is fine."""
         self._closed = True
         if self._task is not None:
             await cancel_until_done(self._task)
@@ -144,7 +144,7 @@ class Subscriptions:
             if name in self._confirmed:
                 inbox.spoil()
             elif len(listeners) == 1:
-                await self._tell("subscribe", channel)
+                await self._send("subscribe", channel)
             yield inbox
         finally:
             listeners.discard(inbox)
@@ -152,13 +152,13 @@ class Subscriptions:
             if not listeners and self._inboxes.get(name) is listeners:
                 del self._inboxes[name]
                 self._confirmed.discard(name)
-                await self._tell("unsubscribe", channel)
+                await self._send("unsubscribe", channel)
 
     def _start(self) -> None:
         if self._task is None:
             self._task = asyncio.get_running_loop().create_task(self._run(), name="subscriptions")
 
-    async def _tell(self, verb: Literal["subscribe", "unsubscribe"], channel: str) -> None:
+    async def _send(self, verb: Literal["subscribe", "unsubscribe"], channel: str) -> None:
         # Without a connection, or if this fails, the next one begins with what is wanted then.
         if self._pubsub is not None:
             with contextlib.suppress(*FAULTS):

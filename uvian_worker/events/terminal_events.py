@@ -24,8 +24,8 @@ def terminal_appends(row: Mapping[str, Any]) -> list[Append]:
 def terminal_envelope(row: Mapping[str, Any], topic: str, after: str) -> Envelope:
     """The terminal event of a job whose events are gone, for readers that are at the cursor ``after``.
 
-    ``row`` is one of ``endings_of``. Nobody has appended this event: its id continues no log, and a
-    reader that comes back with it gets the state so far.
+    ``row`` is one of ``uvian.terminal_events_of``. Nobody has appended this event: its id continues no
+    log, and a reader that comes back with it gets the state so far.
     """
     cursor = Cursor.parse(after) or Cursor("0", 0, "0")
     document = orjson.loads(b"{" + terminal_appends(row)[-1].body)

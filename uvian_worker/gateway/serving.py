@@ -23,7 +23,7 @@ from uvian_common.tasks import cancel_until_done
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
 from uvian_worker.events.publisher import Publisher
-from uvian_worker.events.reader import EndingsOf, Reader
+from uvian_worker.events.reader import EndedJobs, Reader
 from uvian_worker.events.subscriptions import Subscriptions
 from uvian_worker.gateway.app import HANG_UP, Gateway, application
 from uvian_worker.gateway.http.auth import Jwks, TokenVerifier
@@ -105,7 +105,7 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             redis,
             config.namespace,
             subscriptions=subscriptions,
-            endings=_endings(database),
+            ended_jobs=_ended_jobs(database),
             most=_MOST_READ,
         )
         membership = Membership(database, subscriptions, config.namespace)
@@ -152,12 +152,12 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
         )
 
 
-def _endings(database: Database) -> EndingsOf:
-    async def endings(job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
+def _ended_jobs(database: Database) -> EndedJobs:
+    async def ended_jobs(job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
         answer = await database.call("terminal_events_of", request={"jobs": job_ids})
         return list(answer["terminal_events"])
 
-    return endings
+    return ended_jobs
 
 
 async def _tried(stores: Stores, database: Database, stack: AsyncExitStack) -> None:

@@ -39,7 +39,7 @@ class FileSweeper:
     async def _loop(self) -> None:
         while True:
             if not await self._sweep_safely():
-                # Several workers need not ask at the same moment.
+                # Several workers need not call at the same moment.
                 await asyncio.sleep(self._interval * random.uniform(1, 1.1))  # noqa: S311 - jitter
 
     async def _sweep_safely(self) -> bool:

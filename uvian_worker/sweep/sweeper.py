@@ -1,4 +1,4 @@
-"""The loop that heals: expired leases, rows that wait, endings nobody was told of.
+"""The loop that heals: expired leases, rows to dispatch, terminal events that were not published.
 
 A plain loop in every worker and gateway, independent of arq (whose crons do not run while all
 slots are taken). The database lets one sweep at a time through; that one does the work for all.
@@ -30,9 +30,9 @@ PAGE = 500
 #: Seconds that one step waits for Redis: leases expire in Postgres whatever Redis does, and a sweep
 #: that is 10 s late counts as an outage, after which nothing expires for a while.
 PATIENCE = 1.5
-#: Seconds after an outage of Redis in which those who ran the jobs tell what waits with them: an ending
-#: that somebody else tells first seals the run, and what came before it would be refused. What nobody
-#: tells is offered again.
+#: Seconds after an outage of Redis in which the sweep announces nothing. The workers publish what waits with
+#: them: a terminal event that another process publishes first seals the run, and the earlier events would be
+#: refused. What nobody publishes is offered again.
 SETTLED = 4.0
 
 
@@ -73,7 +73,7 @@ class Sweeper:
             self._task = None
 
     def wake(self) -> None:
-        """Sweep now: somebody was told of a new row."""
+        """Sweep now: there is a new row."""
         self._wake.set()
 
     @property
@@ -87,7 +87,7 @@ class Sweeper:
             self._wake.clear()
             if not await self._sweep_safely():
                 with contextlib.suppress(TimeoutError):
-                    # Several workers need not knock at the same moment.
+                    # Several workers need not call at the same moment.
                     pause = self._interval * random.uniform(0.8, 1)  # noqa: S311 - jitter
                     async with asyncio.timeout(pause):
                         await self._wake.wait()
@@ -97,7 +97,7 @@ class Sweeper:
             has_more = await self.sweep()
         except RepositoryError as error:
             self._note_failure(error)
-        except FAULTS as error:  # it was said
+        except FAULTS as error:  # it was logged
             log.debug("sweep failed, trying again: %s", error)
         except Exception:
             log.exception("sweep failed, trying again")
@@ -107,7 +107,7 @@ class Sweeper:
         return False
 
     def _note_failure(self, error: RepositoryError) -> None:
-        """One line when it begins to fail in a way, and none until that changes."""
+        """Logs once when it begins to fail in a way, and not again until that changes."""
         kind, since = type(error).__name__, time.monotonic()
         if self._failing is None or self._failing[0] != kind:
             log.warning("sweep failed, trying again: %s", error)
@@ -153,7 +153,7 @@ class Sweeper:
         return await self._heal_redis(answer, lost=lost) or bool(answer["more"])
 
     async def _look_at_redis(self) -> tuple[bool | None, list[tuple[str, int]]]:
-        """Whether Redis has forgotten (None: it does not say), and ids taken but not claimed in time."""
+        """Whether Redis has lost its data (None: no answer), and ids taken but not claimed in time."""
         try:
             async with asyncio.timeout(PATIENCE):
                 if self._dispatcher.away is not None:

@@ -81,7 +81,7 @@ class _Work:
 
     def run(self, steps: list[Step]) -> None:
         """Do these steps."""
-        for phase in (self._colours, self._parts, self._ending):
+        for phase in (self._colours, self._parts, self._final):
             phase(steps)
 
     def _strength(self, step: Step) -> float:
@@ -135,7 +135,7 @@ class _Work:
 
     # --- ending ----------------------------------------------------------------------------------
 
-    def _ending(self, steps: list[Step]) -> None:
+    def _final(self, steps: list[Step]) -> None:
         for step in steps:
             if step.name in FINISHES:
                 self.image = FINISHES[step.name](self.image, self._strength(step), self._chance)
