@@ -38,7 +38,9 @@ def batcher(
 
     ``submit`` raises ``DataError`` at once for what is not JSON. After ``close`` items get ``Unavailable``.
     """
-    queue: Fifo[Row, Row] = Fifo(max_items, max_bytes=MAX_BYTES, size=_size, skip_cancelled=True)
+    queue: Fifo[Row, Row] = Fifo(
+        max_items, max_bytes=MAX_BYTES, size=_size, skip_cancelled=True, gather=True
+    )
     policy = partial(_policy, function)
     return Batcher(call, queue, name=function, policy=policy, closed=errors.Unavailable)
 

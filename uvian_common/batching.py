@@ -75,6 +75,10 @@ class Entry(Generic[ItemT, AnswerT]):
 class Queue(Protocol[ItemT, AnswerT]):
     """What waits for the next call."""
 
+    #: Whether a batch waits for one turn of the loop, so that items that become ready at the same moment
+    #: share it. Without, the next batch is sent before anybody has seen the answers of the last.
+    gather: bool
+
     def put(self, entry: Entry[ItemT, AnswerT]) -> None:
         """Add an entry. An error raised here reaches the caller of ``submit``."""
         ...
@@ -100,7 +104,9 @@ class Fifo(Generic[ItemT, AnswerT]):
         max_bytes: int = 0,
         size: Callable[[ItemT], int] | None = None,
         skip_cancelled: bool = False,
+        gather: bool = False,
     ) -> None:
+        self.gather = gather
         self._max_items = max_items
         self._max_bytes = max_bytes
         self._size = size
@@ -210,8 +216,8 @@ class Batcher(Generic[ItemT, AnswerT]):
 
     async def _run(self) -> None:
         while True:
-            # Items that become ready in the same turn of the loop share the call.
-            await asyncio.sleep(0)
+            if self._queue.gather:
+                await asyncio.sleep(0)
             batch = self._queue.take()
             if not batch:
                 return

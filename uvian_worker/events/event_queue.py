@@ -26,6 +26,8 @@ class EventQueue(Generic[AnswerT]):
     balances after them, and terminal events never.
     """
 
+    gather = False  #: Redis works while the answers of the last batch are seen
+
     def __init__(self, limit: int, *, lost: AnswerT) -> None:
         self._limit = limit
         self._room = limit  #: with more than this many there is something to drop
