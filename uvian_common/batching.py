@@ -146,7 +146,7 @@ def give_up(failure: Failure[ItemT]) -> Verdict:
 
 
 class Batcher(Generic[ItemT, AnswerT]):
-    """Sends batches from a queue, one call at a time; each item gets its own answer, in any order of batches.
+    """Sends batches from a queue, one call at a time; each item gets its own answer.
 
     ``send`` returns one answer per item, in order. An answer that may be the second for the same item
     passes through ``repeated``: an earlier call was carried out, perhaps, and its reply was lost. With
