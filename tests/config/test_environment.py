@@ -64,10 +64,10 @@ def test_the_addresses_of_services_are_no_settings(
     assert Config.load() == expected
 
 
-def test_a_service_that_takes_the_name_of_a_setting_is_told_of(
+def test_a_service_that_takes_the_name_of_a_setting_is_logged(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The default holds, one sentence says so, and .env can say otherwise."""
+    """The default holds, one sentence says so, and .env can set another value."""
     monkeypatch.setenv("UVIAN_GATEWAY_PORT", "tcp://10.96.12.7:8787")
     config = Config.load()
     assert config.gateway_port == 8787

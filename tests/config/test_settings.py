@@ -64,7 +64,7 @@ def _load(environment: pytest.MonkeyPatch, **settings: str) -> Config:
         ({"UVIAN_DATABASE": "postgres"}, "local"),
     ],
 )
-def test_pictures_are_beside_the_database_unless_said_otherwise(
+def test_pictures_are_beside_the_database_unless_set_otherwise(
     environment: pytest.MonkeyPatch, settings: dict[str, str], images: str
 ) -> None:
     """Who has chosen the platform need not choose its Storage as well."""
@@ -76,7 +76,7 @@ def test_pictures_are_beside_the_database_unless_said_otherwise(
 def test_the_platform_needs_url_and_key(
     environment: pytest.MonkeyPatch, setting: str, missing: str
 ) -> None:
-    """One sentence with both names, the setting that asks for them, and where they are found."""
+    """One sentence with both names, the setting that needs them, and where they are found."""
     settings = {name: value for name, value in PROJECT.items() if name != missing}
     with pytest.raises(ConfigError, match=f"{setting}=supabase needs UVIAN_SUPABASE_URL") as wrong:
         _load(environment, **settings, **{setting: "supabase"})
@@ -178,7 +178,7 @@ def test_no_secret_is_shown(environment: pytest.MonkeyPatch) -> None:
     assert "hidden" not in str(cause)  # what a stack trace shows
 
 
-def test_a_project_without_a_choice_of_the_way_there_is_told_of_it(
+def test_a_project_without_a_choice_of_the_adapter_gets_a_hint(
     environment: pytest.MonkeyPatch,
 ) -> None:
     """Who has set URL and key means the API: the hint names the setting that says so."""
@@ -224,7 +224,7 @@ SECRET = "a-legacy-secret-of-at-least-thirty-two-characters"
 def test_a_project_says_where_its_keys_are_and_who_issues_tokens(
     environment: pytest.MonkeyPatch,
 ) -> None:
-    """Two settings less for everybody; each can be said otherwise."""
+    """Both come from the project's URL; each can be set otherwise."""
     config = _load(environment, UVIAN_SUPABASE_URL="https://x.supabase.co/")
     assert config.token_keys_url() == "https://x.supabase.co/auth/v1/.well-known/jwks.json"
     assert config.token_issuer() == "https://x.supabase.co/auth/v1"
@@ -232,7 +232,7 @@ def test_a_project_says_where_its_keys_are_and_who_issues_tokens(
     assert (config.token_keys_url(), config.token_issuer()) == ("http://kong/jwks", "http://me")
 
 
-def test_a_gateway_that_could_recognise_nobody_says_what_is_missing(
+def test_a_gateway_that_could_verify_no_token_says_what_is_missing(
     environment: pytest.MonkeyPatch,
 ) -> None:
     """A project, or the secret that it signs with."""

@@ -1,4 +1,4 @@
-"""The worker's health endpoint while what it asks about hangs."""
+"""The worker's health endpoint while the parts that it checks hang."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def test_a_probe_is_answered_though_everything_hangs(
 async def test_the_worker_answers_on_both_families_and_waits_for_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """``::`` is what a container is told; who connects and asks nothing is hung up on."""
+    """``::`` is what containers listen on; a connection without a request is closed."""
     monkeypatch.setattr(worker_health, "_IDLE_SECONDS", 0.2)
 
     async def checks() -> dict[str, str]:
@@ -92,8 +92,8 @@ async def test_the_worker_answers_on_both_families_and_waits_for_nobody(
     await server.close()
 
 
-async def test_a_siege_of_the_endpoint_is_one_look_at_a_time() -> None:
-    """A hundred who ask at once are told what one look has found; who comes later gets a new one."""
+async def test_many_requests_at_once_are_one_check() -> None:
+    """A hundred requests at once get the result of one check; a later request starts a new one."""
     looks = 0
 
     async def checks() -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""What a worker says of a project that lacks something beside the schema."""
+"""What a worker logs about a project that lacks something besides the schema."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ async def test_a_worker_warns_once_of_what_it_does_without(
             assert "bucket" not in said.getMessage()  # who needs it has looked for it itself
 
 
-async def test_a_question_that_nobody_answers_is_in_nobodys_way(
+async def test_a_check_without_an_answer_prevents_no_start(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The start of a worker has better things to wait for."""

@@ -123,7 +123,7 @@ async def test_a_missing_bucket_is_found_before_the_first_job(
 async def test_storage_that_is_away_at_the_start_is_waited_for_by_jobs(
     settings: dict[str, Any], platform: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The process starts, which has other work too, and says so in one line."""
+    """The process starts, because it has other work too, and logs one line."""
     platform.faults.down("storage")
     async with AsyncExitStack() as stack:
         opened = Stores(Config.load({}, **settings, database="supabase"), stack)
@@ -143,7 +143,7 @@ async def test_postgres_that_is_away_is_named(settings: dict[str, Any]) -> None:
     assert "hidden" not in str(said.value)
 
 
-async def test_a_storage_that_says_nothing_holds_up_no_start(
+async def test_a_storage_that_does_not_answer_prevents_no_start(
     settings: dict[str, Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It accepts, and never answers: chats need no pictures, and a gateway has to listen."""

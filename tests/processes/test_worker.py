@@ -136,7 +136,7 @@ async def test_pause_resume_and_drain_by_message(site: Site) -> None:
     await redis.aclose()
 
 
-async def test_a_row_made_by_hand_runs_within_three_seconds(site: Site) -> None:
+async def test_a_row_of_a_manual_edit_runs_within_three_seconds(site: Site) -> None:
     """An insert in the SQL editor is enough."""
     await site.worker()
     rows = await site.execute(

@@ -34,7 +34,7 @@ def soon(seconds: float) -> datetime:
 
 
 class RunningWorker:
-    """A stock arq worker on our pool, in this process, with a function that is told of each job."""
+    """A stock arq worker on our pool, in this process, with a function that gets each job."""
 
     def __init__(
         self,

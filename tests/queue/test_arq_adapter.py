@@ -236,7 +236,7 @@ async def test_a_draining_worker_gives_its_token_back(bench: Bench) -> None:
 async def test_a_token_that_comes_too_late_is_passed_on(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The wait goes on while a delayed job is read; its token belongs to somebody else."""
+    """The wait continues while a delayed job is read; its token is for another worker."""
     monkeypatch.setattr(waiting, "_BLOCK", 30)
     pool = bench.backend.arq_client()
     await bench.dispatcher.dispatch([dispatch_of("later", run_at=soon(0.2))])
@@ -251,7 +251,7 @@ async def test_a_token_that_comes_too_late_is_passed_on(
 
 
 async def test_a_lost_token_costs_less_than_a_second(bench: Bench) -> None:
-    """Hole: whoever blocks for ever sleeps through a job whose token got lost."""
+    """Hole: a worker that blocks for ever misses a job whose token got lost."""
     bench.worker()
     await bench.idle()
     began = time.time()

@@ -82,7 +82,7 @@ async def test_jobs_are_taken_in_order_and_once(backend: Backend, dispatcher: Di
         await taker.close()
 
 
-async def test_loops_that_ask_together_share_a_call(
+async def test_loops_that_finish_together_share_a_call(
     dispatcher: Dispatcher, taker: Taker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fifty loops that finish at once cost two round trips, and the claimed ids ride along."""
@@ -99,7 +99,7 @@ async def test_loops_that_ask_together_share_a_call(
 async def test_claimed_ids_leave_together(
     taker: Taker, monkeypatch: pytest.MonkeyPatch, client: Redis
 ) -> None:
-    """Without anything else to ask, one call a little later removes them all."""
+    """Without another request, one call a little later removes them all."""
     writer: Any = client
     await writer.zadd(KEYS.claiming, {f"c{number}:1": 1 for number in range(9)})
     calls = count_calls(taker, monkeypatch)

@@ -1,4 +1,4 @@
-"""Each way in which a Redis cannot serve us, at each seam: it is waited for, and nothing is lost."""
+"""Each way in which a Redis can be away, at each place that uses it: it is waited for, nothing is lost."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_any_code_is_read_the_same_wherever_it_stands(reply: str) -> None:
         assert found is None or code is None or found.code == code.code
 
 
-def test_a_state_is_said_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_state_is_logged_once_and_its_end_too(caplog: pytest.LogCaptureFixture) -> None:
     """A thousand commands meet the same state: one line, and one when a write was carried out."""
     state = RedisState()
     full, loading = away_of_reply("OOM x"), away_of_reply("LOADING x")
@@ -134,10 +134,10 @@ def test_a_state_is_said_once_and_its_end_too(caplog: pytest.LogCaptureFixture) 
     assert "is full and takes no writes" in caplog.text
 
 
-def test_a_connection_that_breaks_once_is_not_worth_a_line(
+def test_a_connection_that_breaks_once_is_not_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """It is made anew at once; what lasts is told."""
+    """It is opened again at once; an outage that lasts is logged."""
     state = RedisState()
     gone = RedisAway("has closed the connection")
     with caplog.at_level(logging.INFO, logger="uvian.redis"):
@@ -190,7 +190,7 @@ async def types_in(redis: Any, job_id: str) -> list[str]:
 
 
 async def waits(strike: Strike, task: asyncio.Future[Any], *, hits: int = 2) -> None:
-    """The answer was given, and again when it was tried again; whoever asked waits."""
+    """The fault was the answer, also to the repetition; the caller waits."""
     try:
         async with asyncio.timeout(5):
             while strike.hits < hits:
@@ -230,7 +230,7 @@ async def test_handshakes_commands_and_pipelines_wait(
 
 @pytest.mark.database
 async def test_patience_ends_with_one_kind_of_error(sick: SickRedis, sick_url: str) -> None:
-    """Whatever was answered, who has no patience hears ``RedisAway``, a connection error to redis-py."""
+    """A client without patience raises ``RedisAway``, which redis-py sees as a broken connection."""
     for answer in EVERY_ANSWER:
         for seam in ("AUTH", "GET", "EVALSHA"):
             redis: Any = redis_from_url(sick_url, patience=0, **QUICK)
@@ -282,7 +282,7 @@ async def test_dispatches_are_lost_to_the_sweeper_and_never_an_error(
 
 
 @pytest.mark.database
-async def test_followers_wait_and_hear_everything(sick: SickRedis, sick_url: str) -> None:
+async def test_followers_wait_and_receive_everything(sick: SickRedis, sick_url: str) -> None:
     """Whatever a subscription, a read or a ping is answered: nothing is missed."""
     redis = redis_from_url(sick_url, patience=0.05, **QUICK)
     for answer in EVERY_ANSWER:
@@ -312,7 +312,7 @@ async def test_followers_wait_and_hear_everything(sick: SickRedis, sick_url: str
 
 @pytest.mark.database
 async def test_a_subscription_that_is_refused_is_made_again(sick: SickRedis, sick_url: str) -> None:
-    """Also when it says nothing: its listener is told to read again."""
+    """Also when it does not answer: its listener has to read again."""
     redis = redis_from_url(sick_url, **QUICK)
     subscriptions = Subscriptions(redis, ping=0.05)
     async with (
@@ -396,7 +396,7 @@ async def test_connections_accepted_and_closed_are_a_redis_that_is_away(
 
 @pytest.mark.database
 async def test_tls_where_none_is_spoken_is_named(sick: SickRedis, sick_url: str) -> None:
-    """``redis://`` to a port that speaks TLS is answered by an alert, which says what to write."""
+    """``redis://`` to a port that expects TLS is answered by an alert; the error says what to write."""
     async with sick.struck(lambda _: True, "tls"):
         with pytest.raises(RedisAway, match="expects TLS: write rediss://"):
             await redis_from_url(sick_url, patience=0).ping()

@@ -1,4 +1,4 @@
-"""Whatever a worker's own clock says: what is due is decided by the clock of Redis."""
+"""The clock of Redis decides what is due, whatever the clock of a worker shows."""
 
 from __future__ import annotations
 
@@ -60,10 +60,10 @@ async def test_a_worker_with_a_wrong_clock_is_neither_late_nor_early(
     await dispatcher.close()
 
 
-async def test_the_clock_is_asked_seldom_and_on_the_same_trip(
+async def test_the_clock_is_read_seldom_and_on_the_same_trip(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ten looks at the queue: one of them asks for the time as well."""
+    """Of ten reads of the queue one reads the time as well."""
     pool = backend.arq_client()
     asked = 0
     real = picking.PickingPipeline.time

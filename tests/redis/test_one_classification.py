@@ -28,7 +28,7 @@ def _named(tree: ast.AST) -> set[str]:
     return found
 
 
-def test_nobody_else_tells_errors_of_redis_apart() -> None:
+def test_no_other_room_tells_errors_of_redis_apart() -> None:
     """A state of Redis (READONLY, OOM, LOADING, …) is named in ``uvian_worker/redis`` alone."""
     elsewhere = {
         (path.relative_to(ROOT).as_posix(), name)

@@ -1,4 +1,4 @@
-"""Redis users with few rights: what they may do works, and what they lack is said in one line."""
+"""Redis users with few permissions: what they may do works, and one line says what is missing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def users(redis_url: str) -> AsyncIterator[Users]:
 async def test_the_keys_and_channels_of_the_namespace_are_enough(
     users: Users, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """No INFO, no administrator's commands, no key outside: arq starts, jobs run, events are heard."""
+    """No INFO, no administrator's commands, no key outside: arq starts, jobs run, events are received."""
     url = await users.may(*ALL)
     redis = redis_from_url(url, patience=1)
     assert await missing_permissions(redis, "uvian") is None
@@ -121,7 +121,7 @@ async def test_what_is_missing_is_named_with_what_gives_it(
     assert "\n" not in lacks
 
 
-async def test_nothing_is_left_of_asking(users: Users, redis_url: str) -> None:
+async def test_the_check_leaves_no_key_behind(users: Users, redis_url: str) -> None:
     """The keys it tries with are gone."""
     redis = redis_from_url(redis_url, patience=0)
     assert await missing_permissions(redis, "uvian") is None

@@ -1,4 +1,4 @@
-"""``rediss://``: the certificate must be somebody's whom we trust, and of the host we asked for."""
+"""``rediss://``: the certificate must be of a trusted authority, and of the host in the URL."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def test_a_word_that_is_none_is_refused() -> None:
         redis_from_url("rediss://127.0.0.1:1/0?ssl_cert_reqs=maybe")
 
 
-async def test_a_start_without_tls_is_told_to_use_it(encrypted: Encrypted) -> None:
+async def test_a_start_without_tls_says_to_use_it(encrypted: Encrypted) -> None:
     """The server hangs up on plain words, as one that is away does: who starts looks again, with TLS."""
     redis = redis_from_url(f"redis://127.0.0.1:{encrypted.port}/0", patience=0)
     with pytest.raises(RedisAway, match="write rediss://") as told:
