@@ -337,6 +337,21 @@ async def test_with_a_fallback_an_error_loses_its_batch_and_no_other(
     assert "ValueError: 13" in caplog.text
 
 
+async def test_the_next_batch_is_sent_before_the_answers_of_the_last_are_seen() -> None:
+    """Redis works while the callers take their answers: under load a turn of the loop is long."""
+    order: list[str] = []
+
+    async def send(items: list[int]) -> list[str]:
+        order.append(f"send {items}")
+        return [str(item) for item in items]
+
+    strings: Batcher[int, str] = Batcher(send, Fifo(1), name="test")
+    futures = [strings.submit(1), strings.submit(2)]
+    futures[0].add_done_callback(lambda _: order.append("seen 1"))
+    await asyncio.wait(futures)
+    assert order == ["send [1]", "send [2]", "seen 1"]
+
+
 async def test_flush_waits_for_what_was_submitted_before_it() -> None:
     """… and not for what comes later, or it would never end under load."""
     sender = Sender()

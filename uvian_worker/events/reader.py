@@ -130,9 +130,6 @@ class Reader:
         # After a restart of Redis every follower reads at once, each on a connection of the pool.
         self._reads = asyncio.Semaphore(8)
 
-    async def start(self) -> None:
-        """Nothing needs to be started: the connection is made when somebody follows."""
-
     async def close(self) -> None:
         """End the shared connection. Closing twice is fine."""
         await self._subscriptions.close()
