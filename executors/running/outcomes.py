@@ -41,7 +41,7 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It cannot work, now or later: the reservation is released."""
+    """The run failed and is not tried again: the reservation is released."""
 
     error: dict[str, Any]
     error_message: str

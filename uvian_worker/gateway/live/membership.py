@@ -138,7 +138,7 @@ class Membership:
 
 
 async def _for_ever(part: Callable[[], Awaitable[None]]) -> None:
-    """Begin again after whatever went wrong: who was removed would be heard by nobody else."""
+    """Begin again after whatever went wrong: nothing else reports removals."""
     while True:
         try:
             await part()

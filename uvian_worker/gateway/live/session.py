@@ -42,7 +42,9 @@ WARN_BEFORE: Final = 60.0  #: seconds before a token expires
 CHECK_EVERY: Final = 60.0  #: seconds between looks whether the user may still subscribe
 PAGE: Final = 500  #: events in one frame
 MAX_UNANSWERED: Final = 2  #: topics that are being read for one socket
-_DEAF_SECONDS: Final = 30.0  #: that what waits may be too much to read on
+_DEAF_SECONDS: Final = (
+    30.0  #: that the outbox may stay too full to read topics, until the socket is closed
+)
 _ANSWER_SECONDS: Final = 5.0  #: that a subscription waits for its turn to be read
 
 
@@ -150,7 +152,7 @@ class _Subscription:
             )
 
     def leave(self) -> None:
-        """Hear no more; twice is fine."""
+        """Unsubscribe; twice is fine."""
         self._done()
         leaves, self.leaves = self.leaves, []
         for leave in leaves:
@@ -242,7 +244,7 @@ class Session:
         self._error("unavailable", "The topic cannot be read; it is tried again.", topic)
 
     def drop(self, topic: str) -> None:
-        """Hear no more of a topic."""
+        """Unsubscribe of a topic."""
         subscription = self._subscriptions.pop(topic, None)
         if subscription is not None:
             subscription.leave()
