@@ -1,7 +1,7 @@
 """``uvian``: every command imports what it needs when it runs, so that ``uvian --help`` is instant.
 
-One module per noun, registered here; ``uvian_worker/process/exit_codes.py`` has the exit codes, ``docs/cli.md`` is
-the manual.
+One module per noun, registered here. ``uvian_worker/process/exit_codes.py`` has the exit codes,
+``docs/cli.md`` is the manual.
 """
 
 from __future__ import annotations
