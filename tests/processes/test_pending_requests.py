@@ -45,7 +45,7 @@ async def waiting(lab: Lab) -> None:
 
 
 async def test_a_worker_that_is_killed_leaves_its_request_to_the_next(site: Site, lab: Lab) -> None:
-    """SIGKILL while a request waits at the vendor: another worker resumes it. One request, one picture, no key shown."""
+    """SIGKILL while a request waits: another worker resumes it. One request, one picture, no key shown."""
     lab.script(faults.Waiting(8), key="fal.submit")
     first = await start(site, lab)
     job = await site.submit("generation", **ASKED)
