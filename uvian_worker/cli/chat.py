@@ -113,7 +113,7 @@ async def _ask_once(talk: Talk, question: str, as_json: bool) -> ExitCode:
 
 
 async def _converse(talk: Talk) -> ExitCode:
-    """One question after the other, until nobody asks any more."""
+    """One question after the other, until no more come."""
     from rich.text import Text
 
     from uvian_worker.cli.terminal.output import console

@@ -77,7 +77,7 @@ async def open_site(*, redis: bool = True) -> AsyncIterator[Site]:
 async def require_usable(config: Config) -> None:
     """Raise ``Fault`` or ``RepositoryError`` for what must be set right before a worker can start.
 
-    What is away is the worker's to wait for: it says so meanwhile, and where it is asked for its health.
+    What is away is the worker's to wait for: it says so meanwhile, and in its health.
     """
     config.require_database()
     with contextlib.suppress(Transient, TimeoutError):

@@ -144,12 +144,12 @@ class _Screen:
         if isinstance(self._view, AnswerView):
             self._view.finish(result.text)
         self._stack.close()
-        if result.expected and self._screen.is_terminal:  # elsewhere it was told line by line
+        if result.expected and self._screen.is_terminal:  # elsewhere it was printed line by line
             look_back(self._screen, result)
 
 
 def introduce(screen: Console, shown: Shown) -> None:
-    """What is asked for."""
+    """What the job is to make."""
     from rich.text import Text
 
     screen.print()

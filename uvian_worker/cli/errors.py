@@ -115,7 +115,7 @@ def print_fault(fault: Fault) -> None:
 
 
 def _translated(error: Exception) -> Fault:
-    """Any error as a fault; this is the one place that knows them all."""
+    """Any error as a fault; no other function knows them all."""
     from uvian_worker.config import ConfigError
     from uvian_worker.local.server_process import EmbeddedError
     from uvian_worker.local.worker_process import WorkerEnded

@@ -10,7 +10,7 @@ from uvian_worker.cli.errors import exiting_with_zero, run
 def gateway() -> None:
     """Run a gateway: jobs, conversations and live events for signed-in users.
 
-    After SIGTERM or Ctrl-C it finishes its requests, asks live clients to reconnect, and exits with 0.
+    After SIGTERM or Ctrl-C it finishes its requests, ends live connections, and exits with 0.
     """
     from uvian_worker.process.runtime import raise_file_limit, use_fast_loop
 

@@ -7,8 +7,8 @@ __all__ = ["conversation_id_of", "find_job", "nearest", "refusal", "user_id_of"]
 import difflib
 import re
 import uuid
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from repositories.database import Filter, Row
 from uvian_worker.cli.connect import Site
@@ -57,26 +57,27 @@ def user_id_of(text: str | None, site: Site) -> str:
                 hint="Name the user: --user <id from auth.users>",
             )
         return site.default_user
-    try:
-        return str(uuid.UUID(text))
-    except ValueError:
-        raise Fault(
-            f"{text!r} is not a user's id.",
-            ExitCode.USAGE,
-            hint="It is the uuid in auth.users (on Supabase: Authentication > Users).",
-        ) from None
+    return _whole_id(
+        text,
+        "a user's id",
+        hint="It is the uuid in auth.users (on Supabase: Authentication > Users).",
+    )
 
 
 def conversation_id_of(text: str) -> str:
     """The conversation's id, whole. Raises ``Fault``."""
+    return _whole_id(
+        text,
+        "the id of a conversation",
+        hint="`uvian chat` prints it when a conversation ends, `uvian chat --json` with each answer.",
+    )
+
+
+def _whole_id(text: str, what: str, *, hint: str) -> str:
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise Fault(
-            f"{text!r} is not the id of a conversation.",
-            ExitCode.USAGE,
-            hint="`uvian chat` says it when a conversation ends, `uvian chat --json` with each answer.",
-        ) from None
+        raise Fault(f"{text!r} is not {what}.", ExitCode.USAGE, hint=hint) from None
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -96,45 +97,54 @@ def refusal(
     return Fault(message, ExitCode.REFUSED, hint=hint)
 
 
+#: By code: sentence and next step, with the facts of ``_words``.
+_REFUSALS: Final[Mapping[str, tuple[str, str]]] = {
+    "unknown_type": ("There is no job type {type!r}.", "{nearest}"),
+    "unknown_user": ("There is no user {user} in auth.users.", _NEW_USER),
+    "insufficient_credits": (
+        "The job costs {price}; the balance is {balance}.",
+        "Grant some: uvian credits grant {user} {cost}",
+    ),
+    "cost_exceeds_max": ("The job costs {price}: more than --max-cost.", ""),
+    "too_many_queued": (
+        "This user has {limit} jobs of this type waiting: no more are accepted.",
+        "Wait for some to start, or raise it: uvian types limit {name} --queued …",
+    ),
+    "input_too_large": (
+        "The input is larger than {limit} bytes.",
+        "The operator says how much: uvian types limit {name} --input-bytes …",
+    ),
+    "type_disabled": (
+        "Jobs of the type {type} are switched off.",
+        "The operator switches it on again: uvian types open {name}",
+    ),
+    "idempotency_conflict": (
+        "A job with this --key exists, and its type or input is another.",
+        "Use a new key for a new request.",
+    ),
+    "conversation_busy": (
+        "Another question of this conversation is being answered.",
+        "Ask when it is answered, or with --on-busy enqueue or interrupt.",
+    ),
+}
+
+
 def _words(
     code: str, details: dict[str, Any], type_: str, user: str, known: Iterable[str]
 ) -> tuple[str, str]:
     """Sentence and next step; a code of a newer schema speaks for itself."""
-    cost, balance = details.get("cost") or 0, credits_text(details.get("balance") or 0)
-    price = credits_said(cost)
-    limit = details.get("limit")
-    sentences = {
-        "unknown_type": (f"There is no job type {type_!r}.", nearest(type_, known)),
-        "unknown_user": (f"There is no user {user} in auth.users.", _NEW_USER),
-        "insufficient_credits": (
-            f"The job costs {price}; the balance is {balance}.",
-            f"Grant some: uvian credits grant {user} {credits_text(cost) if cost else '…'}",
-        ),
-        "cost_exceeds_max": (
-            f"The job costs {price}: more than --max-cost.",
-            "",
-        ),
-        "too_many_queued": (
-            f"This user has {limit} jobs of this type waiting: no more are accepted.",
-            f"Wait for some to start, or raise it: uvian types limit {type_ or '…'} --queued …",
-        ),
-        "input_too_large": (
-            f"The input is larger than {limit} bytes.",
-            f"The operator says how much: uvian types limit {type_ or '…'} --input-bytes …",
-        ),
-        "type_disabled": (
-            f"Jobs of the type {type_} are switched off.",
-            f"The operator switches it on again: uvian types open {type_ or '…'}",
-        ),
-        "idempotency_conflict": (
-            "A job with this --key exists, and its type or input is another.",
-            "Use a new key for a new request.",
-        ),
-        "conversation_busy": (
-            "Another question of this conversation is being answered.",
-            "Ask when it is answered, or with --on-busy enqueue or interrupt.",
-        ),
+    cost = details.get("cost") or 0
+    facts = {
+        "type": type_,
+        "name": type_ or "…",
+        "nearest": nearest(type_, known),
+        "user": user,
+        "price": credits_said(cost),
+        "cost": credits_text(cost) if cost else "…",
+        "balance": credits_text(details.get("balance") or 0),
+        "limit": details.get("limit"),
     }
+    sentence, hint = _REFUSALS.get(code, (code.replace("_", " "), ""))
     if "message" in details:  # raised with a sentence of its own
-        return str(details["message"]), sentences.get(code, ("", ""))[1]
-    return sentences.get(code, (code.replace("_", " "), ""))
+        return str(details["message"]), hint.format_map(facts)
+    return sentence.format_map(facts), hint.format_map(facts)

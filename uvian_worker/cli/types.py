@@ -67,7 +67,7 @@ def open_(
         changes["anonymous"] = anonymous
     if not yes and (doubts := run(_doubts(type_, changes))):
         with explained():
-            _ask(type_, doubts, may_ask=not as_json and sys.stdin.isatty())
+            _confirm(type_, doubts, may_prompt=not as_json and sys.stdin.isatty())
     run(_change(type_, changes, as_json))
 
 
@@ -200,10 +200,10 @@ async def _doubts(type_: str, changes: dict[str, Any]) -> list[tuple[str, str]]:
     return doubts
 
 
-def _ask(type_: str, doubts: list[tuple[str, str]], *, may_ask: bool) -> None:
+def _confirm(type_: str, doubts: list[tuple[str, str]], *, may_prompt: bool) -> None:
     """Raise ``Fault`` unless the person at the terminal says that it is meant."""
     sentences = " ".join(sentence for sentence, _ in doubts)
-    if not may_ask:
+    if not may_prompt:
         says = "; ".join(option for _, option in doubts)
         raise Fault(
             f"{type_} is not opened. {sentences}",

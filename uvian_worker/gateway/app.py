@@ -41,7 +41,7 @@ from uvian_worker.gateway.job_types import JobTypes
 from uvian_worker.gateway.live.feeds import Feeds
 from uvian_worker.gateway.live.membership import Membership
 from uvian_worker.gateway.live.session import Rules
-from uvian_worker.gateway.live.slots import Places
+from uvian_worker.gateway.live.slots import Slots
 from uvian_worker.gateway.live.sse import JobStreams
 from uvian_worker.gateway.live.topics import Topics
 from uvian_worker.gateway.live.websocket import LiveSockets
@@ -63,7 +63,7 @@ _ENDPOINTS: Final = (
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-#: Asks live clients to come again, elsewhere, and waits so many seconds for requests to end.
+#: Ends live connections, so that clients connect again elsewhere, and waits so many seconds for requests.
 HANG_UP: Final[web.AppKey[Callable[[float], Awaitable[None]]]] = web.AppKey("hang up")
 
 
@@ -77,7 +77,7 @@ class Gateway:
     images: ImageStore
     verifier: TokenVerifier
     limits: Limits
-    places: Places
+    slots: Slots
     addresses: Addresses
     membership: Membership
     sweeper: Sweeper
@@ -91,13 +91,20 @@ class Gateway:
 def application(gateway: Gateway) -> web.Application:
     """All endpoints; starting and closing what they stand on is the caller's."""
     feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
-    places = gateway.places, gateway.addresses
     sockets = LiveSockets(
         Rules(feeds, topics, gateway.membership, gateway.verifier, gateway.limits),
         _live_admission(gateway),
-        *places,
+        gateway.slots,
+        gateway.addresses,
     )
-    streams = JobStreams(feeds, topics, _live_admission(gateway), *places, clock=time.time)
+    streams = JobStreams(
+        feeds,
+        topics,
+        _live_admission(gateway),
+        gateway.slots,
+        gateway.addresses,
+        clock=time.time,
+    )
     preflight, allow = across_origins(gateway.origins)
     in_flight = InFlight()
     app = web.Application(

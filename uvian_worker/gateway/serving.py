@@ -15,10 +15,12 @@ from typing import Any, Final
 import aiohttp
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+from redis.asyncio import Redis
 from yarl import URL
 
 from repositories.database import Database
 from repositories.errors import WAITED_FOR, Transient
+from repositories.images import ImageStore
 from uvian_common.tasks import cancel_until_done
 from uvian_worker.client import Client
 from uvian_worker.config import Config, ConfigError
@@ -31,7 +33,7 @@ from uvian_worker.gateway.http.client_address import Addresses
 from uvian_worker.gateway.http.connections import Connections
 from uvian_worker.gateway.http.rate_limits import Limits
 from uvian_worker.gateway.live.membership import Membership
-from uvian_worker.gateway.live.slots import Places
+from uvian_worker.gateway.live.slots import Slots
 from uvian_worker.process.health import postgres_state, redis_state, sweep_state
 from uvian_worker.process.listening import listeners
 from uvian_worker.process.startup import when_available
@@ -49,13 +51,13 @@ _FIRST_SECONDS: Final = (
 )
 _MEANWHILE: Final = "What needs it is answered 503 until it is back."
 _KEYS_SECONDS: Final = 3.0  #: that a request with a new key's token waits for the project's Auth
-_FINISH_SECONDS: Final = 10.0  #: that requests may take to end once we were told to
+_FINISH_SECONDS: Final = 10.0  #: that requests may take to end after SIGTERM
 
 
 @asynccontextmanager
 async def serving(config: Config) -> AsyncIterator[str]:
-    """A gateway that listens; where. At the end it takes nothing new, asks live clients to come
-    again, waits for the requests that are under way, and closes what it stands on.
+    """A gateway that listens; where. At the end it takes nothing new, ends live connections (clients
+    connect again), waits for the requests that are under way, and closes what it stands on.
 
     Raises ``ConfigError`` and ``RepositoryError`` with the next step in their message.
     """
@@ -76,7 +78,7 @@ async def serving(config: Config) -> AsyncIterator[str]:
             try:
                 yield url
             finally:
-                log.info("ending: nothing new is taken")
+                log.info("shutting down: nothing new is taken")
                 await connections.stop()
                 await app[HANG_UP](_FINISH_SECONDS)
         finally:
@@ -90,49 +92,13 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
     for note in config.notes():
         log.warning("%s", note)
     async with AsyncExitStack() as stack:
-        stores = Stores(config, stack)
-        database = await stores.untried_database()
-        await _tried(stores, database, stack)
-        images = await stores.images()
-
+        database, images = await _open_rows(config, stack)
         redis = redis_from_url(config.redis_url.get_secret_value(), patience=2.0)
         stack.push_async_callback(redis.aclose)
         client = Client(calls_over(database), redis, namespace=config.namespace)
         await stack.enter_async_context(client)
-        subscriptions = Subscriptions(redis)
-        stack.push_async_callback(subscriptions.close)
-        reader = Reader(
-            redis,
-            config.namespace,
-            subscriptions=subscriptions,
-            ended_jobs=_ended_jobs(database),
-            most=_MOST_READ,
-        )
-        membership = Membership(database, subscriptions, config.namespace)
-        membership.start()
-        stack.push_async_callback(membership.close)
-        publisher = Publisher(redis, config.namespace)
-        stack.push_async_callback(publisher.close)
-        dispatcher = Dispatcher(redis, config.namespace)
-        stack.push_async_callback(dispatcher.close)
-        outbox = Outbox(dispatcher, publisher)
-        stack.push_async_callback(outbox.close)
-        sweeper = Sweeper(
-            database=database,
-            dispatcher=dispatcher,
-            outbox=outbox,
-            interval=config.sweep_every,
-            lease_seconds=config.lease,
-        )
-        sweeper.start()
-        stack.push_async_callback(sweeper.close)
-
-        async def checks() -> dict[str, str]:
-            redis_is, postgres_is = await asyncio.gather(
-                redis_state(dispatcher), postgres_state(database)
-            )
-            return {"redis": redis_is, "postgres": postgres_is, "sweep": sweep_state(sweeper.age)}
-
+        reader, membership = _open_live(config, stack, database, redis)
+        dispatcher, sweeper = _start_sweep(config, stack, database, redis)
         yield Gateway(
             database=database,
             client=client,
@@ -140,16 +106,70 @@ async def open_gateway(config: Config) -> AsyncIterator[Gateway]:
             images=images,
             verifier=await _verifier(config, stack),
             limits=Limits(redis, config.namespace, _per_minute(config)),
-            places=Places(per_user=config.limit_sockets, per_address=config.limit_address),
+            slots=Slots(per_user=config.limit_sockets, per_address=config.limit_address),
             addresses=Addresses(config.proxies()),
             membership=membership,
             sweeper=sweeper,
-            checks=checks,
+            checks=partial(_states, database, dispatcher, sweeper),
             origins=config.origins(),
             pictures_from=_pictures_from(config),
             max_body=config.gateway_max_body,
             wake_secret=config.wake_secret.get_secret_value(),
         )
+
+
+async def _open_rows(config: Config, stack: AsyncExitStack) -> tuple[Database, ImageStore]:
+    stores = Stores(config, stack)
+    database = await stores.untried_database()
+    await _tried(stores, database, stack)
+    return database, await stores.images()
+
+
+def _open_live(
+    config: Config, stack: AsyncExitStack, database: Database, redis: Redis
+) -> tuple[Reader, Membership]:
+    """What live connections receive: the events of topics, and who takes part no more."""
+    subscriptions = Subscriptions(redis)
+    stack.push_async_callback(subscriptions.close)
+    reader = Reader(
+        redis,
+        config.namespace,
+        subscriptions=subscriptions,
+        ended_jobs=_ended_jobs(database),
+        most=_MOST_READ,
+    )
+    membership = Membership(database, subscriptions, config.namespace)
+    membership.start()
+    stack.push_async_callback(membership.close)
+    return reader, membership
+
+
+def _start_sweep(
+    config: Config, stack: AsyncExitStack, database: Database, redis: Redis
+) -> tuple[Dispatcher, Sweeper]:
+    """A gateway sweeps as well, so that jobs are dispatched also while no worker is up."""
+    publisher = Publisher(redis, config.namespace)
+    stack.push_async_callback(publisher.close)
+    dispatcher = Dispatcher(redis, config.namespace)
+    stack.push_async_callback(dispatcher.close)
+    outbox = Outbox(dispatcher, publisher)
+    stack.push_async_callback(outbox.close)
+    sweeper = Sweeper(
+        database=database,
+        dispatcher=dispatcher,
+        outbox=outbox,
+        interval=config.sweep_every,
+        lease_seconds=config.lease,
+    )
+    sweeper.start()
+    stack.push_async_callback(sweeper.close)
+    return dispatcher, sweeper
+
+
+async def _states(database: Database, dispatcher: Dispatcher, sweeper: Sweeper) -> dict[str, str]:
+    """What ``/health/ready`` shows."""
+    redis_is, postgres_is = await asyncio.gather(redis_state(dispatcher), postgres_state(database))
+    return {"redis": redis_is, "postgres": postgres_is, "sweep": sweep_state(sweeper.age)}
 
 
 def _ended_jobs(database: Database) -> EndedJobs:
@@ -161,15 +181,15 @@ def _ended_jobs(database: Database) -> EndedJobs:
 
 
 async def _tried(stores: Stores, database: Database, stack: AsyncExitStack) -> None:
-    """Raise for what the operator must set right. A database that is away is told of, and tried again
+    """Raise for what the operator must set right. A database that is away is logged, and tried again
     beside the requests, which are answered 503 until it is back."""
     try:
         async with asyncio.timeout(_FIRST_SECONDS):
             await stores.try_database(database)
     except (Transient, TimeoutError):
         # An operator who finds something to set right by now finds a gateway that says so.
-        ask = partial(stores.try_database, database)
-        later = when_available(ask, _MEANWHILE, passing=WAITED_FOR)
+        attempt = partial(stores.try_database, database)
+        later = when_available(attempt, _MEANWHILE, passing=WAITED_FOR)
         stack.push_async_callback(
             cancel_until_done, asyncio.create_task(later, name="first answer")
         )

@@ -25,7 +25,7 @@ class Shown:
     """A job that has made pictures, and what is said of it."""
 
     job: WatchedJob
-    words: str  #: what it was asked for
+    words: str  #: what was requested
     theme: str = ""
     original: str | None = None  #: path of the picture that was refined
     ms: float = 0.0  #: from the call that submits to the event that ends, as a client sees it

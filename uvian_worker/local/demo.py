@@ -203,7 +203,7 @@ class _Run:
     ) -> None:
         """Submit a job, receive all of its events, and remember the result.
 
-        ``submitting`` answers its id; ``words`` are what it was asked for; ``about`` is what else
+        ``submitting`` answers its id; ``words`` are what was requested; ``about`` is what else
         ``Shown`` takes.
         """
         began = time.perf_counter()

@@ -53,7 +53,7 @@ async def run_dev(
     """Start everything, ``show`` it, and keep the worker alive until cancelled.
 
     Raises ``ConfigError``, ``EmbeddedError``, ``RepositoryError``, and ``WorkerEnded`` when the
-    worker does not start in the first place.
+    worker does not start at all.
     """
     async with AsyncExitStack() as stack:
         servers = await stack.enter_async_context(local_servers(folder, report))
@@ -139,7 +139,7 @@ def _token(secret: str, user_id: str) -> str:
 
 
 def _port() -> int:
-    """The usual one; another when somebody has it, unless it was asked for. 0 asks for any."""
+    """The usual one; another when somebody has it, unless it was given. 0 is any free one."""
     config = Config.load()
     if "gateway_port" in config.model_fields_set and config.gateway_port:
         return config.gateway_port

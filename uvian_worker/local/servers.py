@@ -123,7 +123,7 @@ def _who_has_it(folder: Path, owner: str) -> str:
     who, stop = (f"Process {owner}", f": kill {owner}") if owner else ("Another process", ".")
     return (
         f"{who} uses the servers of {folder} already: `uvian demo`, or a `uvian dev` that is starting "
-        f"or ending. Wait for it, or stop it first{stop}"
+        f"or shutting down. Wait for it, or stop it first{stop}"
     )
 
 

@@ -25,7 +25,7 @@ _GUARDIAN = 'read -r _; kill -TERM "$0" 2>/dev/null; sleep 10; kill -KILL "$0" 2
 
 
 class WorkerEnded(RuntimeError):
-    """The worker has ended though nobody told it to; the message says where its words are."""
+    """The worker has ended though nobody stopped it; the message says where its words are."""
 
 
 class WorkerProcess:

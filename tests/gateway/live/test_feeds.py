@@ -41,7 +41,7 @@ class Listener:
         self._note("answered", *(each.seq for each in answer.events))
 
     def received(self, published: PublishedEvent) -> None:
-        self._note(published.place.seq)
+        self._note(published.cursor.seq)
 
     def ended(self) -> None:
         self._note("ended")

@@ -15,7 +15,7 @@ from uvian_worker.gateway.live import session as sessions
 from uvian_worker.gateway.live.outbox import Outbox, PublishedEvent
 from uvian_worker.gateway.live.pace import Pace
 from uvian_worker.gateway.live.session import Close, Rules, Session
-from uvian_worker.gateway.live.slots import Places
+from uvian_worker.gateway.live.slots import Slots
 
 
 async def test_a_burst_passes_and_then_frames_come_at_their_pace() -> None:
@@ -41,20 +41,20 @@ async def test_who_does_not_stop_is_cut_off_and_who_pauses_is_not() -> None:
     assert await pace.turn()
 
 
-def test_places_are_counted_per_user_and_per_address_and_given_back() -> None:
+def test_slots_are_counted_per_user_and_per_address_and_given_back() -> None:
     """Also when what took one failed; an address that nobody knows is not counted."""
-    places = Places(per_user=2, per_address=3)
-    with places.taken("a", "1"), places.taken("a", "1"):
-        with pytest.raises(Problem, match="of one user") as full, places.taken("a", "2"):
+    slots = Slots(per_user=2, per_address=3)
+    with slots.taken("a", "1"), slots.taken("a", "1"):
+        with pytest.raises(Problem, match="of one user") as full, slots.taken("a", "2"):
             pass
         assert (full.value.kind.status, full.value.code) == (429, "too_many_sockets")
-        with places.taken("b", "1"), pytest.raises(Problem, match="address"):
-            places.taken("c", "1").__enter__()
-        with places.taken("c", None), places.taken("d", None):
+        with slots.taken("b", "1"), pytest.raises(Problem, match="address"):
+            slots.taken("c", "1").__enter__()
+        with slots.taken("c", None), slots.taken("d", None):
             pass
-    with pytest.raises(ValueError, match="x"), places.taken("a", "1"):
+    with pytest.raises(ValueError, match="x"), slots.taken("a", "1"):
         raise ValueError("x")
-    assert not places._taken  # nothing is left behind
+    assert not slots._taken  # nothing is left behind
 
 
 async def test_who_reads_nothing_is_not_answered_for_ever() -> None:

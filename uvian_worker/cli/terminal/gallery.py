@@ -155,7 +155,7 @@ def open_stored(folder: Path, picture: Picture) -> Image.Image:
         if is_image_path(picture.path):
             return decode((folder / picture.path).read_bytes()).convert("RGB")
     except (OSError, UnsafeImageError):
-        pass  # it is kept elsewhere, or is nothing to look at
+        pass  # it is stored elsewhere, or is no picture
     return _open_preview(picture)
 
 

@@ -87,7 +87,7 @@ def waits_for(run: int, run_at: datetime | None, *, has_turn: bool = True) -> st
 
 
 def credits_text(amount: Any) -> str:
-    """An amount without the zeros nobody asked for."""
+    """An amount without trailing zeros."""
     value = Decimal(str(amount)).normalize()
     return f"{value:f}"
 

@@ -48,7 +48,7 @@ def no_echo() -> Iterator[None]:
 
 
 def _coloured(prompt: str) -> str:
-    """Bold; readline is told which signs take no room."""
+    """Bold; readline learns which signs take no room."""
     return f"\001\x1b[1;36m\002{prompt}\001\x1b[0m\002" if "readline" in sys.modules else prompt
 
 

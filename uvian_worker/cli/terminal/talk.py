@@ -65,14 +65,14 @@ class Talk:
     conversation_id: str | None
     on_busy: OnBusy
     options: dict[str, Any] = field(default_factory=dict)
-    is_empty: bool = False  #: it was made here, and nothing could be asked in it yet
+    is_empty: bool = False  #: it was made here, and no question was sent in it yet
 
     async def leave(self) -> None:
-        """Nobody asks any more: a conversation that was made for nothing goes away again."""
+        """No more questions come: a conversation that was made for nothing is deleted."""
         if not self.is_empty or self.conversation_id is None:
             return
         with contextlib.suppress(Fault, JobRefused, RepositoryError):  # what was said before counts
-            if not await self.history(1):  # nor has anybody asked in it from elsewhere
+            if not await self.history(1):  # nor has anybody written in it from elsewhere
                 await self.site.client.conversations.delete(
                     self.conversation_id, user_id=self.user_id
                 )

@@ -1,4 +1,4 @@
-"""``/v1/conversations``: who takes part, what was said, and asking for an answer."""
+"""``/v1/conversations``: who takes part, and what they are called."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from uvian_worker.gateway.http.operations import (
     Request,
     Shown,
 )
-from uvian_worker.gateway.http.pagination import Page, PageQuery, Place
+from uvian_worker.gateway.http.pagination import Page, PageCursor, PageQuery
 
 Title = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
 
@@ -64,7 +64,7 @@ class NewConversation(Parameters):
     """A conversation to be made. The same ``id`` of a user makes one conversation."""
 
     id: UUID | None = None
-    """Chosen by whoever asks, so that a request whose answer was lost can be sent again."""
+    """Chosen by the client, so that a request whose answer was lost can be sent again."""
     title: Title | None = None
     metadata: dict[str, Any] = Field(default_factory=dict)
 
@@ -139,7 +139,7 @@ class ConversationEndpoints(Endpoints, tag="conversations"):
     async def list(self, request: Request[Any, PageQuery, Any]) -> Answer:
         """Your conversations, the one with the latest message first."""
         limit = request.query.limit
-        before = Place.read(request.query.cursor) if request.query.cursor is not None else None
+        before = PageCursor.read(request.query.cursor) if request.query.cursor is not None else None
         found = await UserConversations(self._database, request.user.id).list(
             limit=limit + 1, before=before
         )
@@ -148,7 +148,7 @@ class ConversationEndpoints(Endpoints, tag="conversations"):
         return Answer(
             ConversationPage(
                 items=[Conversation.model_validate(each) for each in shown],
-                next_cursor=Place(shown[-1].last_message_at, shown[-1].id).written()
+                next_cursor=PageCursor(shown[-1].last_message_at, shown[-1].id).written()
                 if more
                 else None,
             )

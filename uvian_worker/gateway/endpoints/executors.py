@@ -30,7 +30,7 @@ class Executor(Shown):
     """JSON Schema of a job's `input`."""
     max_input_bytes: int
     models: list[str] | None
-    """Models that may be asked for, the first by default; null: as the provider has them."""
+    """Models that may be requested, the first by default; null: as the provider has them."""
     max_tokens: int | None
     """Of an answer, at most; null: as the provider has it."""
     price: Decimal

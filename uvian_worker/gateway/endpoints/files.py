@@ -31,7 +31,7 @@ from uvian_worker.gateway.http.problems import Problem
 log = logging.getLogger("uvian.gateway")
 
 _PIECE: Final = 128 * 1024  #: bytes of a picture that are in memory for one client
-LIFETIME: Final = 600  #: seconds that an address works, unless it is asked for otherwise
+LIFETIME: Final = 600  #: seconds that an address works, unless the request says otherwise
 
 
 class Sign(Parameters):

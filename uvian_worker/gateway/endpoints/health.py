@@ -1,6 +1,6 @@
 """``/health/live`` and ``/health/ready``: for an orchestrator and a load balancer, without a token.
 
-Redis is told of and does not decide: without it jobs are still taken, and run when it is back.
+Redis is reported and does not decide: without it jobs are still taken, and run when it is back.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``/v1/invitations``: nobody takes part in a conversation unasked; who is asked accepts or declines."""
+"""``/v1/invitations``: who is invited to a conversation accepts or declines."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from uvian_worker.gateway.http.operations import (
 
 
 class Invitation(Shown):
-    """Somebody who was asked to take part and has not answered. Maybe there is no such user."""
+    """Somebody who was invited and has not answered. Maybe there is no such user."""
 
     conversation_id: UUID
     user_id: UUID
@@ -43,7 +43,7 @@ class Invitations(Shown):
 
 
 class NewInvitations(Parameters):
-    """Users to ask, by id."""
+    """Users to invite, by id."""
 
     user_ids: Annotated[list[UUID], Field(min_length=1, max_length=100)]
 

@@ -1,4 +1,4 @@
-"""``/v1/jobs``: ask for work, look at it, stop it, run it again."""
+"""``/v1/jobs``: submit a job, look at it, cancel it, run it again."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ _LISTED: Final = (
     "finished_at", "input",
 )  # fmt: skip
 _SHOWN: Final = (*_LISTED, "output")
-_ASKED_LENGTH: Final = 200  #: characters of a text in a list
+_TEXT_LENGTH: Final = 200  #: characters of a text in a list
 
 
 class StageTiming(Shown):
@@ -112,7 +112,7 @@ class JobSummary(Shown):
     @classmethod
     def of(cls, row: Row) -> Self:
         """A row of ``jobs``."""
-        return cls(**row, asked=_asked(row["input"]))
+        return cls(**row, asked=_plain_fields(row["input"]))
 
 
 class JobRun(Shown):
@@ -135,7 +135,7 @@ class JobRun(Shown):
 
 
 class Job(JobSummary):
-    """A job with what was asked, what came of it, and its runs that have ended, the oldest first."""
+    """A job with its input, its output, and its runs that have ended, the oldest first."""
 
     input: dict[str, Any]
     output: dict[str, Any] | None
@@ -339,9 +339,9 @@ def idempotency_key_of(request: Request[Any, Any, Any]) -> str | None:
     return key or None
 
 
-def _asked(job_input: Mapping[str, Any]) -> dict[str, Plain]:
+def _plain_fields(job_input: Mapping[str, Any]) -> dict[str, Plain]:
     return {
-        name: value[:_ASKED_LENGTH] if isinstance(value, str) else value
+        name: value[:_TEXT_LENGTH] if isinstance(value, str) else value
         for name, value in job_input.items()
         if isinstance(value, Plain)
     }

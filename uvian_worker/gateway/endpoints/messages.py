@@ -55,7 +55,7 @@ class Messages(Shown):
 
     items: list[Message]
     more: bool
-    """There are others, in the direction that was asked for."""
+    """There are others, in the direction that was requested."""
 
 
 class MessageQuery(Parameters):
@@ -68,7 +68,7 @@ class MessageQuery(Parameters):
     @model_validator(mode="after")
     def _one_direction(self) -> MessageQuery:
         if self.before is not None and self.after is not None:
-            raise ValueError("Ask for what is before a position or after one.")
+            raise ValueError("Give the position before or after, not both.")
         return self
 
 
@@ -141,7 +141,7 @@ class MessageEndpoints(Endpoints, tag="conversations"):
             conversation_id,
             after_position=query.after,
             before_position=query.before,
-            limit=query.limit + 1,  # one more tells whether there are others
+            limit=query.limit + 1,  # one more shows whether there are others
             newest_first=backwards,
         )
         more, shown = len(found) > query.limit, found[: query.limit]

@@ -38,7 +38,7 @@ class Page:
         }
 
     def routes(self) -> Iterator[web.RouteDef]:
-        """One route per file: what is not there cannot be asked for."""
+        """One route per file: what is not there cannot be requested."""
         for path, file in self._files.items():
             yield web.get(path, _handler(file.read_bytes(), self._headers(file)))
 
@@ -46,7 +46,7 @@ class Page:
         kind = _TYPES[file.suffix]
         return {
             "Content-Type": f"{kind}; charset=utf-8" if kind.startswith(_TEXT) else kind,
-            "Cache-Control": "no-cache",  # ask each time; unchanged files cost a line
+            "Cache-Control": "no-cache",  # requested each time; an unchanged file costs a header
             "Content-Security-Policy": self._policy,
             "Cross-Origin-Opener-Policy": "same-origin",
             "Cross-Origin-Resource-Policy": "same-origin",

@@ -1,4 +1,4 @@
-"""Who asks: access tokens of Supabase Auth, checked without asking it.
+"""Who sent a request: access tokens of Supabase Auth, verified in this process.
 
 A project signs with a shared secret (HS256, the legacy way) or with keys that it publishes as a
 JWKS (ES256, RS256), and rotates either: several are valid at a time. Which family of keys is tried
@@ -32,7 +32,7 @@ _ALGORITHMS: Final = {"RSA": "RS256", "EC": "ES256"}
 
 
 class InvalidToken(Exception):
-    """The token does not say who asks; the message says why, and never what it holds."""
+    """The token does not say who sent the request; the message says why, and never what it holds."""
 
     def __init__(self, message: str, *, code: str = "invalid_token") -> None:
         self.code = code  #: ``invalid_token`` or ``token_expired``
@@ -40,7 +40,7 @@ class InvalidToken(Exception):
 
 
 class KeysAway(Exception):
-    """The project's keys could not be read: nobody can tell whose token this is."""
+    """The project's keys could not be read: whose token this is cannot be known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +54,17 @@ class User:
 
     @property
     def door(self) -> Literal["browser", "anonymous"]:
-        """What the client tells the database of how they came."""
+        """By which door their requests come, for the database."""
         return "anonymous" if self.is_anonymous else "browser"
 
 
 class Jwks:
     """The project's public keys: fetched when first needed, and again for a key id nobody knows.
 
-    ``fetch`` answers the document. Unknown ids are cheap to make up, so it is asked at most every
+    ``fetch`` answers the document. Unknown ids are cheap to make up, so it is called at most every
     ``patience`` seconds (every ``again`` after it failed); every ``lifetime`` seconds, because a key
-    that was revoked must go. While it fails the keys that are known stay, and of an id that is not
-    among them nobody can tell.
+    that was revoked must go. While it fails the known keys stay, and whether another id exists
+    cannot be known.
     """
 
     def __init__(
@@ -82,16 +82,16 @@ class Jwks:
         self._lifetime = lifetime
         self._clock = clock
         self._keys: dict[str, jwt.PyJWK] = {}
-        self._asked: float | None = None
+        self._fetched: float | None = None
         self._known: float | None = None
         self._away = False  #: the last fetch failed
         self._turn = asyncio.Lock()
 
     async def find(self, kid: str) -> jwt.PyJWK | None:
-        """The key of this id, if the project has it. Raises ``KeysAway`` when nobody can tell."""
+        """The key of this id, if the project has it. Raises ``KeysAway`` while that cannot be known."""
         if kid not in self._keys or self._is_old():
             async with self._turn:  # whoever waited finds what the first one fetched
-                if (kid not in self._keys or self._is_old()) and self._may_ask():
+                if (kid not in self._keys or self._is_old()) and self._may_fetch():
                     await self._refresh()
         key = self._keys.get(kid)
         if key is None and self._away:
@@ -101,17 +101,17 @@ class Jwks:
     def _is_old(self) -> bool:
         return self._known is None or self._clock() - self._known > self._lifetime
 
-    def _may_ask(self) -> bool:
+    def _may_fetch(self) -> bool:
         pause = self._again if self._away else self._patience
-        return self._asked is None or self._clock() - self._asked >= pause
+        return self._fetched is None or self._clock() - self._fetched >= pause
 
     async def _refresh(self) -> None:
-        self._asked = self._clock()
+        self._fetched = self._clock()
         try:
             document = await self._fetch()
             keys = {key.key_id: key for key in _public_keys(document) if key.key_id}
         except Exception as error:  # noqa: BLE001 - whatever it is, the known keys go on
-            if not self._away:  # one line, however often it is asked meanwhile
+            if not self._away:  # one line, however often it is fetched meanwhile
                 log.warning(
                     "The project's keys cannot be read: %s: %s", type(error).__name__, error
                 )

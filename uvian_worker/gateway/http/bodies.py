@@ -1,4 +1,4 @@
-"""What a client sends as a body: read within seconds, and taken only where all of it can be kept.
+"""What a client sends as a body: read within seconds, and accepted only if all of it can be stored.
 
 JSON that is well-formed and still cannot be stored (half an emoji, a NUL, arrays inside arrays without
 an end) is an input that is not valid, and the answer names each field. Of a name that is given twice
@@ -109,7 +109,7 @@ def _walk(document: Any) -> Iterator[tuple[str, int, Any]]:
     while waiting:
         field, depth, value = waiting.pop()
         yield field, depth, value
-        if depth > _DEEPEST:  # what is inside is not asked for
+        if depth > _DEEPEST:  # deeper levels are not looked at
             continue
         if isinstance(value, dict):
             waiting += [(_inside(field, name), depth + 1, each) for name, each in value.items()]
@@ -143,7 +143,7 @@ def _deep_fields(document: Any) -> Iterator[str]:
 
 
 def _fields_with(document: Any, is_wrong: Callable[[str], bool]) -> Iterator[str]:
-    """The fields whose text, or the name of one of whose fields, is not to be kept."""
+    """The fields whose text, or the name of one of whose fields, cannot be stored."""
     for field, _, value in _walk(document):
         texts = value if isinstance(value, dict) else (value,)
         if any(isinstance(text, str) and is_wrong(text) for text in texts):

@@ -20,7 +20,7 @@ class Addresses:
         self._proxies = [ip_network(network, strict=False) for network in proxies]
 
     def of(self, request: web.BaseRequest) -> str | None:
-        """The client's, as it is counted; None where a proxy does not tell."""
+        """The client's, as it is counted; None where a proxy does not say."""
         peer = peer_of(request.get_extra_info("peername"))
         if peer is not None and not self._is_proxy(peer):
             return counted(peer)

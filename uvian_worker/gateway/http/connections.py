@@ -2,7 +2,7 @@
 
 A connection costs a file and memory, and whoever can reach the port can open one. So there are at
 most as many as fit into the process, and for a new one the quietest goes; who has not sent a whole
-header within seconds is hung up on, and so is who does not read what it asked for. The next request
+header within seconds is hung up on, and so is who does not read its answer. The next request
 of a connection waits until the answers before it were taken.
 
 The loop that accepts is ours: those of asyncio and uvloop end, or sleep, when files run out.
@@ -40,12 +40,12 @@ FRAME_BYTES: Final = 1024 * 1024  #: of a live socket's client,
 FRAME_SECONDS: Final = 10.0  #: in such a time
 _LOOK_EVERY: Final = 1.0
 _RESERVED: Final = 64  #: files for Postgres, Redis, pictures and the log
-_FULL_PAUSE: Final = 0.1  #: seconds, where no file is free and nobody can be asked to leave
+_FULL_PAUSE: Final = 0.1  #: seconds, where no file is free and no connection can be closed for it
 _NO_FILE: Final = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Connection(web.RequestHandler):
-    """One connection; ``attended`` tells it what is being answered."""
+    """One connection; ``attended`` reports which request is being answered."""
 
     def __init__(
         self, connections: Connections, address: str | None, manager: web.Server, **options: Any
@@ -54,7 +54,7 @@ class Connection(web.RequestHandler):
         self.address = address
         self._connections = connections
         self._clock = options["loop"].time
-        self._asking_since: float | None = self._clock()
+        self._requesting_since: float | None = self._clock()
         self._attended = False
         self._spoke = False  #: while it was attended
         self._said_last = b""
@@ -72,8 +72,8 @@ class Connection(web.RequestHandler):
             if self._frames_since is not None and not self._may_say(len(data)):
                 self.hang_up()
                 return
-            if not self._attended and self._asking_since is None:
-                self._asking_since = self._clock()
+            if not self._attended and self._requesting_since is None:
+                self._requesting_since = self._clock()
         super().data_received(data)
 
     def pause_writing(self) -> None:
@@ -103,7 +103,7 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """aiohttp's hook for what is no HTTP: a problem document like any other."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
-            raise ConnectionError("an answer was begun, or nobody hears it") from exc
+            raise ConnectionError("an answer was begun, or the client has gone") from exc
         if status >= 500:
             log.error("A connection failed", exc_info=exc)
         answer = answer_to(Problem(_code_of(status, exc)))
@@ -112,7 +112,7 @@ class Connection(web.RequestHandler):
 
     async def begin(self) -> None:
         """A request is to be answered, once the client has read what was answered before."""
-        self._asking_since, self._attended, self._spoke = None, True, False
+        self._requesting_since, self._attended, self._spoke = None, True, False
         self._connections.busy(self)
         await self._flow.wait()
 
@@ -120,7 +120,7 @@ class Connection(web.RequestHandler):
         """It was answered; what came meanwhile, or behind it, may be half of the next one."""
         self._attended = False
         half = self._spoke or not (had_body or self._said_last == b"\r\n\r\n")
-        self._asking_since = self._clock() if half else None
+        self._requesting_since = self._clock() if half else None
         self._connections.idle(self)
 
     def speaks_frames(self) -> None:
@@ -129,7 +129,7 @@ class Connection(web.RequestHandler):
 
     def is_overdue(self, now: float) -> bool:
         """Whether it was given all the time that anybody needs."""
-        if self._asking_since is not None and now - self._asking_since > HEAD_SECONDS:
+        if self._requesting_since is not None and now - self._requesting_since > HEAD_SECONDS:
             return True
         return self._unread_since is not None and now - self._unread_since > UNREAD_SECONDS
 
@@ -159,7 +159,7 @@ def _code_of(status: int, error: BaseException | None) -> str:
 async def attended(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Tells a connection when a request of it begins and ends."""
+    """Report to a connection when a request on it begins and ends."""
     connection = request.protocol
     if not isinstance(connection, Connection):
         return await handler(request)
@@ -194,7 +194,7 @@ class Connections:
         self._per_address = per_address
         self._options = options
         self._all: set[Connection] = set()
-        self._silent: dict[Connection, None] = {}  #: that have not asked for anything, oldest first
+        self._silent: dict[Connection, None] = {}  #: that have sent no request yet, oldest first
         self._idle: dict[Connection, None] = {}  #: between two requests
         self._by_address: Counter[str] = Counter()
         self._listeners: list[socket.socket] = []
@@ -221,7 +221,7 @@ class Connections:
         return len(self._all)
 
     def busy(self, connection: Connection) -> None:
-        """It asks for something."""
+        """It has sent a request."""
         self._silent.pop(connection, None)
         self._idle.pop(connection, None)
 

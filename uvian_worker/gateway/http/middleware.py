@@ -51,7 +51,7 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
         return _said(_of_aiohttp(error))
     except ConnectionResetError:
         if request.transport is None:
-            raise  # the client has gone, and hears nothing of it
+            raise  # the client has gone: no answer can reach it
         return _said(Problem("unavailable"))
     except Exception as error:  # noqa: BLE001 - the client gets it, and the log has it
         return _said(_noted(error, request))
@@ -60,7 +60,8 @@ async def errors_as_problems(request: web.Request, handler: Handler) -> web.Stre
 def across_origins(origins: frozenset[str]) -> tuple[Any, Any]:
     """CORS for those who were named, as a middleware (preflights) and a signal (everything).
 
-    Credentials are tokens in a header, never cookies: who is not named may ask, and not read.
+    Credentials are tokens in a header, never cookies. A page of an origin that was not named may
+    send a request, but cannot read the answer.
     """
 
     @web.middleware

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Page", "PageQuery", "Place", "bad_cursor", "page_of"]
+__all__ = ["Page", "PageCursor", "PageQuery", "bad_cursor", "page_of"]
 
 import base64
 from collections.abc import Sequence
@@ -28,12 +28,12 @@ class PageQuery(Parameters):
 
 
 class Page(Shown):
-    """Base of lists. Ask again with ``next_cursor``; null is the end."""
+    """Base of lists. The next page is requested with ``next_cursor``; null is the end."""
 
     next_cursor: str | None = None
 
 
-class Place(NamedTuple):
+class PageCursor(NamedTuple):
     """Where a page has ended: the row by which it did, and not how many rows there were."""
 
     moment: str  #: ISO 8601
@@ -71,7 +71,7 @@ async def page_of(
     query: PageQuery,
 ) -> tuple[list[Row], str | None]:
     """Rows by (created_at descending, id), which ``columns`` contain, and where to go on."""
-    wanted = query.limit + 1  # one more tells whether there is a next page
+    wanted = query.limit + 1  # one more shows whether there is a next page
     rows: list[Row] = []
     for filters in _after(query.cursor):
         if len(rows) < wanted:
@@ -84,15 +84,15 @@ async def page_of(
             )
     more = len(rows) == wanted
     rows = rows[: query.limit]
-    return rows, Place(rows[-1]["created_at"], rows[-1]["id"]).written() if more else None
+    return rows, PageCursor(rows[-1]["created_at"], rows[-1]["id"]).written() if more else None
 
 
 def _after(cursor: str | None) -> list[list[Filter]]:
     """What comes after a cursor, in order: the rest of its moment, then everything older."""
     if cursor is None:
         return [[]]
-    place = Place.read(cursor)
+    after = PageCursor.read(cursor)
     return [
-        [Filter("created_at", "eq", place.moment), Filter("id", "gt", place.id)],
-        [Filter("created_at", "lt", place.moment)],
+        [Filter("created_at", "eq", after.moment), Filter("id", "gt", after.id)],
+        [Filter("created_at", "lt", after.moment)],
     ]

@@ -1,4 +1,4 @@
-"""How often a user may ask, over all gateways: token buckets in Redis."""
+"""How many requests a user may send, over all gateways: token buckets in Redis."""
 
 from __future__ import annotations
 

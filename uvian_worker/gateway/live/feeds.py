@@ -51,7 +51,7 @@ class Listener(Protocol):
 
 
 class _Subscription:
-    """One listener's place in a topic."""
+    """One listener's subscription: how far it has received the topic."""
 
     def __init__(self, listener: Listener, cursor: str | None) -> None:
         self.listener = listener
@@ -73,13 +73,13 @@ class _Subscription:
             self.early.append(published)
 
     def take_early(self) -> tuple[list[PublishedEvent], bool]:
-        """What was kept, and whether something is missing."""
+        """What was held, and whether something is missing."""
         early, spilled = self.early, self._spilled
         self.early, self._early_bytes, self._spilled = [], 0, False
         return early, spilled
 
     def trouble(self) -> None:
-        """Tell the listener, once until the next answer."""
+        """Notify the listener, once until the next answer."""
         if not self._in_trouble:
             self._in_trouble = True
             self.notify("troubled")
@@ -93,16 +93,16 @@ class _Subscription:
 
     def offer(self, published: PublishedEvent) -> bool:
         """Hand the event on if it is the next one; False when there is a gap before it."""
-        if self.merge.knows(published.place):
+        if self.merge.knows(published.cursor):
             return True
-        if not self.merge.continues(published.place):
+        if not self.merge.continues(published.cursor):
             return False
         self.cursor = published.envelope.id
         self.notify("received", published)
         return True
 
-    def place(self, answer: Answer) -> None:
-        """Go on from what was read."""
+    def continue_after(self, answer: Answer) -> None:
+        """Continue after what was read."""
         self.merge.jump(answer.cursor)
         self.cursor = answer.cursor
         self._in_trouble = False
@@ -139,15 +139,15 @@ class _Feed:
 
     def _read(self, subscription: _Subscription) -> None:
         subscription.reading = True
-        task = asyncio.create_task(self._place(subscription), name=f"read {self.topic}")
+        task = asyncio.create_task(self._catch_up(subscription), name=f"read {self.topic}")
         self._readers.add(task)
         task.add_done_callback(self._readers.discard)
 
-    async def _place(self, subscription: _Subscription) -> None:
+    async def _catch_up(self, subscription: _Subscription) -> None:
         answer = await self._answer(subscription)
         if answer is None:
             return
-        subscription.place(answer)
+        subscription.continue_after(answer)
         if answer.ended:
             self._end(subscription)
             return
@@ -209,7 +209,7 @@ class _Feed:
     def _begin_anew(self, answer: Snapshot | Expired) -> None:
         for subscription in list(self._subscriptions):
             if not subscription.reading:
-                subscription.place(answer)
+                subscription.continue_after(answer)
                 if answer.ended:
                     self._end(subscription)
 

@@ -1,7 +1,7 @@
 """Who is removed from a conversation receives no more of it, within moments.
 
-Two sources say whose members have changed, and each hears what the other cannot: NOTIFY everything
-that happens in Postgres, where there is a session with it; a channel in Redis what a ``Client`` did.
+Two sources say whose members have changed, and each has what the other lacks: NOTIFY has every change
+in Postgres, where there is a session with it; a channel in Redis has what a ``Client`` did.
 Either is only a reason to look: what counts are the rows.
 """
 
@@ -23,9 +23,11 @@ from uvian_worker.redis.keys import Keys, conversation_topic
 
 log = logging.getLogger("uvian.gateway.live")
 
-_PAGE: Final = 50  #: conversations in one question
+_PAGE: Final = 50  #: conversations in one query
 _AGAIN_AFTER: Final = 1.0  #: seconds, while the database is away
-_SILENCE: Final = 3600.0  #: seconds; nothing follows from silence, for sessions ask by themselves
+_SILENCE: Final = (
+    3600.0  #: seconds; nothing follows from silence, because sessions check by themselves
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,9 +40,9 @@ class _Watch:
 
 
 class Membership:
-    """Tells listeners to conversations that they take part no more.
+    """Notifies listeners of a conversation who take part no more.
 
-    A conversation is asked about once, however many listen to it and however often it has changed
+    A conversation is looked up once, however many listen to it and however often it has changed
     meanwhile, and only while somebody listens here.
     """
 
@@ -86,7 +88,7 @@ class Membership:
         return leave
 
     def look_at(self, *topics: str) -> None:
-        """Ask who takes part in these, of those that somebody listens to."""
+        """Look up who takes part in these, of those that somebody listens to."""
         self._doubted.update(topic for topic in topics if topic in self._watches)
         if self._doubted:
             self._doubt.set()
@@ -109,8 +111,8 @@ class Membership:
             page = sorted(self._doubted)[:_PAGE]
             self._doubted.difference_update(page)
             try:
-                await self._ask(page)
-            except RepositoryError as error:  # nobody can tell: listeners go on until somebody can
+                await self._look_up(page)
+            except RepositoryError as error:  # not known now: listeners go on until it is
                 log.debug("members are looked at later: %s", error)
                 self._doubted.update(page)
                 await asyncio.sleep(_AGAIN_AFTER)
@@ -120,8 +122,8 @@ class Membership:
             if not self._doubted:
                 self._doubt.clear()
 
-    async def _ask(self, topics: list[str]) -> None:
-        # Who begins to listen during the question may have been let in after its answer was true.
+    async def _look_up(self, topics: list[str]) -> None:
+        # Who begins to listen during the query may have been let in after its rows were read.
         watches = [watch for topic in topics for watch in self._watches.get(topic, ())]
         if not watches:
             return

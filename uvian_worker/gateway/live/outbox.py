@@ -24,7 +24,7 @@ from uvian_worker.gateway.live.frames import event_frame, frame_of
 
 MAX_EVENTS: Final = 500  #: of one topic
 MAX_BYTES: Final = 512 * 1024  #: of one topic
-ROOM_BYTES: Final = 256 * 1024  #: of all; with more nothing that the client asks is answered
+ROOM_BYTES: Final = 256 * 1024  #: of all; above it no request of the client is answered
 MOST_BYTES: Final = 2 * 1024 * 1024  #: of all; with more topics are given up
 END_BYTES: Final = 6 * 1024 * 1024  #: of all; with more the socket is closed
 _PER_FRAME: Final = 200  #: bytes that a frame costs beside its own
@@ -33,11 +33,11 @@ _PER_FRAME: Final = 200  #: bytes that a frame costs beside its own
 class PublishedEvent:
     """An event on its way to any number of sockets: encoded once, its cursor parsed once."""
 
-    __slots__ = ("envelope", "frame", "place")
+    __slots__ = ("cursor", "envelope", "frame")
 
     def __init__(self, envelope: Envelope) -> None:
         self.envelope = envelope
-        self.place = envelope.cursor
+        self.cursor = envelope.cursor
         self.frame = event_frame(envelope)
 
 
@@ -54,7 +54,7 @@ class _Waiting:
     void: bool = False
 
     def clear(self) -> None:
-        """Never to be sent: what it holds goes now, its place when its turn comes."""
+        """Never to be sent: its content is freed now, its entry when its turn comes."""
         self.void, self.frame, self.envelope, self.begin = True, b"", None, None
         self.pieces.clear()
 
@@ -98,7 +98,7 @@ class Outbox:
         self._push(_Waiting(frame, len(frame) + _PER_FRAME))
 
     def answer(self, topic: str, documents: Iterable[dict[str, Any]]) -> None:
-        """Queue what a topic's cursor is answered with, in place of everything of it that waits."""
+        """Queue the answer to a topic's cursor; it replaces everything of the topic that waits."""
         self.give_up(topic)
         for document in documents:
             frame = frame_of(document)
@@ -200,7 +200,7 @@ class Outbox:
         self._grown(-waiting.size)
 
     def _tidy(self) -> None:
-        """Who reads nothing shall not keep the places of what was left out either."""
+        """For a client that reads nothing, the empty entries of what was left out are freed too."""
         if self._void > 64 and self._void > len(self._queue) // 2:
             self._queue = deque(waiting for waiting in self._queue if not waiting.void)
             self._void = 0

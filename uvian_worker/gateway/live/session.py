@@ -183,7 +183,7 @@ class Session:
         Waits while much waits to be sent already: a client that does not read is not read, and is
         closed if it reads nothing for half a minute.
         """
-        if not await self._hears():
+        if not await self._can_answer():
             return Close.SLOW
         try:
             frame = _FRAMES.validate_json(raw)
@@ -202,7 +202,8 @@ class Session:
                 self.outbox.put_frame({"op": "pong"})
         return None
 
-    async def _hears(self) -> bool:
+    async def _can_answer(self) -> bool:
+        """Whether there is room for an answer, or there soon is."""
         if self._deaf:
             return False
         try:
@@ -244,7 +245,7 @@ class Session:
         self._error("unavailable", "The topic cannot be read; it is tried again.", topic)
 
     def drop(self, topic: str) -> None:
-        """Unsubscribe of a topic."""
+        """Unsubscribe from a topic."""
         subscription = self._subscriptions.pop(topic, None)
         if subscription is not None:
             subscription.leave()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["Places"]
+__all__ = ["Slots"]
 
 import contextlib
 from collections import Counter
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from uvian_worker.gateway.http.problems import Problem
 
 
-class Places:
+class Slots:
     """Counts those of this process: each costs a file, and memory for what waits for it."""
 
     def __init__(self, *, per_user: int, per_address: int) -> None:
@@ -20,22 +20,22 @@ class Places:
 
     @contextlib.contextmanager
     def taken(self, user_id: str, address: str | None) -> Iterator[None]:
-        """Take a place for as long as this lasts; raises ``Problem`` (``too_many_sockets``).
+        """Take a slot for as long as this lasts; raises ``Problem`` (``too_many_sockets``).
 
         An ``address`` that is not known is not counted.
         """
-        places = [("user", user_id), *([("address", address)] if address else [])]
-        for kind, name in places:
+        slots = [("user", user_id), *([("address", address)] if address else [])]
+        for kind, name in slots:
             if self._taken[kind, name] >= self._most[kind]:
                 raise Problem(
                     "too_many_sockets",
                     f"At most {self._most[kind]} are open at a time, of one {kind}.",
                 )
-        self._taken.update(places)
+        self._taken.update(slots)
         try:
             yield
         finally:
-            for place in places:
-                self._taken[place] -= 1
-                if not self._taken[place]:
-                    del self._taken[place]
+            for slot in slots:
+                self._taken[slot] -= 1
+                if not self._taken[slot]:
+                    del self._taken[slot]

@@ -19,7 +19,7 @@ from uvian_worker.gateway.http.problems import Problem
 from uvian_worker.gateway.live.feeds import Answer, Feeds
 from uvian_worker.gateway.live.frames import data_of
 from uvian_worker.gateway.live.outbox import PublishedEvent
-from uvian_worker.gateway.live.slots import Places
+from uvian_worker.gateway.live.slots import Slots
 from uvian_worker.gateway.live.topics import Topics
 from uvian_worker.gateway.live.websocket import cut_later, keep_little, token_of
 from uvian_worker.redis.keys import job_topic
@@ -92,7 +92,7 @@ class JobStreams:
         feeds: Feeds,
         topics: Topics,
         admit: Callable[[web.Request, str], Awaitable[User]],
-        places: Places,
+        slots: Slots,
         addresses: Addresses,
         *,
         clock: Callable[[], float],
@@ -100,7 +100,7 @@ class JobStreams:
         self._feeds = feeds
         self._topics = topics
         self._admit = admit
-        self._places = places
+        self._slots = slots
         self._addresses = addresses
         self._clock = clock
         self._open: set[_Stream] = set()
@@ -111,7 +111,7 @@ class JobStreams:
         topic = job_topic(request.match_info["job_id"])
         if not await self._topics.may_subscribe(user.id, topic):
             raise Problem("not_found", "There is no such job.")
-        with self._places.taken(user.id, self._addresses.of(request)):
+        with self._slots.taken(user.id, self._addresses.of(request)):
             return await self._serve(request, user, topic)
 
     async def _serve(self, request: web.Request, user: User, topic: str) -> web.StreamResponse:

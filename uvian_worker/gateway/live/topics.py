@@ -1,4 +1,4 @@
-"""Who may listen to what: asked when a topic is subscribed to."""
+"""Who may listen to what: checked when a topic is subscribed to."""
 
 from __future__ import annotations
 

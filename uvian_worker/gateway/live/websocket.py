@@ -25,7 +25,7 @@ from uvian_worker.gateway.http.client_address import Addresses
 from uvian_worker.gateway.http.connections import speaks_frames
 from uvian_worker.gateway.live.pace import Pace
 from uvian_worker.gateway.live.session import Close, Rules, Session
-from uvian_worker.gateway.live.slots import Places
+from uvian_worker.gateway.live.slots import Slots
 
 PROTOCOL: Final = "uvian"
 _BEARER: Final = "bearer."
@@ -35,25 +35,25 @@ _SEND_SECONDS: Final = 30.0  #: that one frame may wait for the client to read
 _UNSENT_BYTES: Final = 128 * 1024  #: that the kernel takes of what a client has no room for
 _LOOK_EVERY: Final = 5.0  #: seconds between looks whether one does
 _GOODBYE_SECONDS: Final = (
-    5.0  #: that a client has to hear why it is closed, and then to take the rest
+    5.0  #: that a client has to receive why it is closed, and then to take the rest
 )
 
 
 class LiveSockets:
-    """The sockets of this process. ``admit`` says who asks, by token; it raises what it refuses with."""
+    """The sockets of this process. ``admit`` names the user, by token; it raises what it refuses with."""
 
     def __init__(
         self,
         rules: Rules,
         admit: Callable[[web.Request, str], Awaitable[User]],
-        places: Places,
+        slots: Slots,
         addresses: Addresses,
         *,
         lifetime: float = 3600.0,
     ) -> None:
         self._rules = rules
         self._admit = admit
-        self._places = places
+        self._slots = slots
         self._addresses = addresses
         self._lifetime = lifetime
         self._open: weakref.WeakSet[web.WebSocketResponse] = weakref.WeakSet()
@@ -61,7 +61,7 @@ class LiveSockets:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One socket, from the upgrade to its end."""
         user = await self._admit(request, token_of(request))
-        with self._places.taken(user.id, self._addresses.of(request)):
+        with self._slots.taken(user.id, self._addresses.of(request)):
             return await self._serve(request, user)
 
     async def _serve(self, request: web.Request, user: User) -> web.StreamResponse:
@@ -70,7 +70,7 @@ class LiveSockets:
             heartbeat=_HEARTBEAT,
             max_msg_size=_FRAME_BYTES,
             writer_limit=_UNSENT_BYTES,
-            autoping=False,  # it would answer as fast as anybody can ask
+            autoping=False,  # it would answer as fast as anybody can send
             compress=False,  # a kilobyte of state per socket and message is worth more than its bytes
         )
         await socket.prepare(request)
@@ -86,7 +86,7 @@ class LiveSockets:
         return socket
 
     async def close(self) -> None:
-        """Ask every client to come again, elsewhere."""
+        """Close every socket, so that its client connects again, elsewhere."""
         sockets = list(self._open)
         closing = (socket.close(code=Close.GOING_AWAY, message=b"going away") for socket in sockets)
         await asyncio.gather(*closing, return_exceptions=True)
