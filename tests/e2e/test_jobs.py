@@ -110,6 +110,44 @@ async def test_on_a_phone_jobs_are_cards_with_everything_on_them(visit: Visit) -
     assert box["x"] + box["width"] <= 390
 
 
+#: What the page says of a job after its first run, by the event and by its row.
+_REQUEUED = """async () => {
+  const app = document.querySelector("script[type=module]").src;
+  const { requeueReason } = await import(app.replace("app.js", "sentences.js"));
+  const { JobState } = await import(app.replace("app.js", "data/job.js"));
+  const error = { stage: "base_image", message: "No answer.", attempt: 1 };
+  const [at, then] = ["2040-01-01T12:00:00Z", "2040-01-01T12:00:04Z"];
+  const received = (reason, run_at) => {
+    const job = new JobState("a");
+    job.apply({ type: "job.requeued", run: 2, at, data: { job_type: "generation", run_at, reason } });
+    return job;
+  };
+  const read = new JobState("b").take({
+    type: "generation", status: "queued", run: 2, stages: [], queued_at: at, run_at: then,
+    runs: [{ run: 1, outcome: "retry", attempt: 1, error, retried_at: null }],
+  });
+  const started = received({ outcome: "retry", attempt: 1, error }, then);
+  started.apply({ type: "job.started", run: 2, at: then, data: { job_type: "generation" } });
+  return [
+    received({ outcome: "retry", attempt: 1, error }, then), read,
+    received({ outcome: "retry", attempt: 0, error }, then),
+    received({ outcome: "worker_lost", attempt: 1, error: null }, null),
+    received({ outcome: "retried", attempt: 1, error }, null), received(null, null), started,
+  ].map(requeueReason);
+}"""
+
+
+async def test_why_a_job_waits_for_another_run_is_said(visit: Visit) -> None:
+    """The event and the row give the same sentence; a run that has begun needs none."""
+    visitor = await visit()
+    received, read, put_off, lost, *others = await (await visitor.open()).evaluate(_REQUEUED)
+    assert received == "Attempt 1 failed in “Base image”: No answer, again in 4.0 s."
+    assert read == received
+    assert put_off == "It was put off in “Base image”: No answer, again in 4.0 s."
+    assert lost == "Its worker was lost, again at once."
+    assert others == [None] * 3
+
+
 #: What the page says of jobs that wait, and which of those that ended it offers to run again.
 _WORDS = """async () => {
   const app = document.querySelector("script[type=module]").src;

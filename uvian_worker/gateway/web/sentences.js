@@ -1,6 +1,7 @@
 /** What went wrong as a sentence, and what to do next. */
 
-import { clock, credits, isNothing } from "./format.js";
+import { stageName } from "./data/job.js";
+import { clock, credits, duration, isNothing } from "./format.js";
 
 const NEXT = {
   network: ["The server cannot be reached.", "Check your connection; nothing you typed is lost."],
@@ -51,6 +52,23 @@ export function waitsFor(job, now = Date.now()) {
   if (job.runAt === null || !(new Date(job.runAt).getTime() > now)) return "a worker";
   return `${job.run > 1 ? "its next try" : "its time"} at ${clock(job.runAt, now)}`;
 }
+
+/** Why a job waits for another run that nobody requested, and for how long on purpose; else null. */
+export function requeueReason(job) {
+  if (job.status !== "queued" || !job.requeue || job.requeue.outcome === "retried") return null;
+  const { outcome, attempt, error, wait } = job.requeue;
+  const next = wait < 50 ? "again at once" : `again in ${duration(wait)}`;
+  if (outcome !== "retry") return `${REQUEUED[outcome] ?? "It waits for another run"}, ${next}.`;
+  const what = attempt >= (error?.attempt ?? 0) ? `Attempt ${attempt} failed` : "It was put off";
+  const where = error?.stage ? ` in “${stageName(error.stage)}”` : "";
+  return `${what}${where}: ${(error?.message ?? "").replace(/\.$/, "")}, ${next}.`;
+}
+
+const REQUEUED = {
+  worker_lost: "Its worker was lost",
+  interrupted: "Its worker was stopped",
+  not_mine: "Its worker does not do this kind of work",
+};
 
 /** What a job costs, or has cost. One that failed is not free: it has no price to show. */
 export function priceOf(job) {

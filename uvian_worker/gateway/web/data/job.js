@@ -50,6 +50,7 @@ export class JobState {
     this.error = null;
     this.errorMessage = null;
     this.runAt = null; // when a run that is queued may start
+    this.requeue = null; // why there is another run: {outcome, attempt, error, wait}, the last in ms
     this.resultId = null;
     this.cost = null;
     this.warnings = [];
@@ -111,6 +112,7 @@ export class JobState {
     this.resultId = row.result_id;
     this.cost = row.cost;
     this.runAt = row.run_at ?? this.runAt;
+    this.requeue = requeueOf(row) ?? this.requeue;
     this.startedAt = row.started_at;
     this.finishedAt = row.finished_at;
     if (!this.isOpen || this.stages.length === 0) this.stages = row.stages.map((stage) => ({ at: null, ...stage }));
@@ -173,7 +175,7 @@ export class JobState {
     this.run = run;
     this.stages = [];
     this.progress = 0;
-    this.progressMessage = this.progressStage = this.error = this.errorMessage = this.finishedAt = null;
+    this.requeue = this.progressMessage = this.progressStage = this.error = this.errorMessage = this.finishedAt = null;
   }
 
   #takeOutput() {
@@ -200,6 +202,18 @@ export class JobState {
   }
 }
 
+/** Of a job's own row, which has the runs that have ended; a list's rows have none. */
+function requeueOf(row) {
+  const last = row.runs?.filter((each) => each.run < row.run).at(-1);
+  if (last === undefined) return null;
+  return { ...last, outcome: last.retried_at === null ? last.outcome : "retried", wait: between(row.queued_at, row.run_at) };
+}
+
+/** Milliseconds from one time to another; 0 where there is no other. */
+function between(from, to) {
+  return to === null ? 0 : Math.max(0, Date.parse(to) - Date.parse(from));
+}
+
 const CHANGES = {
   "job.queued": (job, data, { at }) => {
     job.type = data.job_type;
@@ -207,10 +221,11 @@ const CHANGES = {
     job.runAt = data.run_at ?? null;
     job.createdAt ??= at;
   },
-  "job.requeued": (job, data) => {
+  "job.requeued": (job, data, { at }) => {
     job.type = data.job_type;
     job.status = "queued";
     job.runAt = data.run_at ?? null;
+    job.requeue = data.reason && { ...data.reason, wait: between(at, data.run_at) };
     job.startedAt = null;
   },
   "job.started": (job, data, { at }) => {

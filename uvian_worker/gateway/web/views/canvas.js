@@ -4,7 +4,7 @@ import { JobState } from "../data/job.js";
 import { arrange, attribute, fill, h, text } from "../dom.js";
 import { creditsInWords, duration, number } from "../format.js";
 import { icon } from "../icons.js";
-import { explained, failureOf, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
+import { explained, failureOf, mayRunAgain, priceOf, requeueReason, waitsFor } from "../sentences.js";
 import { showProblem } from "./fields.js";
 import { Lightbox } from "./lightbox.js";
 import { Picture } from "./picture.js";
@@ -196,6 +196,8 @@ export class Canvas {
       const [sentence, next] = failureOf(job);
       notes.unshift(h("div", { class: "problem" }, icon("alert"), h("p", {}, h("strong", {}, sentence), " ", next)));
     }
+    const reason = requeueReason(job);
+    if (reason !== null) notes.unshift(h("p", { class: "note" }, icon("retry"), reason));
     if (job.status === "cancelled") notes.unshift(h("p", { class: "note" }, "This was cancelled. Only what was delivered is charged."));
     fill(this.#notes, notes);
   }

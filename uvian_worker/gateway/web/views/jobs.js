@@ -4,7 +4,7 @@ import { JobState, stageName } from "../data/job.js";
 import { arrange, attribute, fill, h, text } from "../dom.js";
 import { ago, duration, shortened } from "../format.js";
 import { icon } from "../icons.js";
-import { explained, failureOf, mayRunAgain, priceOf, waitsFor } from "../sentences.js";
+import { explained, failureOf, mayRunAgain, priceOf, requeueReason, waitsFor } from "../sentences.js";
 import { showProblem } from "./fields.js";
 
 const FILTERS = [
@@ -214,7 +214,7 @@ class Row {
     attribute(this.element, "data-status", job.status);
     this.tick(job);
     text(cost, priceOf(job) ?? "–");
-    const wanted = JSON.stringify([job.status, job.progress, job.progressStage, job.errorMessage, job.run, job.resultId, title]);
+    const wanted = JSON.stringify([job.status, job.progress, job.progressStage, job.errorMessage, job.run, job.requeue, job.resultId, title]);
     if (wanted === this.#shown) return;
     const before = this.#shown === null ? null : JSON.parse(this.#shown)[0];
     this.#shown = wanted;
@@ -248,8 +248,10 @@ class Row {
         h("span", {}, words),
       );
     }
-    if (job.status === "queued") return h("p", { class: "job-note" }, job.run > 1 ? `Run ${job.run} waits for ${waitsFor(job)}` : `Waits for ${waitsFor(job)}`);
-    return null;
+    if (job.status !== "queued") return null;
+    const waits = job.run > 1 ? `Run ${job.run} waits for ${waitsFor(job)}` : `Waits for ${waitsFor(job)}`;
+    const reason = requeueReason(job);
+    return [h("p", { class: "job-note" }, waits), reason && h("p", { class: "job-note" }, reason)];
   }
 
   #buttons(job) {
