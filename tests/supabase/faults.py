@@ -205,7 +205,7 @@ class Faults:
 
 
 def is_write(method: str, path: str) -> bool:
-    """Whether a request may change something: signing and listing files are a POST, but do not."""
+    """Whether a request may change something: signing is a POST, but does not."""
     if method in ("GET", "HEAD", "OPTIONS"):
         return False
     return not path.startswith("/storage/v1/object/sign/")
