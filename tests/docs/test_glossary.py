@@ -22,7 +22,6 @@ PRODUCT = ("uvian_worker", "executors", "repositories", "clients/typescript/src"
 #: Words of the last column that still stand in identifiers. It only gets shorter.
 STILL_THERE = {
     "ending",
-    "hear",
     "kept",
 }
 
