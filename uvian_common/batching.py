@@ -94,7 +94,7 @@ class Fifo(Generic[ItemT, AnswerT]):
     """First in, first out; a batch has at most ``max_items`` items and ``max_bytes`` bytes.
 
     A single item that is larger goes alone. With ``skip_cancelled`` an item whose caller has stopped
-    waiting is not sent.
+    waiting is not sent. ``gather``: see ``Queue``.
     """
 
     def __init__(

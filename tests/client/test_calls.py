@@ -1,4 +1,4 @@
-"""What an API's client hears of the database: refusals, outages, and a project that is not set up."""
+"""What the database's errors mean to an API's client: refusals, outages, and a project that is not set up."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ async def test_every_call_survives_a_reply_that_is_lost(
 async def test_every_refusal_has_its_code(
     client: Client, hand: asyncpg.Connection[Any], platform: Platform
 ) -> None:
-    """Those in the answer, and those that a function raises, whatever their status; asked once."""
+    """Those in the answer, and those that a function raises, whatever their status; called once."""
     with pytest.raises(JobRefused, match="unknown_type"):
         await client.submit(USER, "nonsense", {})
     with pytest.raises(JobRefused, match="not_found") as refused:

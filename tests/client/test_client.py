@@ -76,14 +76,14 @@ async def client(adapter: Adapter, superuser_dsn: str, redis_url: str) -> AsyncI
 
 
 class Away:
-    """A database that is away for some seconds: calls since then, and what they asked for."""
+    """A database that is away for some seconds: it records the calls."""
 
     def __init__(self, seconds: float) -> None:
         self.back = time.monotonic() + seconds
-        self.asked: list[Any] = []
+        self.calls: list[Any] = []
 
     async def __call__(self, function: str, arguments: dict[str, Any]) -> Any:
-        self.asked.append((function, arguments))
+        self.calls.append((function, arguments))
         if time.monotonic() < self.back:
             raise DatabaseAway("PGRST002")
         if function == "type_schemas":
@@ -99,9 +99,9 @@ async def test_a_call_outlasts_a_database_that_is_away_for_a_moment() -> None:
     async with Client(away, FakeRedis()) as client:
         job = await client.submit(USER, "noop", {})
     assert job.id == "1"
-    assert 4 <= len(away.asked) <= 9
-    assert all(asked == away.asked[0] for asked in away.asked[:-1])
-    assert away.asked[-1][0] == "create_jobs"
+    assert 4 <= len(away.calls) <= 9
+    assert all(call == away.calls[0] for call in away.calls[:-1])
+    assert away.calls[-1][0] == "create_jobs"
 
 
 async def test_a_job_is_made_once_though_its_answer_comes_late() -> None:
@@ -111,8 +111,8 @@ async def test_a_job_is_made_once_though_its_answer_comes_late() -> None:
         await client.submit(USER, "noop", {})
         away.back = time.monotonic() + 1.2
         await client.submit(USER, "noop", {})
-    assert 4 <= len(away.asked) <= 9
-    assert all(asked == away.asked[2] for asked in away.asked[2:])
+    assert 4 <= len(away.calls) <= 9
+    assert all(call == away.calls[2] for call in away.calls[2:])
 
 
 async def test_a_call_gives_up_when_its_patience_ends() -> None:
@@ -121,10 +121,10 @@ async def test_a_call_gives_up_when_its_patience_ends() -> None:
     async with Client(away, FakeRedis(), patience=0) as client:
         with pytest.raises(DatabaseAway):
             await client.submit(USER, "noop", {})
-        assert len(away.asked) == 2
+        assert len(away.calls) == 2
         with pytest.raises(DatabaseAway):
             await client.conversations.stop_answer("c")
-        assert len(away.asked) == 3
+        assert len(away.calls) == 3
 
 
 @pytest.mark.database
@@ -154,7 +154,7 @@ async def test_refusals_have_codes(client: Client) -> None:
 
 @pytest.mark.database
 async def test_cancel_of_a_waiting_job_is_told_at_once(client: Client) -> None:
-    """A job that never ran ends with its ending in the log, and can be retried."""
+    """A job that never ran ends with its terminal event in the log, and can be retried."""
     job = await client.submit(USER, "noop", {})
     cancelled = await client.cancel(job.id, user_id=USER)
     assert cancelled.status == "cancelled"
@@ -173,10 +173,10 @@ async def test_submitting_works_without_redis(
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(USER))
     with EmbeddedRedis(tmp_path / "redis") as redis:
         url = redis.url
-    asked = {"logo_description": "A fox", "theme_description": "woods"}
+    fields = {"logo_description": "A fox", "theme_description": "woods"}
     async with adapter.client(url) as client:
         job = await asyncio.wait_for(
-            client.submit(USER, "generation", asked, max_cost=Decimal(0)), timeout=10
+            client.submit(USER, "generation", fields, max_cost=Decimal(0)), timeout=10
         )
     status = await connection.fetchval("select status from uvian.jobs where id = $1", job.id)
     await connection.close()
@@ -239,7 +239,7 @@ async def mute() -> AsyncIterator[str]:
 async def test_a_mute_redis_does_not_hang_the_api(
     client: Client, adapter: Adapter, superuser_dsn: str, mute: str
 ) -> None:
-    """Redis accepts and never answers: what an API asks of the client takes seconds at most."""
+    """Redis accepts and never answers: every call of the client takes seconds at most."""
     await _register(superuser_dsn)
     async with adapter.client(mute) as slow:
         async with asyncio.timeout(3):
@@ -261,7 +261,7 @@ async def test_a_mute_redis_does_not_hang_the_api(
 async def test_a_cancel_is_kept_though_redis_is_away(
     client: Client, adapter: Adapter, superuser_dsn: str, tmp_path: Path
 ) -> None:
-    """The row has the request, so that the caller hears no error; the worker reads it there."""
+    """The row has the request, so that the caller gets no error; the worker reads it there."""
     await _register(superuser_dsn)
     job = await client.submit(USER, "noop", {})
     await _claim(superuser_dsn, job.id)
@@ -278,7 +278,7 @@ async def test_a_cancel_is_kept_though_redis_is_away(
 async def test_members_are_removed_though_redis_is_away(
     client: Client, adapter: Adapter, superuser_dsn: str, mute: str, tmp_path: Path
 ) -> None:
-    """Gone or mute: gateways find out by themselves, and the caller hears no error."""
+    """Gone or mute: gateways find out by themselves, and the caller gets no error."""
     other = str(uuid.uuid4())
     connection = await asyncpg.connect(superuser_dsn)
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(other))
@@ -299,7 +299,7 @@ async def test_members_are_removed_though_redis_is_away(
 
 @pytest.mark.database
 @pytest.mark.parametrize(
-    "asked",
+    "arguments",
     [
         {"input": {"text": "a\0b"}},
         {"input": {"text": "half \ud83d"}},
@@ -309,11 +309,11 @@ async def test_members_are_removed_though_redis_is_away(
     ],
 )
 async def test_what_the_database_cannot_hold_is_refused_in_words(
-    client: Client, asked: dict[str, Any]
+    client: Client, arguments: dict[str, Any]
 ) -> None:
     """U+0000, half a character, a number out of range: the caller's mistake, not a crash."""
     with pytest.raises(JobRefused, match="invalid_input") as refused:
-        await client.submit(USER, "noop", **asked)
+        await client.submit(USER, "noop", **arguments)
     assert refused.value.details["message"]
 
 
@@ -329,7 +329,7 @@ async def test_an_id_that_is_none_is_not_found(client: Client) -> None:
 
 @pytest.mark.database
 async def test_a_lost_reply_is_still_our_job(client: Client) -> None:
-    """The row was made, the answer was not heard, the call is repeated: it was us who made it."""
+    """The row was made, the reply was lost, the call is repeated: we have made it."""
     call, lost = client._database._call, iter([OSError("connection reset")])
 
     async def lose(function: str, arguments: dict[str, Any]) -> Any:
@@ -345,7 +345,7 @@ async def test_a_lost_reply_is_still_our_job(client: Client) -> None:
 
 @pytest.mark.database
 async def test_cancel_races_with_claim(client: Client, superuser_dsn: str) -> None:
-    """Whoever comes first: the job ends as cancelled at once, or its worker is asked to stop."""
+    """Whoever comes first: the job ends as cancelled at once, or its worker gets a request to stop."""
     await _register(superuser_dsn)
 
     async def race(number: int) -> None:
@@ -417,7 +417,7 @@ async def test_following_a_job_that_has_ended(client: Client, redis_url: str) ->
 async def test_a_conversation_is_shared_changed_and_deleted(
     client: Client, superuser_dsn: str
 ) -> None:
-    """In the name of a user; the chats of who leaves, and of what is deleted, end and are told."""
+    """In the name of a user; open chats of who leaves, and of what is deleted, end for their followers."""
     other = str(uuid.uuid4())
     connection = await asyncpg.connect(superuser_dsn)
     await connection.execute("insert into auth.users (id) values ($1)", uuid.UUID(other))
@@ -441,8 +441,8 @@ async def test_a_conversation_is_shared_changed_and_deleted(
         await client.conversations.post(other, at, "Still there?")
     await client.conversations.delete(at, user_id=USER)
     for posted in (theirs, ours):
-        told = [getattr(each, "type", "") async for each in client.follow(posted.job.id)]
-        assert told[-1] == "job.cancelled"
+        types = [getattr(each, "type", "") async for each in client.follow(posted.job.id)]
+        assert types[-1] == "job.cancelled"
     for gone in (
         client.conversations.delete(at, user_id=USER),
         client.conversations.remove_member("no id", "nor this"),
@@ -493,7 +493,7 @@ async def test_a_time_without_a_zone_is_refused(zone: str, monkeypatch: pytest.M
 async def test_an_id_is_the_same_job_however_it_is_written(
     client: Client, redis_url: str, written: Callable[[str], str]
 ) -> None:
-    """Followed, cancelled (its worker is told by the id that it knows) and run again."""
+    """Followed, cancelled (its worker gets the id that it knows) and run again."""
     job = await client.submit(USER, "noop", {})
     async with asyncio.timeout(5):
         assert (await anext(client.follow(written(job.id)))).type == "job.queued"  # type: ignore[union-attr]

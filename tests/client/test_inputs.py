@@ -32,12 +32,12 @@ class Types:
     def __init__(self) -> None:
         self.types: dict[str, Any] = {"t": NUMBER}
         self.now = 0.0
-        self.asked = 0
+        self.reads = 0
         self.away = False
         self.inputs = Inputs(self.read, clock=lambda: self.now)
 
     async def read(self) -> dict[str, Any]:
-        self.asked += 1
+        self.reads += 1
         if self.away:
             raise DatabaseAway("away")
         return dict(self.types)
@@ -56,20 +56,20 @@ async def test_schemas_are_read_now_and_then() -> None:
     types = Types()
     for _ in range(50):
         assert await types.refusal({"n": 1}) is None
-    assert types.asked == 1
+    assert types.reads == 1
     types.now = 59
     assert await types.refusal({"n": 1}) is None
-    assert types.asked == 1
+    assert types.reads == 1
     types.now = 61
     assert await types.refusal({"n": 1}) is None
-    assert types.asked == 2
+    assert types.reads == 2
 
 
 async def test_many_at_once_ask_once() -> None:
     """An API that has just started, under load."""
     types = Types()
     assert set(await asyncio.gather(*(types.refusal({"n": 1}) for _ in range(40)))) == {None}
-    assert types.asked == 1
+    assert types.reads == 1
 
 
 async def test_nothing_is_refused_by_a_schema_of_yesterday() -> None:
@@ -91,7 +91,7 @@ async def test_types_that_are_new_or_unknown() -> None:
     assert await types.refusal({}, "new") == "n is missing."
     for _ in range(20):
         assert await types.refusal({}, "none") is None
-    assert types.asked == 2
+    assert types.reads == 2
 
 
 async def test_a_database_that_is_away_is_told_as_such_unless_the_schema_is_known() -> None:

@@ -131,7 +131,7 @@ async def test_what_is_published_is_what_is_in_the_log(
 
 
 async def test_a_run_that_was_overtaken_is_fenced(publisher: Publisher, client: Redis) -> None:
-    """A zombie writes nothing once a later run has written, not even an ending."""
+    """A zombie writes nothing once a later run has written, not even a terminal event."""
     ref = job()
     await append(publisher, ref, STARTED)
     await append(publisher, ref._replace(run=2), STARTED)
@@ -141,7 +141,7 @@ async def test_a_run_that_was_overtaken_is_fenced(publisher: Publisher, client: 
 
 
 async def test_an_ending_seals_its_run(publisher: Publisher, client: Redis) -> None:
-    """After the ending nothing of the run is appended, and telling it again changes nothing."""
+    """After the terminal event nothing of the run is appended, and appending it again changes nothing."""
     ref = job()
     answers = await append(publisher, ref, COMPLETED, COMPLETED, stage("late"), delta(0, "x"))
     assert answers == [
@@ -156,7 +156,7 @@ async def test_an_ending_seals_its_run(publisher: Publisher, client: Redis) -> N
 async def test_the_sweeper_may_announce_what_the_worker_has(
     backend: Backend, publisher: Publisher, client: Redis
 ) -> None:
-    """An ending is known by its run, whichever process tells it, and with whatever words."""
+    """A terminal event is known by its run, whichever process appends it, and with whatever data."""
     ref = job()
     await append(publisher, ref, COMPLETED)
     sweeper = Publisher(backend.client(), "uvian")
@@ -191,8 +191,8 @@ async def test_a_lost_reply_is_no_lost_event(
     publisher: Publisher, client: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Redis carried out the call and the connection broke: appended once, and reported so."""
-    line = publisher._connection
-    real = line.call
+    connection = publisher._connection
+    real = connection.call
     replies = iter([False])
 
     async def loses_first_reply(*arguments: object) -> object:
@@ -201,7 +201,7 @@ async def test_a_lost_reply_is_no_lost_event(
             raise RedisAway("cut")
         return answer
 
-    monkeypatch.setattr(line, "call", loses_first_reply)
+    monkeypatch.setattr(connection, "call", loses_first_reply)
     ref = job()
     answers = await append(publisher, ref, STARTED, stage("a"), COMPLETED, stage("late"))
     assert answers == [*[Appended.APPENDED] * 3, Appended.SEALED]
@@ -257,7 +257,7 @@ async def test_a_reset_empties_the_text(publisher: Publisher) -> None:
 
 
 async def test_the_end_of_a_message_is_told_once(publisher: Publisher, client: Redis) -> None:
-    """``message.completed`` is known by its message: the sweeper may tell it again."""
+    """``message.completed`` is known by its message: the sweeper may append it again."""
     ref = job()
     completed = events.MessageCompleted(
         message_id="m", role="assistant", status="completed", length=2, sha256="", text="Hi"
@@ -366,7 +366,7 @@ async def test_namespaces_do_not_meet(backend: Backend, client: Redis) -> None:
 
 
 async def test_progress_that_waits_is_replaced(publisher: Publisher, client: Redis) -> None:
-    """Of a job's progress only the latest is sent; whoever waits for an older one hears of it."""
+    """Of a job's progress only the latest is sent; whoever waits for an older one gets its answer."""
     first, second = job(), job()
     futures = [publisher.emit(first, progress(n / 10)) for n in range(5)]
     futures += [publisher.emit(second, progress(0.9)), publisher.emit(first, stage("a"))]
@@ -387,11 +387,11 @@ async def test_a_full_buffer_drops_progress_first_and_endings_never(
     publisher = Publisher(backend.client(), "uvian", limit=20)
     monkeypatch.setattr(publisher._connection, "call", away)
     await asyncio.wait([publisher.emit(job(), STARTED)], timeout=0.05)
-    told = [publisher.emit(job(), progress(0.5)) for _ in range(5)]
-    told += [publisher.emit(job(), STARTED) for _ in range(10)]
-    told += [publisher.emit(job(), COMPLETED) for _ in range(20)]
+    futures = [publisher.emit(job(), progress(0.5)) for _ in range(5)]
+    futures += [publisher.emit(job(), STARTED) for _ in range(10)]
+    futures += [publisher.emit(job(), COMPLETED) for _ in range(20)]
     monkeypatch.undo()
-    answers = await asyncio.gather(*told)
+    answers = await asyncio.gather(*futures)
     await publisher.close()
     assert answers == [*[Appended.LOST] * 15, *[Appended.APPENDED] * 20]
 
@@ -399,7 +399,7 @@ async def test_a_full_buffer_drops_progress_first_and_endings_never(
 async def test_a_buffer_that_cannot_shrink_costs_no_more_with_each_event(
     backend: Backend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hole: beyond the limit each ending, or balance, made room anew by looking at all that wait."""
+    """Hole: beyond the limit each terminal event, or balance, made room anew by looking at all that wait."""
     publisher = Publisher(backend.client(), "uvian", limit=1_000)
     monkeypatch.setattr(publisher._connection, "call", away)
     queue: Any = publisher._queue
@@ -417,9 +417,11 @@ async def test_a_buffer_that_cannot_shrink_costs_no_more_with_each_event(
     ]
     assert looks <= 25
     assert publisher.waiting <= 1_100
-    endings = [publisher.emit(job(), COMPLETED) for _ in range(3_000)]
+    terminal = [publisher.emit(job(), COMPLETED) for _ in range(3_000)]
     assert looks <= 60
-    assert not any(future.done() for future in endings)  # the oldest balances went, no ending
+    assert not any(
+        future.done() for future in terminal
+    )  # the oldest balances went, no terminal event
     assert sum(future.done() for future in balances) > 2_000
     await publisher.close(patience=0)
 

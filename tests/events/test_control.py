@@ -25,10 +25,10 @@ KEYS = Keys("uvian")
 
 
 class Listener:
-    """A worker that listens, and what it heard."""
+    """A worker that listens, and what it received."""
 
     def __init__(self, backend: Backend, name: str) -> None:
-        self.heard: list[ControlMessage] = []
+        self.received: list[ControlMessage] = []
         self.control = Control(backend.client(), "uvian", silence=0.2)
         self._name = name
         self._task = asyncio.create_task(self._listen())
@@ -36,12 +36,12 @@ class Listener:
 
     async def _listen(self) -> None:
         async for message in self.control.listen(self._name):
-            self.heard.append(message)
+            self.received.append(message)
 
-    async def hears(self, *messages: ControlMessage) -> None:
-        """Wait until exactly this was heard."""
-        await eventually(lambda: len(self.heard) >= len(messages))
-        assert self.heard == list(messages)
+    async def receives(self, *messages: ControlMessage) -> None:
+        """Wait until exactly this was received."""
+        await eventually(lambda: len(self.received) >= len(messages))
+        assert self.received == list(messages)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -71,22 +71,22 @@ async def connected(client: Redis, count: int) -> None:
 async def test_every_worker_hears_of_a_cancellation(
     backend: Backend, control: Control, client: Redis
 ) -> None:
-    """Nobody knows where a job runs, so all are told."""
+    """Nobody knows where a job runs, so all get it."""
     workers = [Listener(backend, "a"), Listener(backend, "b")]
     await connected(client, 2)
     assert await control.send(CancelJob("j1")) == 2
     for worker in workers:
-        await worker.hears(CancelJob("j1"))
+        await worker.receives(CancelJob("j1"))
 
 
 async def test_one_worker_can_be_meant(backend: Backend, control: Control, client: Redis) -> None:
-    """A message to one worker is not heard by another."""
+    """A message to one worker does not reach another."""
     meant, other = Listener(backend, "a"), Listener(backend, "b")
     await connected(client, 2)
     await control.send(DrainWorker("a"))
     await control.send(DrainWorker())
-    await meant.hears(DrainWorker("a"), DrainWorker())
-    await other.hears(DrainWorker())
+    await meant.receives(DrainWorker("a"), DrainWorker())
+    await other.receives(DrainWorker())
 
 
 @pytest.mark.parametrize("worker", [None, "late"])
@@ -96,10 +96,10 @@ async def test_a_pause_holds_for_workers_that_start_later(
     """Who pauses everything and deploys finds everything paused."""
     await control.send(PauseWorker(worker))
     late = Listener(backend, "late")
-    await late.hears(PauseWorker("late"))
+    await late.receives(PauseWorker("late"))
     await connected(client, 1)
     await control.send(ResumeWorker(worker))
-    await late.hears(PauseWorker("late"), ResumeWorker(worker))
+    await late.receives(PauseWorker("late"), ResumeWorker(worker))
     assert not await client.exists(KEYS.paused)
 
 
@@ -109,9 +109,9 @@ async def test_a_message_that_was_missed_shows_in_the_key(backend: Backend, clie
     await connected(client, 1)
     raw: Any = client
     await raw.sadd(KEYS.paused, "*")
-    await worker.hears(PauseWorker("a"))
+    await worker.receives(PauseWorker("a"))
     await client.delete(KEYS.paused)
-    await worker.hears(PauseWorker("a"), ResumeWorker("a"))
+    await worker.receives(PauseWorker("a"), ResumeWorker("a"))
 
 
 async def test_what_is_not_understood_is_skipped(
@@ -123,7 +123,7 @@ async def test_what_is_not_understood_is_skipped(
     for raw in (b"not json", b"[]", b'{"type":"job.dance"}', b'{"type":"job.cancel"}'):
         await client.publish(KEYS.control, raw)
     await control.send(CancelJob("j1"))
-    await worker.hears(CancelJob("j1"))
+    await worker.receives(CancelJob("j1"))
     assert "not understood" in caplog.text
 
 

@@ -1,4 +1,4 @@
-"""Jobs that have ended and whose events are gone: the row tells how, and following ends."""
+"""Jobs that have ended and whose events are gone: the row says how, and following ends."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ STARTED = events.JobStarted(job_type="noop", worker="w1")
 
 
 class Rows:
-    """What the database would say of jobs, and how often it was asked."""
+    """What the database returns for jobs, and how often it was called."""
 
     def __init__(self, *, failures: int = 0) -> None:
         self.ended: dict[str, Mapping[str, Any]] = {}
         self.failures = failures
-        self.asked = 0
+        self.calls = 0
 
     def end(self, ref: events.JobRef, status: str = "completed") -> None:
         """This job has ended so."""
@@ -48,7 +48,7 @@ class Rows:
         }
 
     async def __call__(self, job_ids: list[str]) -> Sequence[Mapping[str, Any]]:
-        self.asked += 1
+        self.calls += 1
         if self.failures:
             self.failures -= 1
             raise OSError("the database is away")
@@ -82,12 +82,12 @@ async def test_a_job_whose_events_are_gone_is_told_from_its_row(
     (answer,) = follower.seen
     assert isinstance(answer, Expired)
     assert answer.ended
-    (ending,) = answer.state
-    assert (ending.type, ending.run, ending.topic) == (f"job.{status}", 1, f"job:{ref.id}")
-    assert ending.at == "2026-01-02T02:04:05.678Z"
-    assert ending.data["cost"] == "2"
-    assert ending.key == f"{ref.id}:1:end"
-    assert answer.cursor == ending.id
+    (terminal,) = answer.state
+    assert (terminal.type, terminal.run, terminal.topic) == (f"job.{status}", 1, f"job:{ref.id}")
+    assert terminal.at == "2026-01-02T02:04:05.678Z"
+    assert terminal.data["cost"] == "2"
+    assert terminal.key == f"{ref.id}:1:end"
+    assert answer.cursor == terminal.id
 
 
 async def test_a_client_hears_the_ending_as_the_last_event(backend: Backend) -> None:
@@ -100,11 +100,11 @@ async def test_a_client_hears_the_ending_as_the_last_event(backend: Backend) -> 
         return {"terminal_events": await rows(arguments["request"]["jobs"])}
 
     async with Client(call, backend.client()) as client, asyncio.timeout(20):
-        expired, ending = [event async for event in client.follow(ref.id)]
+        expired, terminal = [event async for event in client.follow(ref.id)]
     assert isinstance(expired, Expired)
     assert expired.state == ()
-    assert isinstance(ending, Envelope)
-    assert ending.ends_job
+    assert isinstance(terminal, Envelope)
+    assert terminal.ends_job
 
 
 async def test_a_job_that_goes_on_is_followed(backend: Backend, publisher: Publisher) -> None:
@@ -114,26 +114,26 @@ async def test_a_job_that_goes_on_is_followed(backend: Backend, publisher: Publi
     await follower.sees(1)
     await append(publisher, ref, STARTED, events.JobCompleted(output={}))
     assert [event.type for event in await follower.until_end()] == ["job.started", "job.completed"]
-    assert rows.asked == 1
+    assert rows.calls == 1
 
 
 async def test_a_job_that_is_heard_of_needs_no_look_at_its_row(
     backend: Backend, publisher: Publisher
 ) -> None:
-    """The database is not asked for what the log says."""
+    """The database is not read for what the log has."""
     rows, ref = Rows(), job()
     await append(publisher, ref, events.JobQueued(job_type="noop"), STARTED)
     follower = Followed(reader_of(backend, rows), f"job:{ref.id}")
     await follower.sees(2)
     await append(publisher, ref, events.JobCompleted(output={}))
     await follower.until_end()
-    assert rows.asked == 0
+    assert rows.calls == 0
 
 
 async def test_an_ending_that_redis_lost_is_found_in_the_row(
     backend: Backend, publisher: Publisher
 ) -> None:
-    """A log without its end is silent: after a while the row is asked, though the database was away."""
+    """A log without its end is silent: after a while the row is read, though the database was away."""
     rows, ref = Rows(failures=1), job()
     await append(publisher, ref, events.JobQueued(job_type="noop"), STARTED)
     reader = reader_of(backend, rows, silence=0.05, doubt=0.1)
@@ -150,7 +150,7 @@ async def test_an_ending_that_redis_lost_is_found_in_the_row(
 async def test_a_database_that_is_away_keeps_nobody_from_following(
     backend: Backend, publisher: Publisher
 ) -> None:
-    """Events are told; the row is asked again later."""
+    """Events are yielded; the row is read again later."""
     rows, ref = Rows(failures=1_000), job()
     follower = Followed(reader_of(backend, rows), f"job:{ref.id}")
     await follower.sees(1)

@@ -115,7 +115,7 @@ async def test_without_an_identity_the_check_still_tells(
 async def test_a_follower_outlives_the_server(
     own_redis: EmbeddedRedis, mortal: Backend, publisher: Publisher, reader: Reader
 ) -> None:
-    """Killed and back with everything: the follower misses nothing and is told nothing twice."""
+    """Killed and back with everything: the follower misses nothing and gets nothing twice."""
     ref = job()
     await append(publisher, ref, STARTED, stage("a"))
     follower = Followed(reader, f"job:{ref.id}")
@@ -196,8 +196,8 @@ async def test_a_subscription_without_a_sign_of_life_is_made_anew(
         await eventually(lambda: subscriptions._pubsub not in {None, first})
         await inbox.get(5)
         client: Any = mortal.client()
-        await client.publish("uvian:events:job:x", "heard")
-        assert await inbox.get(5) == b"heard"
+        await client.publish("uvian:events:job:x", "received")
+        assert await inbox.get(5) == b"received"
 
 
 async def test_a_quiet_subscription_is_left_alone(mortal: Backend) -> None:
@@ -212,16 +212,16 @@ async def test_a_quiet_subscription_is_left_alone(mortal: Backend) -> None:
 
 
 async def test_a_line_knows_the_server_behind_it(own_redis: EmbeddedRedis, mortal: Backend) -> None:
-    """After a restart at the same address a line names another server, on its first call."""
-    line = DedicatedConnection(mortal.client(), "uvian")
-    mortal.defer(line.close)
-    before, _ = await line.request("PING")
+    """After a restart at the same address a connection names another server, on its first call."""
+    dedicated = DedicatedConnection(mortal.client(), "uvian")
+    mortal.defer(dedicated.close)
+    before, _ = await dedicated.request("PING")
     assert len(before) == 81
     own_redis.restart()
     with pytest.raises(RedisAway):
         # The first call on the broken connection fails, for it carries the old name …
-        await line.call(connection.Script("return ARGV[2]"))
-    after = (await line.call(connection.Script("return ARGV[2]"))).decode()
+        await dedicated.call(connection.Script("return ARGV[2]"))
+    after = (await dedicated.call(connection.Script("return ARGV[2]"))).decode()
     assert after not in {before, ""}
 
 
@@ -243,7 +243,7 @@ async def test_a_cancellation_is_never_swallowed(own_redis: EmbeddedRedis) -> No
 
 
 async def test_patience_ends(own_redis: EmbeddedRedis) -> None:
-    """A command waits for Redis as long as it was told to, over all layers, and then fails."""
+    """A command waits for Redis for its patience, over all layers, and then fails."""
     redis = redis_from_url(own_redis.url, patience=0.2)
     assert await redis.ping()
     own_redis.kill()

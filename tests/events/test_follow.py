@@ -55,7 +55,7 @@ def assert_whole(seen: list[Envelope]) -> None:
 async def test_a_follower_sees_a_job_from_first_to_last(
     publisher: Publisher, reader: Reader
 ) -> None:
-    """Half of it read, half of it heard, and it ends by itself."""
+    """Half of it read, half of it received, and it ends by itself."""
     ref = job()
     await append(publisher, ref, STARTED, stage("a"))
     follower = Followed(reader, f"job:{ref.id}")
@@ -80,7 +80,7 @@ async def test_a_follower_goes_on_from_a_cursor(publisher: Publisher, reader: Re
 async def test_following_a_job_that_is_over_ends_at_once(
     publisher: Publisher, reader: Reader
 ) -> None:
-    """Even from the cursor of its ending, after which nothing will ever come."""
+    """Even from the cursor of its terminal event, after which nothing will ever come."""
     ref = job()
     await append(publisher, ref, STARTED, COMPLETED)
     seen = await Followed(reader, f"job:{ref.id}").until_end()
@@ -89,7 +89,7 @@ async def test_following_a_job_that_is_over_ends_at_once(
 
 
 async def test_an_ending_in_the_past_is_not_the_end(publisher: Publisher, reader: Reader) -> None:
-    """A job that was retried is followed to the ending of its latest run."""
+    """A job that was retried is followed to the terminal event of its latest run."""
     ref = job()
     await append(publisher, ref, STARTED, COMPLETED)
     again = ref._replace(run=2)
@@ -173,7 +173,7 @@ async def test_a_jump_in_seq_is_read(
     follower = Followed(reader, f"job:{ref.id}")
     await follower.sees(1)
     monkeypatch.setattr(Inbox, "put", loses_one)
-    await append(publisher, ref, stage("lost"), stage("heard"), COMPLETED)
+    await append(publisher, ref, stage("lost"), stage("received"), COMPLETED)
     assert_whole(await follower.until_end())
 
 
@@ -213,7 +213,7 @@ async def test_a_gap_too_old_is_a_snapshot(
 async def test_after_a_flush_nobody_is_left_in_the_dark(
     publisher: Publisher, reader: Reader, client: Redis
 ) -> None:
-    """The epoch changes under a follower: it is told, and goes on."""
+    """The epoch changes under a follower: it gets a snapshot, and goes on."""
     ref = job()
     await append(publisher, ref, STARTED, stage("a"))
     follower = Followed(reader, f"job:{ref.id}")
@@ -266,7 +266,7 @@ class ScriptedReader(Reader):
         yield self
 
     async def get(self, _silence: float) -> Any:
-        """The next line of the script; when it is over, silence."""
+        """The next answer of the script; when it is over, silence."""
         step = next(self._script, None)
         if step is None:
             self.visible = len(self._log)
@@ -290,7 +290,7 @@ def raw(event: Envelope) -> bytes:
 
 
 def log_of(count: int) -> list[Envelope]:
-    """A job's log with its ending."""
+    """A job's log with its terminal event."""
     types = [*["stage.started"] * (count - 1), "job.completed"]
     return [
         Envelope(f"e-{n}-c{n}", n, "job:j", f"j:1:{n}", type_, "", "j", 1, 0, {})

@@ -99,7 +99,7 @@ async def test_pages_are_one_answer(
 async def test_the_same_seq_used_twice_is_noticed(
     publisher: Publisher, reader: Reader, client: Redis
 ) -> None:
-    """After a lost write another event has that seq: only the check in the cursor tells."""
+    """After a lost write another event has that seq: only the check in the cursor shows it."""
     ref = job()
     await append(publisher, ref, STARTED, stage("a"), stage("lost"))
     [*_, seen] = (await reader.read(f"job:{ref.id}")).events  # type: ignore[union-attr]
@@ -273,7 +273,7 @@ async def test_after_a_flush_a_snapshot_restores_the_message(
 async def test_a_newcomer_to_a_long_job_gets_its_state(
     publisher: Publisher, reader: Reader
 ) -> None:
-    """Who comes late to an answer of two thousand pieces is told the text, not the pieces."""
+    """A late reader of an answer of two thousand deltas gets the text, not the deltas."""
     ref = job()
     started = events.MessageStarted(message_id="m", conversation_id="c")
     deltas = [events.MessageDelta(message_id="m", offset=n, text="x") for n in range(2000)]
@@ -327,7 +327,7 @@ async def test_a_newcomer_to_a_user_reads_the_rows(publisher: Publisher, reader:
 
 
 async def test_ended_is_the_latest_run(publisher: Publisher, reader: Reader) -> None:
-    """A job that runs again has not ended, though its log contains an ending."""
+    """A job that runs again has not ended, though its log contains a terminal event."""
     ref = job()
     await append(publisher, ref, STARTED, COMPLETED)
     assert (await reader.read(f"job:{ref.id}")).ended
@@ -340,7 +340,7 @@ words = st.text("0123456789abcdefghijklmnopqrstuvwxyz", min_size=1, max_size=16)
 
 @given(words, st.integers(0, 10**14), words)
 def test_cursors_survive_being_written_down(epoch: str, seq: int, check: str) -> None:
-    """A cursor is what it was after a client has kept it as text."""
+    """A cursor is what it was after a client has stored it as text."""
     cursor = Cursor(epoch, seq, check)
     assert Cursor.parse(str(cursor)) == cursor
 

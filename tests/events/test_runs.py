@@ -1,4 +1,4 @@
-"""The runs that a topic tells of: within a job they never fall, between jobs they mean nothing."""
+"""The runs in a topic: within a job they never fall, between jobs they mean nothing."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def ended(ref: JobRef) -> events.MessageReset:
     return events.MessageReset(message_id=f"m-{ref.id}", final=True)
 
 
-async def told(client: Redis) -> list[Envelope]:
+async def appended(client: Redis) -> list[Envelope]:
     """The conversation's log."""
     raw = await client.xrange(KEYS.log(f"conversation:{CONVERSATION}"))
     return [Envelope.parse(fields[b"e"]) for _, fields in raw]
 
 
 def falls(log: Iterable[Envelope]) -> list[Envelope]:
-    """The events of a run lower than one that was told of before, of the same job and epoch."""
+    """The events of a run lower than one that came before, of the same job and epoch."""
     highest: dict[tuple[str | None, str], int] = {}
     fallen = []
     for event in log:
@@ -64,7 +64,7 @@ async def test_a_conversation_tells_of_jobs_whose_runs_differ(
     await append(publisher, first, started(first), ended(first))
     assert await append(publisher, second, started(second)) == [Appended.APPENDED]
     await publisher.close()
-    log = await told(client)
+    log = await appended(client)
     assert [event.run for event in log] == [3, 3, 1]
     assert falls(log) == []
 
@@ -83,7 +83,7 @@ async def test_runs_never_fall_within_a_job_whoever_tells_of_them(
         answers += await append(chance.choice(publishers), ref, what)
     for publisher in publishers:
         await publisher.close()
-    log = await told(client)
+    log = await appended(client)
     assert Appended.FENCED in answers
     assert answers.count(Appended.APPENDED) == len(log)
     assert falls(log) == []
@@ -92,15 +92,15 @@ async def test_runs_never_fall_within_a_job_whoever_tells_of_them(
 async def test_a_redis_that_was_emptied_begins_another_epoch(
     backend: Backend, client: Redis
 ) -> None:
-    """It has forgotten the fence: a run that was overtaken is told of again, where everybody reads anew."""
+    """It has forgotten the fence: a run that was overtaken is appended again, where everybody reads anew."""
     publisher = Publisher(backend.client(), "uvian")
     await append(publisher, chat("a", 2), started(chat("a", 2)))
-    before = await told(client)
+    before = await appended(client)
     await client.flushall()
     await append(publisher, chat("a", 1), started(chat("a", 1)))
     await append(publisher, chat("a", 2), started(chat("a", 2)))
     assert await append(publisher, chat("a", 1), started(chat("a", 1))) == [Appended.FENCED]
     await publisher.close()
-    log = [*before, *await told(client)]
+    log = [*before, *await appended(client)]
     assert [event.run for event in log] == [2, 1, 2]
     assert falls(log) == []

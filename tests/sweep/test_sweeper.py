@@ -147,11 +147,11 @@ async def test_a_mute_redis_does_not_slow_the_sweep(ward: Ward, mute: str) -> No
     assert healer.sweeper.age is not None
 
 
-async def test_endings_wait_until_those_who_ran_the_jobs_have_told_the_rest(
+async def test_terminal_events_wait_until_the_workers_have_published_the_rest(
     ward: Ward, own_redis: EmbeddedRedis
 ) -> None:
-    """An ending seals its run: told by a sweeper as soon as Redis is back, it would refuse what the
-    worker's events say that waited as long. Sweep after sweep finds it: none piles up, none is lost.
+    """A terminal event seals its run: published by a sweeper as soon as Redis is back, it would refuse the
+    worker's events that waited as long. Sweep after sweep finds it: none piles up, none is lost.
     """
     url = own_redis.url
     own_redis.kill()
