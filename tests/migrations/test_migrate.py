@@ -571,7 +571,7 @@ class TestWhatIsNewIsClosed:
     """Default privileges of a team must not hand out what a migration creates."""
 
     def test_a_file_that_creates_something_ends_with_closing_it(self) -> None:
-        """`select uvian._close();` takes back what the owner's defaults gave; functions/access makes it."""
+        """`select uvian._close();` takes back what the owner's defaults gave; functions/callers makes it."""
         for migration in load().files:
             creates = re.search(
                 r"^\s*create\s+(?:or\s+replace\s+)?(table|function|view|materialized|sequence|type|domain)\b",

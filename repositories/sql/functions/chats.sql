@@ -35,7 +35,7 @@ begin
     chats := uvian._hold_open_chats(post_message.conversation_id);
   end if;
   payers := uvian._hold_chats(post_message.conversation_id, chats, caller);
-  perform uvian._require_member(post_message.conversation_id, caller, false);  -- still
+  perform uvian._require_member(post_message.conversation_id, caller, false);  -- again: it may have changed before the locks
 
   input := post_message.options || jsonb_build_object('conversation_id', post_message.conversation_id);
   answer := uvian._posted_before(caller, post_message.idempotency_key, input, post_message.content);
@@ -148,7 +148,7 @@ begin
   perform uvian._require_member(stop_answer.conversation_id, caller, false);
   chats := uvian._hold_open_chats(stop_answer.conversation_id);
   payers := uvian._hold_chats(stop_answer.conversation_id, chats, null);
-  perform uvian._require_member(stop_answer.conversation_id, caller, false);  -- still
+  perform uvian._require_member(stop_answer.conversation_id, caller, false);  -- again: it may have changed before the locks
   chats := array(select j.id from uvian._jobs(chats) j
                  where j.its_turn and (stop_answer.job_id is null or j.id = stop_answer.job_id));
   before := array(select j.id from uvian._jobs(array[stop_answer.job_id]) j
@@ -160,7 +160,8 @@ begin
   return case when uvian._is_service() then answer else jsonb_build_object('stopped', answer -> 'stopped') end;
 end $$;
 
--- Who waits ends, who runs is requested to. The caller holds them, their conversation, slots and accounts.
+-- Cancels chats that wait, and requests the workers of those that run to stop. The caller holds the rows of the
+-- jobs, their conversation, slots and accounts.
 -- → {cancel: [{id, run}], terminal_events: […]}: whose workers receive it, and what is to be announced.
 create or replace function uvian._cancel_chats(chats uuid[]) returns jsonb
 language plpgsql
@@ -181,8 +182,8 @@ begin
     'terminal_events', coalesce((select jsonb_agg(uvian._terminal_event(j)) from uvian._jobs(waiting) j), '[]'));
 end $$;
 
--- Everything that is locked before chats are cancelled and, maybe, one is added for a user: slots and
--- accounts of all of them at once. Answers whose accounts may change.
+-- Locks everything that cancelling chats, and adding one for a user, needs: slots and accounts of all of them at
+-- once. Returns the users whose accounts may change.
 create or replace function uvian._hold_chats(in_conversation uuid, chats uuid[], newcomer uuid) returns uuid[]
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -261,8 +262,8 @@ begin
                    order by j.turn desc limit 1), 0);
 end $$;
 
--- Where nobody has the turn, the first who waits and is due gets it; answers who did. The caller holds
--- the conversations. A row that somebody holds is left to the next sweep: nobody overtakes it.
+-- Gives the turn of each conversation without one to its first chat that waits and is due; returns those chats.
+-- The caller holds the conversations. A row that is locked elsewhere is left to the next sweep: nobody overtakes it.
 create or replace function uvian._give_turns(of_conversations uuid[]) returns uuid[]
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -291,7 +292,7 @@ begin
   return given;
 end $$;
 
--- The next sweep looks at who is first in line. Nothing for what is no conversation.
+-- Lets the next sweep look at the first chat in line. Does nothing if there is no such conversation.
 create or replace function uvian._reconsider_turn(of_conversation uuid, after interval) returns void
 language sql
 set search_path = ''

@@ -1,6 +1,7 @@
 -- Who works on what: by id (a queue said so) or the next that is due (polling without a queue).
 --
--- A poison job, maybe (job_state.isolated: it crashed several workers), runs alone: an idle worker takes it and nothing beside it.
+-- A job that may be a poison job (job_state.isolated: it crashed several workers) runs alone: an idle worker takes
+-- it and nothing beside it.
 
 -- Claims jobs by their ids and runs, which a queue named; a repeat gets the same answer.
 -- {worker, lease_seconds, jobs: [{id, run}]}
@@ -138,7 +139,7 @@ begin
     from unnest(ids) with ordinality o (id, n) join uvian._claimed(ids, by_worker) c on c.id = o.id));
 end $$;
 
--- Held by everybody who claims for this worker: what it has is then what it will have.
+-- Serialises the claims of one worker, so that its set of jobs cannot change in between.
 create or replace function uvian._lock_worker(by_worker text) returns void
 language plpgsql
 set search_path = ''
@@ -147,8 +148,8 @@ begin
   perform pg_advisory_xact_lock(hashtextextended('uvian worker ' || by_worker, 0));
 end $$;
 
--- Queued → processing. The caller holds the rows. When they were to be dispatched again stays
--- written: the sweep clears it from those that still run then, which few do.
+-- Queued → processing. The caller holds the rows. `redispatch_at` is not cleared here: the sweep clears it for
+-- the few jobs that still run when it is due.
 create or replace function uvian._start(these uuid[], by_worker text, lease_seconds double precision, by_nonce uuid)
 returns void
 language plpgsql
@@ -168,9 +169,8 @@ begin
     from started j join uvian.job_state s on s.job_id = j.id;
 end $$;
 
--- A claim refused: arq has forgotten the id, so the run is bumped and offered again, later each time. A
--- waiting job that is claimed all the same will be offered when its turn or slot comes: when it is
--- to be looked at again stays as it is.
+-- Refuses a claim: arq has forgotten the id, so the job gets a new run, which is dispatched later each time. For a
+-- job that waits for its turn or slot `redispatch_at` stays: it is dispatched when that comes.
 create or replace function uvian._refuse(these uuid[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off

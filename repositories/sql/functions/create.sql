@@ -61,8 +61,8 @@ begin
       where (a ->> 'created')::boolean and (a -> 'job' ->> 'cost')::numeric > 0)));
 end $$;
 
--- One answer per item, in order; null where the item must be requested again, alone: its request was
--- made by another in this moment, or what came before it in the batch stood in its way.
+-- One answer per item, in order; null if the item must be tried again alone: another call made the same request
+-- at this moment, or earlier items of the batch used up the balance or the limit.
 create or replace function uvian._create_batch(items jsonb, redispatch_in interval) returns jsonb[]
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -172,7 +172,7 @@ begin
       end as code
     from weighed k
   ), counted as (
-    -- As if all items before it were made; who is refused for their sake is requested again alone.
+    -- As if all items before it were made; an item that is refused only because of them is tried again alone.
     select c.*, coalesce(a.balance, 0) as balance,
            sum(c.price) filter (where c.code is null and c.existing is null)
              over (partition by c.user_id order by c.n) as spent,
@@ -216,8 +216,8 @@ begin
   from judged j order by j.n;
 end $$;
 
--- What the operator's settings have against such a job; null: nothing. Every door asks it: whatever makes a
--- job, or queues one that had ended. `door` is null for the service and for manual edits; `browser` is a signed-in
+-- Why the operator's settings forbid this job; null if they allow it. Everything that creates a job, or queues one
+-- that had ended, calls it. `door` is null for the service and for manual edits; `browser` is a signed-in
 -- user, anything else an anonymous one.
 create or replace function uvian._against(of_type text, input jsonb, door text) returns jsonb
 language plpgsql stable
@@ -292,7 +292,7 @@ begin
   return answer -> 'jobs' -> 0;
 end $$;
 
--- Raises what is against such a job, if anything is.
+-- Raises the refusal of such a job, if the settings forbid it.
 create or replace function uvian._require_allowed(of_type text, input jsonb, door text) returns void
 language plpgsql stable
 set search_path = ''

@@ -79,7 +79,8 @@ begin
   end loop;
 end $$;
 
--- Whether one of these is being removed just now. A removal that takes longer has died.
+-- Registers files before they are stored; true if one of them is being removed at this moment. A removal that is
+-- older than two minutes counts as failed.
 create or replace function uvian._register_files(of_job uuid, paths jsonb) returns boolean
 language plpgsql
 set search_path = ''
@@ -174,7 +175,7 @@ as $$
   where split_part(p.path, '/', 1) = request ->> 'user_id' and uvian._is_named(p.path)
 $$;
 
--- What named them is gone, or names something else now.
+-- Lets the next sweep look at files whose row is gone or names another file.
 create or replace function uvian._check_files() returns trigger
 language plpgsql security definer
 set search_path = ''

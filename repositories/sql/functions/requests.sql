@@ -1,6 +1,6 @@
 -- What a user may do with a job of their own, and the service for one: cancel it, run it again.
 
--- Queued: ends at once. Processing: its worker is requested to. Ended: answers how.
+-- Cancels a job. Queued: it ends at once. Processing: its worker is requested to stop. Ended: returns how it ended.
 -- → {job, cancelled, requested, terminal_event?, dispatch, accounts}
 create or replace function uvian.cancel_job(job_id uuid, user_id uuid default null) returns jsonb
 language plpgsql security definer

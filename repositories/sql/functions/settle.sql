@@ -58,9 +58,8 @@ begin
                             'accounts', uvian._accounts(paying));
 end $$;
 
--- What the outcomes that a worker reports come to. Only the run that holds the job has a say, and of
--- several outcomes for one run the first. A chat that was cancelled pays for what is kept of its answer,
--- and nothing when that is nothing.
+-- Decides what each reported outcome makes of its job. Only the run that holds the lease counts, and only its
+-- first outcome. A cancelled chat is charged for the part of its answer that is stored; for no answer, nothing.
 create or replace function uvian._verdicts(items jsonb, by_worker text) returns setof uvian._verdict
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -121,8 +120,8 @@ begin
   end if;
 end $$;
 
--- The end: the row, its turn, its answer, its reservation, its lease, its announcement, and what this
--- run is answered.
+-- Ends jobs: the row, its turn, its answer, its reservation, its lease, its announcement, and the run's row in the
+-- history.
 create or replace function uvian._end(verdicts uvian._verdict[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -226,8 +225,8 @@ begin
     on conflict do nothing;
 end $$;
 
--- Stores what chats that have ended say, in place of what an earlier run said; answers whose is stored.
--- The caller holds the conversations.
+-- Stores the answers of chats that have ended, in place of an earlier run's; returns the jobs whose answers were
+-- stored. The caller holds the conversations.
 create or replace function uvian._store_answers(verdicts uvian._verdict[]) returns uuid[]
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -268,7 +267,7 @@ begin
   return stored;
 end $$;
 
--- Whether there is something to keep of a run that ended so: its result has a text, its job a conversation.
+-- Whether a run left an answer to store: its result has a text, and its job a conversation.
 create or replace function uvian._is_kept(result jsonb, in_conversation uuid) returns boolean
 language plpgsql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -278,8 +277,8 @@ begin
     and exists (select from uvian.conversations c where c.id = in_conversation);
 end $$;
 
--- What stays of jobs that have ended, and what goes: what is charged for is kept, in this transaction;
--- of what a run has stored otherwise nobody shall see anything.
+-- Keeps the concepts that jobs were charged for, and removes the others that their runs stored: all in this
+-- transaction, so that nobody sees what nobody was charged for.
 create or replace function uvian._keep_results(verdicts uvian._verdict[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off

@@ -264,7 +264,7 @@ begin
   return case when uvian._is_service() then answer else jsonb_build_object('removed', answer -> 'removed') end;
 end $$;
 
--- Refuses who takes no part in the conversation, and who is not its owner where only the owner may.
+-- Refuses a user who is no member of the conversation, or not its owner where only the owner may.
 create or replace function uvian._require_member(in_conversation uuid, caller uuid, as_owner boolean) returns void
 language plpgsql stable
 set search_path = '' set jit = off set enable_seqscan = off
@@ -296,8 +296,8 @@ begin
   end if;
 end $$;
 
--- Who comes by a door needs `chat` to be open there, and cannot pile up conversations that nobody has said
--- anything in: those with messages cost a chat each. One at a time, so that the limit is exact.
+-- A user who comes by a door needs `chat` to be open there, and may have only a few conversations without a message:
+-- those with messages cost a chat each. One call at a time, so that the limit is exact.
 create or replace function uvian._require_room(caller uuid, door text) returns void
 language plpgsql
 set search_path = ''

@@ -52,7 +52,7 @@ begin
   end loop;
 end $$;
 
--- A limit that is not there is not counted for.
+-- The free slots of a user and type; a very large number if the type has no limit.
 create or replace function uvian._slots_free(of_user uuid, of_type text) returns integer
 language sql stable
 set search_path = ''
@@ -66,7 +66,7 @@ as $$
     2147483647)
 $$;
 
--- Who may go next where these jobs have left a slot, or wait for one. The caller holds the slots.
+-- Dispatches the jobs that are admitted to slots which these jobs left, or wait for. The caller holds the slots.
 create or replace function uvian._next(after_jobs uuid[]) returns jsonb
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -81,9 +81,9 @@ begin
                    from uvian._jobs(admitted_now) j), '[]');
 end $$;
 
--- Who may go now that these jobs are there, have left a turn or a slot, or wait for one. The caller
--- holds their conversations and slots. The turn may go to a chat of another user, whose slot is not
--- held: it is tried, and left to the next sweep where another has it.
+-- Gives turns, then admits jobs, wherever these jobs are new, have left a turn or a slot, or wait for one. The
+-- caller holds their conversations and slots. A turn may go to a chat of another user, whose slots are not held:
+-- they are tried, and left to the next sweep if another transaction holds them.
 create or replace function uvian._let_in(because_of uuid[], redispatch_in interval) returns uuid[]
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -120,8 +120,8 @@ begin
   return admitted_now;
 end $$;
 
--- Admits those who wait and are due, oldest first, as far as there are slots; answers them for
--- dispatch. A row that somebody holds is left to the next sweep. Null: another holds the slot.
+-- Admits jobs that wait and are due, oldest first, as far as there are slots; returns them for dispatch. A row that
+-- is locked elsewhere is left to the next sweep. Null: another transaction holds the slots.
 create or replace function uvian._admit(of_user uuid, of_type text, redispatch_in interval) returns uuid[]
 language plpgsql
 set search_path = ''
@@ -166,7 +166,8 @@ as $$
     where s.job_id = w.id
 $$;
 
--- They are looked at now; who is let in, or must be looked at again, is written down afterwards.
+-- Clears `redispatch_at` of jobs that wait and are considered now; what is admitted, or must be considered again,
+-- is written afterwards.
 create or replace function uvian._consider(waiting uuid[]) returns void
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off
@@ -177,7 +178,7 @@ begin
     where s.job_id = any (waiting) and j.id = s.job_id and j.status = 'queued' and not j.admitted;
 end $$;
 
--- Whoever waits under a limit that has changed is looked at again; of each user the first will do.
+-- After a limit has changed, the next sweep considers the first waiting job of each user again.
 create or replace function uvian._limit_changed() returns trigger
 language plpgsql security definer
 set search_path = ''

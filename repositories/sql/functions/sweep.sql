@@ -99,7 +99,7 @@ begin
                              cardinality(announced), forwarded));
 end $$;
 
--- Of these jobs those that nobody else holds; they, and what is remembered of them, are held now.
+-- Locks those of these jobs that no other transaction has locked, with their job_state; returns them.
 create or replace function uvian._hold(of_jobs uuid[]) returns uuid[]
 language plpgsql
 set search_path = '' set jit = off set enable_seqscan = off
@@ -202,7 +202,7 @@ language plpgsql
 set search_path = '' set jit = off set enable_hashjoin = off set enable_mergejoin = off
 as $$
 begin
-  -- Who died together is marked before the first of them is buried.
+  -- Mark all jobs of a crashed worker before the first of them is reaped.
   update uvian.job_leases l set shared = true
     where not l.shared and l.worker in (
       select o.worker from uvian.job_leases o

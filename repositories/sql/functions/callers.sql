@@ -1,5 +1,5 @@
--- Who may come in: who is calling, by which door, whether what they say can be read at all, and whom the
--- default privileges of a team would let in.
+-- The caller: service or user, by which door, and how its values are read. Rights on tables stand in tables/,
+-- those on functions at the end of each file.
 
 -- Whether the caller is the service rather than a signed-in user: whoever has the privileges of
 -- service_role or of this schema's owner. Inside `security definer` functions current_user is the
@@ -15,7 +15,7 @@ as $$
   where n.nspname = 'uvian'
 $$;
 
--- In whose name; null: the operator's.
+-- The user on whose behalf the caller acts; null means the operator.
 create or replace function uvian._caller(of_user uuid) returns uuid
 language plpgsql stable
 set search_path = ''
@@ -63,7 +63,7 @@ begin
   end if;
 end $$;
 
--- Null for what is none.
+-- Parses a UUID; null if the text is not one.
 create or replace function uvian._uuid(of_text text) returns uuid
 language plpgsql immutable
 set search_path = ''
