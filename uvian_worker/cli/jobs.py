@@ -170,7 +170,7 @@ def _print_cancelled(row: Row, was_over: bool) -> None:
         screen.print(Text.assemble(("✓ ", "green"), f"{row['id']} {what}"))
     elif status == "processing":
         screen.print(
-            f"Its worker was asked to stop and has not yet; see: {program()} watch {row['id']}"
+            f"Its worker has the cancellation and has not stopped yet; see: {program()} watch {row['id']}"
         )
     else:
         ended = Text.assemble("It had ended before: ", status_text(status))

@@ -69,7 +69,7 @@ def migrate(
         raise typer.BadParameter("--status changes nothing: leave out --bootstrap.")
     if export is not None:
         if bootstrap or url is not None:
-            raise typer.BadParameter("--export asks no database: leave out --bootstrap and --url.")
+            raise typer.BadParameter("--export needs no database: leave out --bootstrap and --url.")
         raise typer.Exit(_export(export, status, as_json))
     if status:
         raise typer.Exit(run(_show_status(url, as_json)))

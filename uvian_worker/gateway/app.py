@@ -90,6 +90,48 @@ class Gateway:
 
 def application(gateway: Gateway) -> web.Application:
     """All endpoints; starting and closing what they stand on is the caller's."""
+    preflight, allow = across_origins(gateway.origins)
+    in_flight = InFlight()
+    app = web.Application(
+        client_max_size=gateway.max_body,
+        middlewares=[attended, in_flight.counted, errors_as_problems, preflight],
+    )
+    app.on_response_prepare.extend((dressed, allow, in_flight.said))
+    _add_operations(app, gateway)
+    _add_plain_paths(app, gateway)
+    feeds, sockets, streams = _add_live(app, gateway)
+
+    async def hang_up(seconds: float) -> None:
+        streams.close()
+        await sockets.close()
+        await in_flight.over(seconds)
+        await feeds.close()
+
+    app[HANG_UP] = hang_up
+    return app
+
+
+def _add_operations(app: web.Application, gateway: Gateway) -> None:
+    for endpoints in _endpoints(gateway):
+        for operation, answer in endpoints.handlers():
+            handler = handler_of(operation, answer, _admission(gateway))
+            app.router.add_route(operation.method, operation.route, handler)
+
+
+def _add_plain_paths(app: web.Application, gateway: Gateway) -> None:
+    """Those that are not JSON in, JSON out for a signed-in user."""
+    health = Health(SharedChecks(gateway.checks))
+    app.router.add_get("/health/live", health.live)
+    app.router.add_get("/health/ready", health.ready)
+    app.router.add_get("/openapi.json", _document())
+    app.router.add_post("/v1/wake", Wake(gateway.sweeper, gateway.wake_secret).handle)
+    if isinstance(gateway.images, LocalImages):
+        app.router.add_get("/v1/files/{user_id}/{name}", FolderFiles(gateway.images).handle)
+    app.router.add_routes(Page(pictures_from=gateway.pictures_from).routes())
+
+
+def _add_live(app: web.Application, gateway: Gateway) -> tuple[Feeds, LiveSockets, JobStreams]:
+    """Where events are followed: sockets and streams, over the same feeds."""
     feeds, topics = Feeds(gateway.reader), Topics(gateway.database)
     sockets = LiveSockets(
         Rules(feeds, topics, gateway.membership, gateway.verifier, gateway.limits),
@@ -105,36 +147,9 @@ def application(gateway: Gateway) -> web.Application:
         gateway.addresses,
         clock=time.time,
     )
-    preflight, allow = across_origins(gateway.origins)
-    in_flight = InFlight()
-    app = web.Application(
-        client_max_size=gateway.max_body,
-        middlewares=[attended, in_flight.counted, errors_as_problems, preflight],
-    )
-    app.on_response_prepare.extend((dressed, allow, in_flight.said))
-    for endpoints in _endpoints(gateway):
-        for operation, answer in endpoints.handlers():
-            handler = handler_of(operation, answer, _admission(gateway))
-            app.router.add_route(operation.method, operation.route, handler)
     app.router.add_get("/v1/live", sockets.handle)
     app.router.add_get("/v1/jobs/{job_id}/events", streams.handle)
-    health = Health(SharedChecks(gateway.checks))
-    app.router.add_get("/health/live", health.live)
-    app.router.add_get("/health/ready", health.ready)
-    app.router.add_get("/openapi.json", _document())
-    app.router.add_post("/v1/wake", Wake(gateway.sweeper, gateway.wake_secret).handle)
-    if isinstance(gateway.images, LocalImages):
-        app.router.add_get("/v1/files/{user_id}/{name}", FolderFiles(gateway.images).handle)
-    app.router.add_routes(Page(pictures_from=gateway.pictures_from).routes())
-
-    async def hang_up(seconds: float) -> None:
-        streams.close()
-        await sockets.close()
-        await in_flight.over(seconds)
-        await feeds.close()
-
-    app[HANG_UP] = hang_up
-    return app
+    return feeds, sockets, streams
 
 
 def document() -> dict[str, Any]:

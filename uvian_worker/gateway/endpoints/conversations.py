@@ -22,7 +22,7 @@ from uvian_worker.gateway.http.operations import (
     Request,
     Shown,
 )
-from uvian_worker.gateway.http.pagination import Page, PageCursor, PageQuery
+from uvian_worker.gateway.http.pagination import Page, PageCursor, PageQuery, shown_of
 
 Title = Annotated[str, Field(min_length=1, max_length=200, pattern=STORABLE)]
 
@@ -143,8 +143,7 @@ class ConversationEndpoints(Endpoints, tag="conversations"):
         found = await UserConversations(self._database, request.user.id).list(
             limit=limit + 1, before=before
         )
-        shown = found[:limit]
-        more = len(found) > limit
+        shown, more = shown_of(found, limit)
         return Answer(
             ConversationPage(
                 items=[Conversation.model_validate(each) for each in shown],

@@ -21,7 +21,7 @@ from uvian_worker.gateway.http.operations import (
     Request,
     Shown,
 )
-from uvian_worker.gateway.http.pagination import Page
+from uvian_worker.gateway.http.pagination import Page, shown_of
 
 
 class Account(Shown):
@@ -78,8 +78,7 @@ class CreditEndpoints(Endpoints, tag="credits"):
         limit, cursor = request.query.limit, request.query.cursor
         before = None if cursor is None else int(cursor)
         found = await self._ledger.entries(request.user.id, limit=limit + 1, before=before)
-        shown = found[:limit]
-        more = len(found) > limit
+        shown, more = shown_of(found, limit)
         return Answer(
             Entries(
                 items=[Entry.model_validate(each) for each in shown],

@@ -93,7 +93,7 @@ class FolderFiles:
         signature = request.query.get("signature", "")
         if not self._images.verify(path, expires=expires, signature=signature):
             raise Problem(
-                "forbidden", "The address was not signed, or has expired: ask for another."
+                "forbidden", "The address was not signed, or has expired: request another."
             )
         left = max(0, int(expires) - int(time.time()))
         piece, size = await self._images.chunk(path, 0, _PIECE)

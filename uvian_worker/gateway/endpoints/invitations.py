@@ -112,10 +112,7 @@ class InvitationEndpoints(Endpoints, tag="conversations"):
     )
     async def accept(self, request: Request[ConversationPath, Any, Any]) -> Answer:
         """Accept an invitation."""
-        conversation_id = str(request.path.conversation_id)
-        await self._client.conversations.answer_invitation(
-            conversation_id, user_id=request.user.id, accept=True
-        )
+        conversation_id = await self._answer(request, accept=True)
         found = await UserConversations(self._database, request.user.id).get(conversation_id)
         return Answer(Conversation.model_validate(found))
 
@@ -129,8 +126,12 @@ class InvitationEndpoints(Endpoints, tag="conversations"):
     )
     async def decline(self, request: Request[ConversationPath, Any, Any]) -> Answer:
         """Decline an invitation."""
+        await self._answer(request, accept=False)
+        return Answer(None, status=204)
+
+    async def _answer(self, request: Request[ConversationPath, Any, Any], *, accept: bool) -> str:
         conversation_id = str(request.path.conversation_id)
         await self._client.conversations.answer_invitation(
-            conversation_id, user_id=request.user.id, accept=False
+            conversation_id, user_id=request.user.id, accept=accept
         )
-        return Answer(None, status=204)
+        return conversation_id

@@ -30,6 +30,7 @@ from uvian_worker.gateway.http.operations import (
     Request,
     Shown,
 )
+from uvian_worker.gateway.http.pagination import shown_of
 from uvian_worker.gateway.job_types import JobTypes
 
 Position = Annotated[int, Field(ge=0, lt=2**63)]
@@ -144,10 +145,11 @@ class MessageEndpoints(Endpoints, tag="conversations"):
             limit=query.limit + 1,  # one more shows whether there are others
             newest_first=backwards,
         )
-        more, shown = len(found) > query.limit, found[: query.limit]
-        if backwards:
-            shown.reverse()
-        return Answer(Messages(items=[Message.model_validate(each) for each in shown], more=more))
+        shown, more = shown_of(found, query.limit)
+        in_order = reversed(shown) if backwards else shown
+        return Answer(
+            Messages(items=[Message.model_validate(each) for each in in_order], more=more)
+        )
 
     @Operation(
         "postMessage",

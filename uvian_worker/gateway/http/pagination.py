@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Page", "PageCursor", "PageQuery", "bad_cursor", "page_of"]
+__all__ = ["Page", "PageCursor", "PageQuery", "bad_cursor", "page_of", "shown_of"]
 
 import base64
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, NamedTuple, Self
+from typing import Annotated, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 import orjson
@@ -16,6 +16,8 @@ from pydantic import Field
 from repositories.database import Database, Filter, Order, Row, Table
 from uvian_worker.gateway.http.operations import Parameters, Shown
 from uvian_worker.gateway.http.problems import Problem
+
+FoundT = TypeVar("FoundT")
 
 _ORDER = (Order("created_at", descending=True), Order("id"))
 
@@ -62,6 +64,11 @@ def bad_cursor() -> Problem:
     )
 
 
+def shown_of(found: Sequence[FoundT], limit: int) -> tuple[Sequence[FoundT], bool]:
+    """A page of what was found, one more than ``limit`` at most; and whether there is another page."""
+    return found[:limit], len(found) > limit
+
+
 async def page_of(
     database: Database,
     table: Table,
@@ -69,7 +76,7 @@ async def page_of(
     columns: Sequence[str],
     where: Sequence[Filter],
     query: PageQuery,
-) -> tuple[list[Row], str | None]:
+) -> tuple[Sequence[Row], str | None]:
     """Rows by (created_at descending, id), which ``columns`` contain, and where to go on."""
     wanted = query.limit + 1  # one more shows whether there is a next page
     rows: list[Row] = []
@@ -82,9 +89,8 @@ async def page_of(
                 order=_ORDER,
                 limit=wanted - len(rows),
             )
-    more = len(rows) == wanted
-    rows = rows[: query.limit]
-    return rows, PageCursor(rows[-1]["created_at"], rows[-1]["id"]).written() if more else None
+    shown, more = shown_of(rows, query.limit)
+    return shown, PageCursor(shown[-1]["created_at"], shown[-1]["id"]).written() if more else None
 
 
 def _after(cursor: str | None) -> list[list[Filter]]:
