@@ -195,3 +195,11 @@ async def test_nobody_opens_anothers_picture(
     own = Caller(http, project.publishable_key, project.user_token(owner))
     got = await own.ask("GET", f"/storage/v1/object/authenticated/uvian-images/{path}")
     assert got.content == b"picture"
+    # What others were refused is there: the owner gets an answer to each, the service may delete.
+    for where, body in (
+        (f"object/sign/uvian-images/{path}", {"expiresIn": 60}),
+        ("object/sign/uvian-images", {"expiresIn": 60, "paths": [path]}),
+    ):
+        assert "token=" in (await own.ask("POST", f"/storage/v1/{where}", json=body)).text
+    listed = await own.ask("POST", "/storage/v1/object/list/uvian-images", json={"prefix": owner})
+    assert "0" * 64 in listed.text

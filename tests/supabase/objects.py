@@ -96,6 +96,15 @@ class Objects:
         found = [_object(orjson.loads(row[0] or b"")) for row in rows]
         return {one.name: one for one in found}
 
+    async def below(self, bucket: str, prefix: str, caller: Caller) -> list[StoredObject]:
+        """Those whose names begin so."""
+        rows = await self._run(
+            caller,
+            f"select {_COLUMNS} from storage.objects o where bucket_id = $1 and starts_with(name, $2)",
+            [bucket, prefix],
+        )
+        return [_object(orjson.loads(row[0] or b"")) for row in rows]
+
     async def may_write(self, bucket: str, name: str, caller: Caller) -> None:
         """Raise what the write would, before any byte is kept; nothing is written."""
 

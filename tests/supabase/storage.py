@@ -18,6 +18,7 @@ import orjson
 from aiohttp import web
 
 from tests.supabase.keys import BadToken, Caller, Keys
+from tests.supabase.listing import listed
 from tests.supabase.objects import SUPERUSER, Objects, StoredObject
 from tests.supabase.pool import Pool
 from tests.supabase.storage_errors import (
@@ -30,6 +31,7 @@ from tests.supabase.storage_errors import (
 from tests.supabase.uploads import Upload, require_admitted, require_key, uploaded
 
 _PREFIX: Final = "/storage/v1/"
+_UNDER_OBJECT: Final = frozenset({"sign", "authenticated", "list"})
 _INACCESSIBLE: Final = "Either the object does not exist or you do not have access to it"
 _MOST_DELETED: Final = 1000
 
@@ -64,8 +66,11 @@ class Storage:
         self._objects = Objects(pool)
         self._routes: dict[tuple[str, str], Callable[[_Ask], Awaitable[web.Response]]] = {
             ("GET", "object/sign/*"): self._open_signed,
+            ("GET", "object/authenticated/*"): self._open,
             ("GET", "object/*"): self._open,
             ("POST", "object/sign"): self._sign_many,
+            ("POST", "object/sign/*"): self._sign,
+            ("POST", "object/list"): self._list,
             ("POST", "object/*"): self._upload,
             ("DELETE", "object"): self._delete_many,
             ("POST", "buckets"): self._create_bucket,
@@ -130,6 +135,13 @@ class Storage:
         except (jwt.PyJWTError, KeyError):
             raise invalid_jwt("Invalid Compact JWS") from None
 
+    async def _list(self, ask: _Ask) -> web.Response:
+        wanted = await ask.document()
+        prefix = str(wanted.get("prefix") or "").strip("/")
+        prefix += "/" if prefix else ""
+        below = await self._objects.below(ask.bucket, prefix, self._caller(ask))
+        return _json(listed(below, prefix, wanted))
+
     async def _visible(self, ask: _Ask, caller: Caller) -> StoredObject:
         found = (await self._objects.find(ask.bucket, [ask.name], caller)).get(ask.name)
         if found is None:
@@ -155,6 +167,11 @@ class Storage:
         paths, expires_in = list(_given(wanted, "paths")), int(_given(wanted, "expiresIn"))
         found = await self._objects.find(ask.bucket, paths, self._caller(ask))
         return _json([self._signed(ask.bucket, p, expires_in, exists=p in found) for p in paths])
+
+    async def _sign(self, ask: _Ask) -> web.Response:
+        expires_in = int(_given(await ask.document(), "expiresIn"))
+        await self._visible(ask, self._caller(ask))
+        return _json({"signedURL": self._signed_url(ask.bucket, ask.name, expires_in)})
 
     def _signed(self, bucket: str, path: str, expires_in: int, *, exists: bool) -> dict[str, Any]:
         url = self._signed_url(bucket, path, expires_in) if exists else None
@@ -241,7 +258,7 @@ def _taken_apart(raw_path: str) -> tuple[str, str, str]:
     kind, *parts = [unquote(part) for part in raw_path.removeprefix(_PREFIX).split("/")]
     if kind == "bucket" and not parts:
         return "buckets", "", ""
-    if kind == "object" and parts and parts[0] == "sign":
+    if kind == "object" and parts and parts[0] in _UNDER_OBJECT:
         kind = f"object/{parts.pop(0)}"
     bucket, *names = parts or [""]
     name = "/".join(names)
