@@ -30,7 +30,10 @@ pytestmark = pytest.mark.processes
 _ASIDE = (  # what two runs of anything differ in
     (re.compile(r'"[^":]+:\d+:[0-9a-f]{6}"'), '"<worker>"'),
     (re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[.\d]*\+00:00"), "<time>"),
-    (re.compile(r'"(ms|offset_ms|score)":\s*[\d.]+'), r'"\1": 0'),  # score: when it is due, in milliseconds
+    (
+        re.compile(r'"(ms|offset_ms|score)":\s*[\d.]+'),
+        r'"\1": 0',
+    ),  # score: when it is due, in milliseconds
 )
 _HEALING = b"healing"
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
