@@ -49,7 +49,7 @@ async def test_a_job_from_submit_to_completed(site: Site) -> None:
 async def test_without_a_session_rows_made_by_hand_wait_for_the_sweep(site: Site) -> None:
     """Within 3 s; the worker says at its start what does not work here and what changes it."""
     worker = await site.worker()
-    (said,) = [line for line in worker.said.splitlines() if "by hand" in line]
+    (said,) = [line for line in worker.said.splitlines() if "manual edit" in line]
     assert "submit_job" in said
     assert "UVIAN_DATABASE_DIRECT_URL" in said
     assert max([await _by_hand(site) for _ in range(3)]) < 3
@@ -59,7 +59,7 @@ async def test_without_a_session_rows_made_by_hand_wait_for_the_sweep(site: Site
 async def test_with_a_direct_connection_they_run_at_once(site: Site, direct_dsn: str) -> None:
     """No sweep is due for seconds: the notification alone explains it."""
     worker = await site.worker(UVIAN_DATABASE_DIRECT_URL=direct_dsn, **SLOW_SWEEP)
-    assert "by hand" not in worker.said
+    assert "manual edit" not in worker.said
     assert max([await _by_hand(site) for _ in range(4)]) < 2
 
 
