@@ -32,6 +32,7 @@ def run(
         "claimed_at": None if claimed is None else at(claimed),
         "ended_at": at(ended),
         "outcome": "completed",
+        "status": "completed",
         "attempt": 1,
         "worker": "w",
         "error": None,
@@ -41,7 +42,7 @@ def run(
     }
 
 
-FAILED = run(1, 0, 0, 1, 2, outcome="retry", error=_ERROR, stages=[_STAGE])
+FAILED = run(1, 0, 0, 1, 2, outcome="retry", status="queued", error=_ERROR, stages=[_STAGE])
 JOB = {"status": "completed"}
 
 
@@ -86,7 +87,9 @@ def test_a_run_that_goes_on_is_shown_from_the_row() -> None:
 @pytest.mark.parametrize("width", [40, 60, 200])
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     """Also where there is hardly room."""
-    lines = shown([FAILED, run(2, 2, 6, None, 10, outcome="cancelled")], width=width)
+    lines = shown(
+        [FAILED, run(2, 2, 6, None, 10, outcome="cancelled", status="cancelled")], width=width
+    )
     assert all(len(line.rstrip()) <= width for line in lines)
 
 
@@ -115,5 +118,13 @@ def test_each_reason_is_a_sentence(reason: dict[str, Any], sentence: str) -> Non
 
 def test_a_retry_by_hand_says_how_long_it_took() -> None:
     """The user came back a minute later."""
-    rows = [{**FAILED, "outcome": "failed", "retried_at": at(62)}, run(2, 62, 62, 62, 63)]
-    assert "retried after 1 m 00 s" in shown(rows)[-1]
+    rows = [{**FAILED, "status": "failed", "retried_at": at(62)}, run(2, 62, 62, 62, 63)]
+    said = "attempt 1 failed in 'adding': Adding failed: no, retried after 1 m 00 s"
+    assert shown(rows)[-1] == said
+
+
+def test_the_last_attempt_is_a_failure() -> None:
+    """The worker asked for a retry, and the database had none left: the job has failed."""
+    lines = shown([{**FAILED, "status": "failed"}], {"status": "failed"})
+    assert lines[0].startswith("run 1  failed")
+    assert lines[-1] == "attempt 1 failed in 'adding': Adding failed: no"

@@ -43,7 +43,8 @@ class Run:
             _moment(row["run_at"]),
             _moment(row["claimed_at"]) if row["claimed_at"] else None,
             _moment(row["ended_at"]),
-            row["outcome"],
+            # A retry past the last attempt, or a lost worker, may have ended the job.
+            row["status"] if row["status"] in _ENDED else row["outcome"],
             row["attempt"],
             row["worker"],
             row["error"],
@@ -88,10 +89,11 @@ _SAID = {
 def said_of(reason: Mapping[str, Any]) -> str:
     """Why a job waits again, as the beginning of a sentence; ``reason`` is that of a ``job.requeued``."""
     error, outcome = reason["error"] or {}, reason["outcome"]
-    if outcome != "retry":
+    if outcome not in {"retry", "failed"}:
         return _SAID.get(outcome, str(outcome).replace("_", " "))
-    burned = reason["attempt"] >= error.get("attempt", 0)
-    what = f"attempt {reason['attempt']} failed" if burned else "put off"
+    attempt = error.get("attempt", reason["attempt"])
+    put_off = outcome == "retry" and reason["attempt"] < attempt  # a rate limit burns no attempt
+    what = "put off" if put_off else f"attempt {attempt} failed"
     return f"{what}{_where(error)}: {error.get('message', '')}"
 
 
@@ -101,9 +103,10 @@ def sentences(runs: Sequence[Run]) -> Iterator[Text]:
         if following is not None:
             reason = {"outcome": run.outcome, "attempt": run.attempt, "error": run.error}
             yield Text(f"{said_of(reason)}, {again_in(run, following)}", style="yellow")
-        elif run.outcome == "failed" and run.error:
-            line = f"attempt {run.error.get('attempt')} failed{_where(run.error)}: "
-            yield Text(line + str(run.error.get("message", "")), style="red")
+        elif run.error:
+            yield Text(
+                said_of({"outcome": run.outcome, "attempt": run.attempt, "error": run.error}), "red"
+            )
 
 
 def again_in(run: Run, following: Run) -> str:
